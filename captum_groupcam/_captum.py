@@ -1,0 +1,194 @@
+"""The only place that touches Captum's private helpers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias, TypeVar, cast
+
+import torch
+from captum._utils.common import _run_forward
+from captum._utils.gradient import _forward_layer_eval, compute_layer_gradients_and_eval
+from captum._utils.progress import NullProgress, progress
+from captum._utils.typing import TargetType
+from captum.log import log_usage as _log_usage
+from torch import Tensor
+from torch.nn import Module
+
+__all__ = [
+    "ForwardFunc",
+    "TargetType",
+    "layer_activations",
+    "layer_gradients_and_activations",
+    "log_usage",
+    "progress_bar",
+    "run_forward",
+]
+
+ForwardFunc: TypeAlias = Callable[..., Any]
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def log_usage(function: _Function) -> _Function:
+    """Captum's usage log, which Insights relies on (it calls ``attribute.__wrapped__``)."""
+    return cast(_Function, _log_usage()(function))
+
+
+def progress_bar(description: str, total: int, show: bool) -> Any:
+    """Captum's progress bar as a context manager with ``update(n)``."""
+    return progress(desc=description, total=total) if show else NullProgress()
+
+
+def run_forward(
+    forward_func: ForwardFunc, inputs: tuple[Tensor, ...], additional_forward_args: tuple[Any, ...]
+) -> Tensor:
+    """Calls the forward function as Captum does and checks that a tensor comes back.
+
+    Raises:
+        TypeError: If the forward function returns anything else.
+    """
+    output = _run_forward(
+        forward_func, inputs, additional_forward_args=additional_forward_args or None
+    )
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"forward_func returned a {type(output).__name__}, expected a tensor. Wrap it in a "
+            "function that returns the tensor to explain."
+        )
+    return output
+
+
+def layer_activations(
+    forward_func: ForwardFunc,
+    layer: Module,
+    inputs: tuple[Tensor, ...],
+    additional_forward_args: tuple[Any, ...],
+    *,
+    attribute_to_layer_input: bool = False,
+    device_ids: list[int] | None = None,
+) -> Tensor:
+    """What the layer gives (or gets) for the inputs, without a graph: N x ...
+
+    Raises:
+        ValueError: If the layer is never called or does not have exactly one tensor.
+    """
+    with torch.no_grad(), _watching(layer, attribute_to_layer_input, begin_graph=False):
+        (activations,) = _forward_layer_eval(
+            _eager(forward_func),
+            inputs,
+            layer,
+            additional_forward_args or None,
+            device_ids=device_ids,
+            attribute_to_layer_input=attribute_to_layer_input,
+        )
+    return cast(Tensor, activations).detach()
+
+
+def layer_gradients_and_activations(
+    forward_func: ForwardFunc,
+    layer: Module,
+    inputs: tuple[Tensor, ...],
+    additional_forward_args: tuple[Any, ...],
+    select: Callable[[Tensor], Tensor],
+    *,
+    attribute_to_layer_input: bool = False,
+    device_ids: list[int] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the selected outputs with respect to the layer, and its activations.
+
+    The graph begins at the layer: what runs before it stores nothing, and parameters get no
+    gradient.
+
+    Args:
+        forward_func (Callable): The network.
+        layer (Module): The layer; if it is called several times, its last call counts.
+        inputs (tuple of Tensor): Inputs, N samples each.
+        additional_forward_args (tuple): Passed on after the inputs.
+        select (Callable): Turns the output into one value a sample (N).
+        attribute_to_layer_input (bool): Whether the layer's input is meant. Default: False.
+        device_ids (list of int, optional): As in Captum, for DataParallel. Default: None.
+
+    Raises:
+        ValueError: If the layer is never called, does not have exactly one tensor, or the selected
+            output does not depend on it.
+    """
+    eager = _eager(forward_func)
+    # The replicas of DataParallel are gathered outside the layer's thread, where grad mode would
+    # still be off; its graph covers the whole network, as Captum's always does.
+    parallel = device_ids is not None or isinstance(eager, torch.nn.DataParallel)
+    if parallel and device_ids is None:
+        device_ids = list(cast("torch.nn.DataParallel[Module]", eager).device_ids)
+
+    def selected(*args: Any) -> Tensor:
+        with torch.set_grad_enabled(parallel):
+            output = run_forward(eager, args, ())
+        return select(output)
+
+    with _watching(layer, attribute_to_layer_input, begin_graph=not parallel):
+        try:
+            (gradients,), (activations,) = compute_layer_gradients_and_eval(
+                selected,
+                layer,
+                inputs,
+                additional_forward_args=additional_forward_args or None,
+                device_ids=device_ids,
+                attribute_to_layer_input=attribute_to_layer_input,
+            )
+        except RuntimeError as error:
+            unreached = ("not have been used in the graph", "does not require grad")
+            if not any(text in str(error) for text in unreached):
+                raise
+            raise ValueError(
+                f"The output has no gradient with respect to the layer {_name(layer)}: the output "
+                "does not depend on it, or the network computes it without gradients. Choose a "
+                "layer on the way to the output, or gradient-free weights."
+            ) from error
+    return gradients.detach(), activations.detach()
+
+
+def _eager(forward_func: ForwardFunc) -> ForwardFunc:
+    """The module behind ``torch.compile``: compiled code does not call hooks."""
+    return cast(ForwardFunc, getattr(forward_func, "_orig_mod", forward_func))
+
+
+def _name(layer: Module) -> str:
+    return type(layer).__name__
+
+
+@contextmanager
+def _watching(layer: Module, at_input: bool, *, begin_graph: bool) -> Iterator[None]:
+    """Checks that the layer is called with one tensor; turns grad mode on as it is reached."""
+    if not isinstance(layer, Module):
+        raise TypeError(
+            f"layer must be a torch.nn.Module of the network, got {type(layer).__name__}."
+        )
+    called = False
+
+    def watch(_module: Module, args: Any, output: Any = None) -> None:
+        nonlocal called
+        called = True
+        value = args if at_input else output
+        values = value if isinstance(value, (tuple, list)) else (value,)
+        if len(values) != 1 or not isinstance(values[0], Tensor):
+            found = ", ".join(type(v).__name__ for v in values) or "nothing"
+            raise ValueError(
+                f"Expected the {'input' if at_input else 'output'} of the layer {_name(layer)} to "
+                f"be one tensor, got {found}. Choose a layer inside it, or beside it, that has one."
+            )
+        if begin_graph:
+            torch.set_grad_enabled(True)
+
+    # Registered before Captum's own hook, hence run before it.
+    register = layer.register_forward_pre_hook if at_input else layer.register_forward_hook
+    handle = register(watch)
+    try:
+        yield
+    except AssertionError as error:
+        if called:
+            raise
+        raise ValueError(
+            f"The layer {_name(layer)} was not called in the forward pass. Choose a module that "
+            "belongs to the network behind forward_func and that its forward calls."
+        ) from error
+    finally:
+        handle.remove()

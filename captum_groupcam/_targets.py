@@ -1,0 +1,142 @@
+"""Targets: which output of the network is explained, for every sample of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import index
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_groupcam._captum import TargetType
+
+__all__ = ["Target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target in any of Captum's forms, brought to one: an index of the output for each sample.
+
+    Attributes:
+        indices (Tensor or None): N x D, for outputs of shape N x D dimensions; None where the
+            network gives one value a sample.
+        lowest, highest (tuple of int): Bounds of the indices over the samples, known to the host,
+            so that a check of the range does not wait for the device.
+    """
+
+    indices: Tensor | None
+    lowest: tuple[int, ...] = ()
+    highest: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, target: TargetType, n_samples: int, device: torch.device) -> Target:
+        """Reads a target as Captum does.
+
+        Args:
+            target (int, tuple, Tensor, list or None): One index for all samples (an int, a tensor
+                with one element, or a tuple for outputs with more than two dimensions), or one for
+                each sample (a 1-D tensor or a list of ints, or a list of tuples).
+            n_samples (int): The number of samples, N.
+            device (torch.device): Where the indices are kept.
+
+        Raises:
+            ValueError: If there is not one index for each sample.
+            TypeError: If the target has another form.
+
+        Examples::
+
+            >>> Target.of([2, 0], 2, torch.device("cpu")).indices.tolist()
+            [[2], [0]]
+            >>> Target.of((1, 5), 2, torch.device("cpu")).indices.tolist()
+            [[1, 5], [1, 5]]
+        """
+        if target is None:
+            return cls(None)
+        rows = _rows(target, n_samples)
+        if len({len(row) for row in rows}) != 1:
+            raise ValueError(f"The tuples of a target need one length, got {target}.")
+        columns = list(zip(*rows, strict=True))
+        return cls(
+            torch.tensor(rows, device=device),
+            tuple(map(min, columns)),
+            tuple(map(max, columns)),
+        )
+
+    def select(self, output: Tensor, samples: Tensor) -> Tensor:
+        """Takes from each row of the output the value at the target of its sample.
+
+        Args:
+            output (Tensor): Q x ..., the network's output for Q rows.
+            samples (Tensor): Q indices, the sample that each row belongs to.
+
+        Returns:
+            Tensor: Q values.
+
+        Raises:
+            ValueError: If the output has not Q rows, the target is out of range, or does not name
+                one value.
+        """
+        rows = len(samples)
+        if output.dim() == 0 or output.shape[0] != rows:
+            raise ValueError(
+                f"The network returned an output of shape {tuple(output.shape)} for {rows} inputs; "
+                f"expected one row for each."
+            )
+        sizes = output.shape[1:]
+        if self.indices is None:
+            if output.numel() != rows:
+                raise ValueError(
+                    f"The output has shape {tuple(output.shape)}: give a target to say which of "
+                    "its values is explained."
+                )
+            return output.reshape(rows)
+        named = self.indices.shape[1]
+        if named > len(sizes) or sizes[named:].numel() != 1:
+            raise ValueError(
+                f"A target with {named} indices does not name one value in an output of shape "
+                f"{tuple(output.shape)}: expected {len(sizes)} indices a sample."
+            )
+        for size, low, high in zip(sizes, self.lowest, self.highest, strict=False):
+            if not -size <= low <= high < size:
+                wrong = high if high >= size else low
+                raise ValueError(
+                    f"The target {wrong} is out of range for an output of shape "
+                    f"{tuple(output.shape)}: expected 0 to {size - 1}."
+                )
+        chosen = self.indices[samples].unbind(1)
+        positions = torch.arange(rows, device=output.device)
+        return output[(positions, *chosen)].reshape(rows)
+
+
+def _rows(target: Any, n_samples: int) -> list[tuple[int, ...]]:
+    """One tuple of indices for each sample."""
+    if isinstance(target, Tensor):
+        if target.is_floating_point() or target.is_complex() or target.dtype is torch.bool:
+            raise TypeError(f"A target is made of integers, got a tensor of {target.dtype}.")
+        if target.dim() > 1 and target.numel() != 1:
+            raise ValueError(
+                f"A target tensor has one element or one for each sample, got the shape "
+                f"{tuple(target.shape)}. For outputs with more dimensions give a list of tuples."
+            )
+        target = target.flatten().tolist()
+        target = target[0] if len(target) == 1 else target
+    if isinstance(target, list):
+        if len(target) != n_samples:
+            raise ValueError(
+                f"Expected one target for each of {n_samples} samples, got {len(target)}."
+            )
+        return [_row(element) for element in target]
+    return [_row(target)] * n_samples
+
+
+def _row(element: int | Sequence[int]) -> tuple[int, ...]:
+    parts = element if isinstance(element, tuple) else (element,)
+    try:
+        return tuple(index(part) for part in parts)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise TypeError(
+            "A target is an int, a tuple of ints, a tensor, or a list with one of these for each "
+            f"sample; got {element!r}."
+        ) from error

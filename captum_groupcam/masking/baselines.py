@@ -1,0 +1,151 @@
+"""Reference images: what the network sees where a mask hides the input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Baseline", "Baselines", "GaussianBlur", "gaussian_blur", "resolve_baselines"]
+
+#: One input's baseline: a tensor of the input's shape (or with batch size 1), a number, or a
+#: function of the input. ``None`` is Group-CAM's Gaussian blur.
+Baseline: TypeAlias = Tensor | float | Callable[[Tensor], Tensor] | None
+#: A baseline for all inputs, or a tuple with one for each.
+Baselines: TypeAlias = Baseline | tuple[Baseline, ...]
+
+_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+def gaussian_blur(inputs: Tensor, kernel_size: int = 51, sigma: float = 50.0) -> Tensor:
+    r"""Blurs every channel with a Gaussian, one axis after the other.
+
+    The border is mirrored. Along an axis too short for the kernel, the kernel is cut to the
+    largest odd size that the mirroring allows (``2 * size - 1``). Constant channels stay exactly
+    what they are.
+
+    Args:
+        inputs (Tensor): N x C x spatial, with one to three spatial dimensions.
+        kernel_size (int): Length of the kernel in pixels; odd. Default: 51, as in Group-CAM.
+        sigma (float): Standard deviation in pixels. Default: 50.0, as in Group-CAM.
+
+    Returns:
+        Tensor: The blurred inputs, of the same shape and dtype.
+
+    Raises:
+        ValueError: If the kernel size is not odd and positive, sigma is not positive, or the
+            input has not one to three spatial dimensions.
+
+    Examples::
+
+        >>> import torch
+        >>> gaussian_blur(torch.tensor([[[0.0, 0.0, 1.0, 0.0, 0.0]]]), kernel_size=3, sigma=50.0)
+        tensor([[[0.0000, 0.3333, 0.3334, 0.3333, 0.0000]]])
+    """
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd and positive, got {kernel_size}.")
+    if not sigma > 0:
+        raise ValueError(f"sigma must be positive, got {sigma}.")
+    n_spatial = inputs.dim() - 2
+    if n_spatial not in _CONVOLUTIONS:
+        raise ValueError(
+            "Expected inputs of shape N x C x spatial with one to three spatial dimensions, "
+            f"got {tuple(inputs.shape)}."
+        )
+    # Relative to its minimum a constant channel is exactly zero, so rounding of the kernel's sum
+    # cannot turn "nothing to see here" into a difference that the network might score.
+    floor = inputs.amin(dim=tuple(range(2, inputs.dim())), keepdim=True)
+    # Every channel is a sample of its own: one kernel serves them all.
+    blurred = (inputs - floor).flatten(0, 1).unsqueeze(1)
+    blurred = blurred.to(torch.promote_types(inputs.dtype, torch.float32))
+    with torch.autocast(inputs.device.type, enabled=False):
+        for axis in range(2, blurred.dim()):
+            radius = min(kernel_size // 2, blurred.shape[axis] - 1)
+            offsets = torch.arange(-radius, radius + 1, device=blurred.device, dtype=blurred.dtype)
+            kernel = torch.softmax(-0.5 * (offsets / sigma) ** 2, dim=0)
+            trailing = blurred.dim() - 1 - axis  # F.pad counts axes from the last one
+            padding = [0, 0] * trailing + [radius, radius] + [0, 0] * (n_spatial - 1 - trailing)
+            shape = [1] * blurred.dim()
+            shape[axis] = -1
+            padded = F.pad(blurred, padding, mode="reflect")
+            blurred = _CONVOLUTIONS[n_spatial](padded, kernel.view(shape))
+    return blurred.view_as(inputs).to(inputs.dtype) + floor
+
+
+@dataclass(frozen=True)
+class GaussianBlur:
+    """A baseline that shows the input heavily blurred: :func:`gaussian_blur` as an object.
+
+    Args:
+        kernel_size (int): Length of the kernel in pixels; odd. Default: 51.
+        sigma (float): Standard deviation in pixels. Default: 50.0.
+    """
+
+    kernel_size: int = 51
+    sigma: float = 50.0
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Blurs inputs of shape N x C x spatial."""
+        return gaussian_blur(inputs, self.kernel_size, self.sigma)
+
+
+def resolve_baselines(baselines: Baselines, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Turns every form of baseline into one tensor an input, of that input's shape.
+
+    Args:
+        baselines (Tensor, float, callable, None or tuple of these): A tensor has the shape of its
+            input, or batch size 1; a number fills the input; a callable gets the input (N x C x
+            spatial) and returns a tensor; None is :class:`GaussianBlur`. A tuple has one entry
+            for each input, a single value serves all of them.
+        inputs (tuple of Tensor): The inputs.
+
+    Returns:
+        tuple of Tensor: One baseline an input, of its shape, dtype and device; views where no
+        memory is needed.
+
+    Raises:
+        ValueError: If the number of baselines or a shape does not fit, or a baseline is NaN.
+        TypeError: If a baseline has another type.
+
+    Examples::
+
+        >>> import torch
+        >>> (baseline,) = resolve_baselines(0.5, (torch.zeros(2, 3, 4, 4),))
+        >>> baseline.shape, baseline.unique()
+        (torch.Size([2, 3, 4, 4]), tensor([0.5000]))
+    """
+    if not isinstance(baselines, tuple):
+        baselines = (baselines,) * len(inputs)
+    if len(baselines) != len(inputs):
+        raise ValueError(
+            f"Expected one baseline for each of {len(inputs)} inputs, got {len(baselines)}."
+        )
+    return tuple(map(_resolve, baselines, inputs))
+
+
+def _resolve(baseline: Baseline, inputs: Tensor) -> Tensor:
+    if baseline is None:
+        baseline = GaussianBlur()
+    if callable(baseline) and not isinstance(baseline, Tensor):
+        baseline = baseline(inputs)
+    if isinstance(baseline, (int, float)):
+        baseline = torch.full((), baseline, dtype=inputs.dtype, device=inputs.device)
+    if not isinstance(baseline, Tensor):
+        raise TypeError(
+            "A baseline is a tensor, a number, None (Gaussian blur), or a callable that turns the "
+            f"input into a tensor; got {type(baseline).__name__}."
+        )
+    if baseline.dim() and (
+        baseline.shape[1:] != inputs.shape[1:] or baseline.shape[0] not in (1, inputs.shape[0])
+    ):
+        raise ValueError(
+            f"Expected a baseline of shape {tuple(inputs.shape)}, or with batch size 1, "
+            f"got {tuple(baseline.shape)}."
+        )
+    if not baseline.isfinite().all():
+        raise ValueError("The baseline contains NaN or infinite values.")
+    return baseline.detach().to(inputs).expand_as(inputs)

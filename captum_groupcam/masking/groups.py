@@ -1,0 +1,130 @@
+"""Split: channels of a layer to groups, groups to maps (Group-CAM, section 3.1)."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+__all__ = ["GROUPINGS", "Grouping", "group_maps", "split_channels"]
+
+#: Assigns the K channels of N samples (N x K x spatial) to G groups: N x K indices below G.
+Grouping: TypeAlias = Callable[[Tensor, int], Tensor]
+
+
+def contiguous(activations: Tensor, n_groups: int) -> Tensor:
+    """Runs of neighbouring channels, as equal as ``torch.tensor_split`` makes them."""
+    samples, channels = activations.shape[:2]
+    runs = torch.arange(channels, device=activations.device).tensor_split(n_groups)
+    groups = torch.cat([torch.full_like(run, group) for group, run in enumerate(runs)])
+    return groups.expand(samples, channels)
+
+
+def k_means(activations: Tensor, n_groups: int) -> Tensor:
+    """Clusters of channels that are active in the same places, by scikit-learn's KMeans."""
+    return _clusters(
+        activations, n_groups, lambda cluster, n: cluster.KMeans(n, n_init=1, random_state=0)
+    )
+
+
+def agglomerative(activations: Tensor, n_groups: int) -> Tensor:
+    """Clusters of channels, by scikit-learn's AgglomerativeClustering (Ward linkage)."""
+    return _clusters(activations, n_groups, lambda cluster, n: cluster.AgglomerativeClustering(n))
+
+
+#: Ways to split channels, by name.
+GROUPINGS: dict[str, Grouping] = {
+    "contiguous": contiguous,
+    "k_means": k_means,
+    "agglomerative": agglomerative,
+}
+
+
+def split_channels(
+    activations: Tensor, n_groups: int, grouping: str | Grouping = "contiguous"
+) -> Tensor:
+    """Assigns every channel of every sample to a group.
+
+    Args:
+        activations (Tensor): N x K x spatial, the activations of a layer.
+        n_groups (int): Number of groups, G; capped at K.
+        grouping (str or Callable): A name in :data:`GROUPINGS` or a function of that form.
+            Default: "contiguous", as in the paper.
+
+    Returns:
+        Tensor: N x K, for each channel the index of its group.
+
+    Raises:
+        ValueError: If the number of groups is not positive, the grouping is unknown, or a function
+            returns something else.
+
+    Examples::
+
+        >>> import torch
+        >>> split_channels(torch.zeros(1, 5, 2, 2), n_groups=2)
+        tensor([[0, 0, 0, 1, 1]])
+    """
+    if n_groups < 1:
+        raise ValueError(f"n_groups must be at least 1, got {n_groups}.")
+    if isinstance(grouping, str):
+        if grouping not in GROUPINGS:
+            raise ValueError(f"Unknown grouping {grouping!r}: expected one of {list(GROUPINGS)}.")
+        grouping = GROUPINGS[grouping]
+    groups = grouping(activations, min(n_groups, activations.shape[1]))
+    if groups.shape != activations.shape[:2]:
+        raise ValueError(
+            "A grouping returns one group for each sample and channel, "
+            f"{tuple(activations.shape[:2])}; got {tuple(groups.shape)}."
+        )
+    return groups
+
+
+def group_maps(activations: Tensor, weights: Tensor, groups: Tensor, n_groups: int) -> Tensor:
+    r"""Sums the weighted activations of each group and keeps what speaks for the class.
+
+    :math:`M_l = \mathrm{ReLU}(\sum_{k \in G_l} w_k A_k)` (Group-CAM, eq. 3).
+
+    Args:
+        activations (Tensor): N x K x spatial, the activations A_k.
+        weights (Tensor): N x K, the weights w_k.
+        groups (Tensor): N x K, the group of each channel.
+        n_groups (int): Number of groups, G; capped at K as in :func:`split_channels`.
+
+    Returns:
+        Tensor: N x G x spatial, the maps M_l.
+
+    Examples::
+
+        >>> import torch
+        >>> activations = torch.tensor([[[1.0, 2.0], [3.0, 1.0], [1.0, 1.0]]])
+        >>> weights = torch.tensor([[1.0, -1.0, 2.0]])
+        >>> group_maps(activations, weights, torch.tensor([[0, 0, 1]]), n_groups=2)
+        tensor([[[0., 1.],
+                 [2., 2.]]])
+    """
+    samples, channels = activations.shape[:2]
+    membership = torch.nn.functional.one_hot(groups, min(n_groups, channels))
+    weighted = (membership * weights.unsqueeze(-1)).transpose(1, 2)
+    # A product of matrices, unlike a scattered sum, is deterministic on every device.
+    with torch.autocast(activations.device.type, enabled=False):
+        maps = weighted @ activations.flatten(2)
+    return maps.view(samples, -1, *activations.shape[2:]).relu()
+
+
+def _clusters(activations: Tensor, n_groups: int, estimator: Callable[[Any, int], Any]) -> Tensor:
+    try:
+        cluster = importlib.import_module("sklearn.cluster")
+    except ImportError as error:
+        raise ImportError(
+            "Clustering channels needs scikit-learn: pip install 'captum_groupcam[cluster]'."
+        ) from error
+    labels = []
+    for maps in activations.flatten(2).double().cpu():
+        distinct = len(maps.unique(dim=0))  # equal channels cannot be told apart
+        labels.append(
+            torch.from_numpy(estimator(cluster, min(n_groups, distinct)).fit(maps.numpy()).labels_)
+        )
+    return torch.stack(labels).to(activations.device, torch.long)
