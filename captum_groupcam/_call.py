@@ -17,7 +17,7 @@ from captum_groupcam.masking.baselines import Baselines, resolve_baselines
 from captum_groupcam.masking.masks import MaskSource
 from captum_groupcam.masking.queries import Network, ScoreFunc, class_probability, merge_masks
 
-__all__ = ["Call", "isolated", "prepare"]
+__all__ = ["Call", "isolated", "prepare", "warn_of_zero_maps"]
 
 
 class Call(NamedTuple):
@@ -179,5 +179,20 @@ def _warn_if_training(forward_func: _captum.ForwardFunc) -> None:
         warnings.warn(
             "The network is in training mode: dropout and batch statistics make its scores depend "
             "on chance and on the batch. Call eval() on it first.",
+            stacklevel=5,  # past prepare, attribute and its log
+        )
+
+
+def warn_of_zero_maps(queried: Tensor) -> None:
+    """Warns, on behalf of the caller of ``attribute``, of samples none of whose masks was queried.
+
+    Args:
+        queried (Tensor): N x G booleans: which masks were queried.
+    """
+    if not queried.any(1).all():
+        dead = (~queried.any(1)).nonzero().flatten().tolist()
+        warnings.warn(
+            f"The maps of samples {dead} are zero: every mask is flat, or the input equals its "
+            "baseline.",
             stacklevel=4,
         )

@@ -18,6 +18,7 @@ from torch.nn import Module
 __all__ = [
     "ForwardFunc",
     "TargetType",
+    "eager",
     "layer_activations",
     "layer_gradients_and_activations",
     "log_usage",
@@ -74,7 +75,7 @@ def layer_activations(
     """
     with torch.no_grad(), _watching(layer, attribute_to_layer_input, begin_graph=False):
         (activations,) = _forward_layer_eval(
-            _eager(forward_func),
+            eager(forward_func),
             inputs,
             layer,
             additional_forward_args or None,
@@ -112,16 +113,16 @@ def layer_gradients_and_activations(
         ValueError: If the layer is never called, does not have exactly one tensor, or the selected
             output does not depend on it.
     """
-    eager = _eager(forward_func)
+    network = eager(forward_func)
     # The replicas of DataParallel are gathered outside the layer's thread, where grad mode would
     # still be off; its graph covers the whole network, as Captum's always does.
-    parallel = device_ids is not None or isinstance(eager, torch.nn.DataParallel)
+    parallel = device_ids is not None or isinstance(network, torch.nn.DataParallel)
     if parallel and device_ids is None:
-        device_ids = list(cast("torch.nn.DataParallel[Module]", eager).device_ids)
+        device_ids = list(cast("torch.nn.DataParallel[Module]", network).device_ids)
 
     def selected(*args: Any) -> Tensor:
         with torch.set_grad_enabled(parallel):
-            output = run_forward(eager, args, ())
+            output = run_forward(network, args, ())
         return select(output)
 
     with _watching(layer, attribute_to_layer_input, begin_graph=not parallel):
@@ -146,7 +147,7 @@ def layer_gradients_and_activations(
     return gradients.detach(), activations.detach()
 
 
-def _eager(forward_func: ForwardFunc) -> ForwardFunc:
+def eager(forward_func: ForwardFunc) -> ForwardFunc:
     """The module behind ``torch.compile``: compiled code does not call hooks."""
     return cast(ForwardFunc, getattr(forward_func, "_orig_mod", forward_func))
 
@@ -162,11 +163,8 @@ def _watching(layer: Module, at_input: bool, *, begin_graph: bool) -> Iterator[N
         raise TypeError(
             f"layer must be a torch.nn.Module of the network, got {type(layer).__name__}."
         )
-    called = False
 
     def watch(_module: Module, args: Any, output: Any = None) -> None:
-        nonlocal called
-        called = True
         value = args if at_input else output
         values = value if isinstance(value, (tuple, list)) else (value,)
         if len(values) != 1 or not isinstance(values[0], Tensor):
@@ -184,7 +182,7 @@ def _watching(layer: Module, at_input: bool, *, begin_graph: bool) -> Iterator[N
     try:
         yield
     except AssertionError as error:
-        if called:
+        if "did not obtain any outputs" not in str(error):  # not Captum's, the network's own
             raise
         raise ValueError(
             f"The layer {_name(layer)} was not called in the forward pass. Choose a module that "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_groupcam._captum import TargetType
 
-__all__ = ["Target"]
+__all__ = ["Target", "Targets"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Target:
     indices: Tensor | None
     lowest: tuple[int, ...] = ()
     highest: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of what is selected from one row."""
+        return ()
 
     @classmethod
     def of(cls, target: TargetType, n_samples: int, device: torch.device) -> Target:
@@ -108,6 +113,26 @@ class Target:
         chosen = self.indices[samples].unbind(1)
         positions = torch.arange(rows, device=output.device)
         return output[(positions, *chosen)].reshape(rows)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Several targets for each sample, selected from the same output.
+
+    Attributes:
+        targets (tuple of Target): T targets.
+    """
+
+    targets: tuple[Target, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of what is selected from one row."""
+        return (len(self.targets),)
+
+    def select(self, output: Tensor, samples: Tensor) -> Tensor:
+        """Takes Q x T values, one for each row of the output and target (see Target.select)."""
+        return torch.stack([target.select(output, samples) for target in self.targets], dim=-1)
 
 
 def _rows(target: Any, n_samples: int) -> list[tuple[int, ...]]:

@@ -73,13 +73,19 @@ def split_channels(
         if grouping not in GROUPINGS:
             raise ValueError(f"Unknown grouping {grouping!r}: expected one of {list(GROUPINGS)}.")
         grouping = GROUPINGS[grouping]
-    groups = grouping(activations, min(n_groups, activations.shape[1]))
+    n_groups = min(n_groups, activations.shape[1])
+    groups = grouping(activations, n_groups)
     if groups.shape != activations.shape[:2]:
         raise ValueError(
             "A grouping returns one group for each sample and channel, "
             f"{tuple(activations.shape[:2])}; got {tuple(groups.shape)}."
         )
-    return groups
+    if groups.is_floating_point() or groups.min() < 0 or groups.max() >= n_groups:
+        raise ValueError(
+            f"A grouping returns integers from 0 to {n_groups - 1}; got {groups.dtype} from "
+            f"{groups.min().item()} to {groups.max().item()}."
+        )
+    return groups.long()
 
 
 def group_maps(activations: Tensor, weights: Tensor, groups: Tensor, n_groups: int) -> Tensor:
@@ -123,8 +129,10 @@ def _clusters(activations: Tensor, n_groups: int, estimator: Callable[[Any, int]
         ) from error
     labels = []
     for maps in activations.flatten(2).double().cpu():
-        distinct = len(maps.unique(dim=0))  # equal channels cannot be told apart
-        labels.append(
-            torch.from_numpy(estimator(cluster, min(n_groups, distinct)).fit(maps.numpy()).labels_)
-        )
-    return torch.stack(labels).to(activations.device, torch.long)
+        n_clusters = min(n_groups, len(maps.unique(dim=0)))  # equal channels look the same
+        if n_clusters == 1:  # for one channel scikit-learn raises
+            labels.append(torch.zeros(len(maps), dtype=torch.long))
+        else:
+            clusters = estimator(cluster, n_clusters).fit(maps.numpy())
+            labels.append(torch.from_numpy(clusters.labels_).long())
+    return torch.stack(labels).to(activations.device)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _captum
-from captum_groupcam._targets import Target
+from captum_groupcam._targets import Target, Targets
 from captum_groupcam.masking.masks import MaskSource
 
 __all__ = [
@@ -79,7 +79,8 @@ class Network:
 
     Attributes:
         forward_func (Callable): As in Captum.
-        target (Target): Which output is meant, for each sample.
+        target (Target or Targets): Which output is meant, for each sample; or which T of them,
+            where one set of queries serves several targets.
         additional_forward_args (tuple): Passed on after the inputs; of tensors with batch size N
             each row gets its sample's part.
         n_samples (int): N.
@@ -90,7 +91,7 @@ class Network:
     """
 
     forward_func: _captum.ForwardFunc
-    target: Target
+    target: Target | Targets
     additional_forward_args: tuple[Any, ...]
     n_samples: int
     score_func: ScoreFunc = class_probability
@@ -107,9 +108,9 @@ class Network:
         return self.internal_batch_size or DEFAULT_BATCH_SIZE.get(device.type, 64)
 
     def scores(self, inputs: tuple[Tensor, ...], samples: Tensor) -> Tensor:
-        """F_c, the score of the target for each of Q rows: Q values, without a graph."""
+        """F_c, the score of the target for each of Q rows: Q values (Q x T), without a graph."""
         with torch.no_grad():
-            output = _captum.run_forward(self.forward_func, inputs, self._arguments(samples))
+            output = _captum.run_forward(self.forward_func, inputs, self.arguments(samples))
             return self.target.select(self.score_func(_at_least_float32(output)), samples)
 
     def activations(
@@ -123,7 +124,7 @@ class Network:
                     self.forward_func,
                     layer,
                     rows,
-                    self._arguments(samples),
+                    self.arguments(samples),
                     attribute_to_layer_input=attribute_to_layer_input,
                     device_ids=self.device_ids,
                 ),
@@ -133,20 +134,24 @@ class Network:
     def gradients_and_activations(
         self, layer: Module, inputs: tuple[Tensor, ...], attribute_to_layer_input: bool
     ) -> tuple[Tensor, Tensor]:
-        """dy_c/dA and A for all samples, N x ... each; y_c is the raw output at the target."""
+        """dy_c/dA and A for all samples, N x ... each; y_c is the raw output at the target.
+
+        Raises:
+            ValueError: If a gradient is NaN or infinite.
+        """
         gradients, activations = self.by_sample(
             inputs,
             lambda rows, samples: _captum.layer_gradients_and_activations(
                 self.forward_func,
                 layer,
                 rows,
-                self._arguments(samples),
+                self.arguments(samples),
                 lambda output: self.target.select(output, samples),
                 attribute_to_layer_input=attribute_to_layer_input,
                 device_ids=self.device_ids,
             ),
         )
-        return gradients, activations
+        return _finite(gradients, "gradients at the layer"), activations
 
     def by_sample(
         self,
@@ -171,7 +176,8 @@ class Network:
         in_chunks(self.n_samples, self.batch_size(device), run)
         return tuple(torch.cat(parts) for parts in zip(*results, strict=True))
 
-    def _arguments(self, samples: Tensor) -> tuple[Any, ...]:
+    def arguments(self, samples: Tensor) -> tuple[Any, ...]:
+        """The additional forward arguments of Q rows."""
         return tuple(
             argument[samples.to(argument.device)]
             if isinstance(argument, Tensor) and argument.shape[:1] == (self.n_samples,)
@@ -228,18 +234,18 @@ def score_masks(
         show_progress (bool): Whether to show a progress bar. Default: False.
 
     Returns:
-        tuple of Tensor: Scores, N x G, and booleans, N x G: whether the mask was queried. A mask
-        that is not informative, or that covers an input equal to its baseline, costs no query and
-        has score zero.
+        tuple of Tensor: Scores, N x G (N x G x T for T targets), and booleans, N x G: whether the
+        mask was queried. A mask that is not informative, or that covers an input equal to its
+        baseline, costs no query and has score zero.
 
     Raises:
-        ValueError: If the network returns NaN.
+        ValueError: If a score is NaN or infinite.
     """
     covered = [(i, b) for i, b in zip(inputs, baselines, strict=True) if b is not None]
     differs = torch.stack([(i != b).flatten(1).any(1) for i, b in covered]).any(0)
     queried = masks.informative & differs.unsqueeze(1)
     samples, which = queried.nonzero().unbind(1)
-    scores = _at_least_float32(inputs[0]).new_zeros(queried.shape)
+    scores = _at_least_float32(inputs[0]).new_zeros(*queried.shape, *network.target.shape)
 
     with _captum.progress_bar(description, len(samples), show_progress) as bar:
 
@@ -259,17 +265,17 @@ def score_masks(
             bar.update(len(rows))
 
         in_chunks(len(samples), network.batch_size(inputs[0].device), query)
-    return _without_nan(scores), queried
+    return _finite(scores), queried
 
 
 def score_samples(network: Network, inputs: tuple[Tensor, ...]) -> Tensor:
     """Scores inputs as they are: N scores.
 
     Raises:
-        ValueError: If the network returns NaN.
+        ValueError: If a score is NaN or infinite.
     """
     (scores,) = network.by_sample(inputs, lambda rows, samples: (network.scores(rows, samples),))
-    return _without_nan(scores)
+    return _finite(scores)
 
 
 def merge_masks(
@@ -300,7 +306,7 @@ def merge_masks(
         rows = samples[chunk]
         rendered = masks.render(rows, which[chunk], size, normalized=normalized)
         factors = weights[rows, which[chunk]].view(len(rows), -1, *(1 for _ in size))
-        merged.index_add_(0, rows, factors * rendered)
+        merged.index_add_(0, rows, (factors * rendered).to(merged.dtype))
 
     in_chunks(len(samples), batch_size, merge)
     return merged
@@ -310,10 +316,11 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def _without_nan(scores: Tensor) -> Tensor:
-    broken = scores.isnan().flatten(1) if scores.dim() > 1 else scores.isnan().unsqueeze(1)
+def _finite(values: Tensor, what: str = "scores") -> Tensor:
+    broken = ~values.isfinite().flatten(1).all(1) if values.dim() > 1 else ~values.isfinite()
     if broken.any():
         raise ValueError(
-            f"The network returned NaN for samples {broken.any(1).nonzero().flatten().tolist()}."
+            f"The network's {what} contain NaN or infinite values for samples "
+            f"{broken.nonzero().flatten().tolist()}."
         )
-    return scores
+    return values

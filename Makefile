@@ -1,0 +1,78 @@
+# Every target sets up what it needs in .venv, once for each state of pyproject.toml.
+
+PYTHON ?= python3
+OUT := out
+
+VENV := .venv
+READY := $(VENV)/.ready
+
+# captum 0.8 pins numpy < 2: an environment of its own, that holds what differs and takes the rest
+# (torch, gigabytes) from .venv behind it.
+VENV08 := .venv-captum08
+READY08 := $(VENV08)/.ready
+# What of the suite runs there: the library. The benchmark is for the current captum.
+TESTS08 := tests captum_groupcam --ignore=tests/benchmarks
+
+# One thread for each worker, so that they do not compete for the cores.
+pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n logical --maxprocesses 4
+
+# quantus needs opencv-python, grad-cam its headless twin. Both install the module cv2, and that of
+# the headless one has to stay: it does without libGL, which a server does not have.
+headless_cv2 = $(1)/bin/python -m pip install --quiet --force-reinstall --no-deps \
+	"$$($(1)/bin/python -m pip freeze | grep '^opencv-python-headless==')"
+
+site_packages = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-captum08 lint docs bench clean
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## the virtual environment, .venv
+
+demo: $(READY) ## explain bundled pictures, write a grid of them and print its path
+	$(VENV)/bin/python -m captum_groupcam demo --out $(OUT)/demo.png
+
+test: $(READY) ## run all tests, and those of the library with captum 0.8
+	$(call pytest,$(VENV))
+	@$(MAKE) --no-print-directory test-captum08
+
+lint: $(READY) ## style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+docs: $(READY) ## build the documentation and run its examples
+	$(VENV)/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	$(VENV)/bin/sphinx-build -W --keep-going -q -b doctest docs docs/_build/doctest
+	@echo docs/_build/html/index.html
+
+bench: $(READY) ## what an explanation costs, beside plain forward passes
+	$(VENV)/bin/python -m benchmarks speed
+
+clean: ## remove what make has made
+	rm -rf $(VENV) $(VENV08) $(OUT) docs/_build build dist
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable ".[dev,docs]"
+	$(call headless_cv2,$(VENV))
+	touch $@
+
+$(READY08): $(READY)
+	$(PYTHON) -m venv $(VENV08)
+	echo "import site; site.addsitedir('$(call site_packages,$(VENV))')" \
+		> "$(call site_packages,$(VENV08))/behind.pth"
+	$(VENV08)/bin/python -m pip install --quiet --editable ".[dev]" "captum==0.8.*"
+	$(call headless_cv2,$(VENV08))
+	touch $@
+
+ifeq ($(shell $(PYTHON) -c 'import sys; print(sys.version_info < (3, 13))'),True)
+test-captum08: $(READY08) ## run the tests of the library with captum 0.8
+	$(call pytest,$(VENV08)) $(TESTS08)
+else
+test-captum08:
+	@echo "Not tested with captum 0.8: it needs numpy < 2, which Python 3.13 and newer do not have."
+endif

@@ -1,0 +1,24 @@
+"""``captum-groupcam`` and ``python -m captum_groupcam``."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Runs the command line, or says how to install what it needs."""
+    try:
+        from captum_groupcam.cli import app
+    except ModuleNotFoundError as error:
+        if error.name not in {"typer", "rich"}:
+            raise
+        sys.exit(
+            f"The command line needs the package {error.name}: pip install 'captum_groupcam[cli]'"
+        )
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Measures of finished maps as pure functions: one value for each sample."""
+
+from captum_groupcam.metrics.functional.average_drop import AverageDropResult, average_drop
+from captum_groupcam.metrics.functional.deletion_insertion import (
+    PRESETS,
+    DeletionInsertionResult,
+    Protocol,
+    deletion_insertion,
+    rise_blur,
+)
+from captum_groupcam.metrics.functional.pointing_game import pointing_game
+
+__all__ = [
+    "PRESETS",
+    "AverageDropResult",
+    "DeletionInsertionResult",
+    "Protocol",
+    "average_drop",
+    "deletion_insertion",
+    "pointing_game",
+    "rise_blur",
+]

@@ -1,0 +1,72 @@
+"""What every measure asks of a map."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_maps", "match_maps", "warn_if_constant"]
+
+
+def check_maps(maps: Tensor, n_spatial: int) -> Tensor:
+    """Brings maps to N x 1 x spatial.
+
+    Args:
+        maps (Tensor): N x 1 x spatial, or N x spatial.
+        n_spatial (int): The number of spatial dimensions.
+
+    Raises:
+        TypeError: If the maps are not a tensor.
+        ValueError: If the shape is another one, there is no sample, or a value is NaN or infinite.
+    """
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"maps must be a tensor, got {type(maps).__name__}.")
+    maps = maps.detach()
+    checked = maps.unsqueeze(1) if maps.dim() == n_spatial + 1 else maps
+    if checked.dim() != n_spatial + 2 or checked.shape[1] != 1 or checked.numel() == 0:
+        raise ValueError(
+            f"Expected maps of shape N x 1 x spatial or N x spatial with {n_spatial} spatial "
+            f"dimensions, got {tuple(maps.shape)}. Reduce maps with several channels to one first."
+        )
+    finite = checked.isfinite().flatten(1).all(1)
+    if not finite.all():
+        raise ValueError(
+            "The map contains NaN or infinite values in samples "
+            f"{(~finite).nonzero().flatten().tolist()}."
+        )
+    return checked.to(torch.promote_types(checked.dtype, torch.float32))
+
+
+def match_maps(maps: Tensor, inputs: Tensor) -> Tensor:
+    """Brings maps to N x 1 x spatial, on the device of the inputs (N x C x spatial) they explain.
+
+    Raises:
+        TypeError: If the maps or the inputs are not a tensor.
+        ValueError: As :func:`check_maps`, or if number or spatial size differ from the inputs'.
+    """
+    if not isinstance(inputs, Tensor):
+        raise TypeError(
+            f"inputs must be the one tensor that the maps explain, got {type(inputs).__name__}. "
+            "Pass other inputs as additional_forward_args."
+        )
+    maps = check_maps(maps, inputs.dim() - 2)
+    if maps.shape[0] != inputs.shape[0] or maps.shape[2:] != inputs.shape[2:]:
+        raise ValueError(
+            f"Expected a map of spatial size {tuple(inputs.shape[2:])} for each of "
+            f"{inputs.shape[0]} inputs, got {tuple(maps.shape)}. Interpolate the maps first."
+        )
+    return maps.to(inputs.device)
+
+
+def warn_if_constant(maps: Tensor, consequence: str) -> None:
+    """Warns of maps (N x 1 x spatial) that are the same everywhere."""
+    flat = maps.flatten(1)
+    constant = flat.amin(1) == flat.amax(1)
+    if constant.any():
+        warnings.warn(
+            f"The map is constant in samples {constant.nonzero().flatten().tolist()}: "
+            f"{consequence}",
+            stacklevel=3,
+        )

@@ -1,0 +1,116 @@
+"""The pointing game as a metric."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from captum_groupcam.metrics._per_sample import PerSampleMetric
+from captum_groupcam.metrics.functional import pointing_game
+
+__all__ = ["PointingGame"]
+
+
+class PointingGame(PerSampleMetric):
+    """Accuracy of the pointing game, by class and over all.
+
+    :func:`~captum_groupcam.metrics.functional.pointing_game` over many batches. ``compute``
+    returns accuracies, ``per_sample`` the hit of each sample with its label and whether it is
+    difficult. A sample is an image together with one class that it shows.
+
+    Args:
+        tolerance (float, optional): In pixels of the annotated image; 0 asks for the object
+            itself. Default: 15.0.
+        **kwargs (Any): As in :class:`torchmetrics.Metric`.
+
+    Examples::
+
+        >>> import torch
+        >>> from captum_groupcam.metrics import PointingGame
+        >>> maps = torch.zeros(3, 10, 10)
+        >>> maps[:, 0, 0] = 1.0
+        >>> near, far = torch.tensor([[0, 0, 4, 4]]), torch.tensor([[5, 5, 9, 9]])
+        >>> metric = PointingGame(tolerance=0)
+        >>> metric.update(maps, labels=[7, 7, 2], boxes=[near, far, near])
+        >>> accuracy = metric.compute()
+        >>> accuracy["accuracy"], accuracy["mean_class_accuracy"]
+        (tensor(0.6667), tensor(0.7500))
+        >>> accuracy["classes"], accuracy["class_accuracy"]
+        (tensor([2, 7]), tensor([1.0000, 0.5000]))
+    """
+
+    higher_is_better = True
+    _values: ClassVar = {"hits": torch.float32, "labels": torch.int64, "difficult": torch.bool}
+
+    def __init__(self, tolerance: float = 15.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tolerance = tolerance
+
+    def update(
+        self,
+        maps: Tensor,
+        labels: Tensor | Sequence[int],
+        *,
+        boxes: Sequence[Tensor] | None = None,
+        masks: Tensor | Sequence[Tensor] | None = None,
+        image_size: Sequence[int] | Sequence[Sequence[int]] | Tensor | None = None,
+        difficult: Tensor | Sequence[bool] | None = None,
+        ids: Tensor | list[int] | None = None,
+    ) -> None:
+        """Adds samples.
+
+        Args:
+            maps (Tensor): N x 1 x H x W or N x H x W.
+            labels (Tensor or sequence of int): The class of each sample, N.
+            boxes (sequence of Tensor, optional): For each sample B_i x 4 boxes (x0, y0, x1, y1) of
+                its class, ends exclusive. Default: None.
+            masks (Tensor or sequence of Tensor, optional): Instead of boxes. Default: None.
+            image_size (sequence of int or Tensor, optional): Height and width of the image that
+                the boxes belong to (2 or N x 2). Default: None, the size of the maps.
+            difficult (Tensor or sequence of bool, optional): Whether each sample belongs to the
+                difficult subset, N. Default: None, no sample does.
+            ids (Tensor or list of int, optional): N integers, at least 0, that name each sample
+                (an image with its class) in all processes: one that comes again counts once.
+                Default: None, every sample counts.
+        """
+        hits = pointing_game(
+            maps, boxes=boxes, masks=masks, image_size=image_size, tolerance=self.tolerance
+        )
+        labels = torch.as_tensor(labels)
+        flags = torch.zeros(len(hits)) if difficult is None else torch.as_tensor(difficult)
+        if labels.shape != hits.shape or labels.is_floating_point() or flags.shape != hits.shape:
+            raise ValueError(
+                f"Expected an integer label, and a flag if difficult is given, for each of "
+                f"{len(hits)} samples; got labels of shape {tuple(labels.shape)}, {labels.dtype}, "
+                f"and flags of shape {tuple(flags.shape)}."
+            )
+        self._add(ids, hits=hits, labels=labels, difficult=flags)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Accuracies in [0, 1].
+
+        Returns:
+            dict of str to Tensor: ``accuracy`` over all samples; ``classes``, the C labels that
+            occur, and ``class_accuracy`` of each; ``mean_class_accuracy``, the mean of these. The
+            same with the prefix ``difficult_`` if a sample is difficult.
+        """
+        rows = self._rows()
+        result = _accuracies(rows["hits"], rows["labels"])
+        if rows["difficult"].any():
+            subset = _accuracies(*(rows[name][rows["difficult"]] for name in ("hits", "labels")))
+            result.update({f"difficult_{name}": value for name, value in subset.items()})
+        return result
+
+
+def _accuracies(hits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    classes, index, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    by_class = hits.new_zeros(len(classes)).index_add_(0, index, hits) / counts
+    return {
+        "accuracy": hits.mean(),
+        "mean_class_accuracy": by_class.mean(),
+        "class_accuracy": by_class,
+        "classes": classes,
+    }

@@ -1,0 +1,184 @@
+"""Maps as matplotlib figures, drawn by Captum's own ``visualize_image_attr``.
+
+The figures do not go through pyplot: nothing is shown, and nothing has to be closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from captum.attr import visualization as captum_visualization
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+__all__ = ["POSITIVE_COLORS", "SIGNED_COLORS", "draw_overlay", "method_grid", "overlay"]
+__all__ += ["save_figure"]
+
+#: Colour map of maps without negative values: its lightness rises steadily, for every kind of eye.
+POSITIVE_COLORS = "inferno"
+#: Colour map of signed maps: purple against orange, which colour-blind people can tell apart.
+SIGNED_COLORS = "PuOr_r"
+
+_INCH = 2.6  # width of one picture of a grid
+
+
+def draw_overlay(
+    axes: Axes,
+    image: Tensor,
+    attribution: Tensor,
+    *,
+    title: str | None = None,
+    alpha: float = 0.6,
+    cmap: str | None = None,
+) -> None:
+    """Draws a map over an image, in axes of a figure.
+
+    The map is scaled to its largest value by Captum, which cuts off the top 2 % of its sum. A map
+    without any contrast says nothing: the image is drawn bare, with the words "empty map".
+
+    Args:
+        axes (matplotlib.axes.Axes): Where to draw.
+        image (Tensor): 3 x H x W (or 1 x H x W), values in [0, 1].
+        attribution (Tensor): 1 x H x W or H x W. Shown as signed if it has negative values.
+        title (str, optional): Stands above. Default: None.
+        alpha (float, optional): Opacity of the map, 0 to 1. Default: 0.6.
+        cmap (str, optional): A colour map of matplotlib. Default: None, :data:`POSITIVE_COLORS` or
+            :data:`SIGNED_COLORS`.
+
+    Raises:
+        ValueError: If shapes do not fit or the map is not finite.
+    """
+    pixels = _pixels(image)
+    values = attribution.detach().cpu().double().numpy()
+    if values.ndim == 3 and values.shape[0] == 1:
+        values = values[0]
+    if values.shape != pixels.shape[:2]:
+        raise ValueError(
+            f"Expected a map of shape 1 x {pixels.shape[0]} x {pixels.shape[1]}, like the image, "
+            f"got {tuple(attribution.shape)}."
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("The map contains NaN or infinite values.")
+    axes.set_axis_off()
+    if values.min() == values.max():
+        axes.imshow(pixels.mean(2), cmap="gray", vmin=0, vmax=1)
+        axes.text(
+            *(0.5, 0.5),
+            "empty map",
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            bbox={"facecolor": "white", "alpha": 0.8},
+        )
+        axes.set_title(title or "")
+        return
+    signed = bool(values.min() < 0)
+    captum_visualization.visualize_image_attr(
+        # Captum takes maps with small values for empty ones.
+        (values / np.abs(values).max())[..., np.newaxis],
+        pixels,
+        method="blended_heat_map",
+        sign="all" if signed else "positive",
+        plt_fig_axis=(axes.get_figure(root=True), axes),
+        cmap=cmap or (SIGNED_COLORS if signed else POSITIVE_COLORS),
+        alpha_overlay=alpha,
+        title=title,
+        use_pyplot=False,
+    )
+
+
+def overlay(
+    image: Tensor,
+    attribution: Tensor,
+    *,
+    title: str | None = None,
+    alpha: float = 0.6,
+    cmap: str | None = None,
+) -> Figure:
+    """Makes a figure of a map over its image; see :func:`draw_overlay` for the arguments.
+
+    Examples::
+
+        >>> import torch
+        >>> figure = overlay(torch.rand(3, 8, 8), torch.rand(1, 8, 8), title="cat")
+        >>> figure.axes[0].get_title()
+        'cat'
+    """
+    height, width = image.shape[-2:]
+    figure = Figure(figsize=(5, 5 * height / width + 0.4), layout="constrained")
+    draw_overlay(figure.subplots(), image, attribution, title=title, alpha=alpha, cmap=cmap)
+    return figure
+
+
+def method_grid(
+    images: Tensor | Sequence[Tensor],
+    maps: Mapping[str, Tensor | Sequence[Tensor]],
+    *,
+    row_titles: Sequence[str] | None = None,
+    alpha: float = 0.6,
+) -> Figure:
+    """Makes a figure with a row for each image: the image, then the map of each method.
+
+    Args:
+        images (Tensor or sequence of Tensor): N images of 3 x H x W, values in [0, 1].
+        maps (mapping of str to Tensor or sequence of Tensor): Title of a column to N maps of
+            1 x H x W.
+        row_titles (sequence of str, optional): What stands above each image. Default: None.
+        alpha (float, optional): Opacity of the maps, 0 to 1. Default: 0.6.
+
+    Raises:
+        ValueError: If there is no image, or not one map or title for each.
+
+    Examples::
+
+        >>> import torch
+        >>> images = torch.rand(2, 3, 8, 8)
+        >>> figure = method_grid(images, {"Group-CAM": torch.rand(2, 1, 8, 8)})
+        >>> len(figure.axes)
+        4
+    """
+    if len(images) == 0:
+        raise ValueError("Expected at least one image.")
+    for what, values in {**maps, "row_titles": row_titles}.items():
+        if values is not None and len(values) != len(images):
+            raise ValueError(f"Expected {len(images)} entries of {what!r}, got {len(values)}.")
+    columns = 1 + len(maps)
+    height = _INCH * max(image.shape[-2] / image.shape[-1] for image in images) + 0.3
+    figure = Figure(figsize=(_INCH * columns, height * len(images)), layout="constrained")
+    grid = figure.subplots(len(images), columns, squeeze=False)
+    for row, image in enumerate(images):
+        grid[row, 0].imshow(_pixels(image))
+        grid[row, 0].set_axis_off()
+        grid[row, 0].set_title(row_titles[row] if row_titles is not None else "")
+        for column, (method, attributions) in enumerate(maps.items(), start=1):
+            title = method if row == 0 else None
+            draw_overlay(grid[row, column], image, attributions[row], title=title, alpha=alpha)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path, *, dpi: float = 150) -> Path:
+    """Writes a figure, making the folder if there is none.
+
+    Args:
+        figure (matplotlib.figure.Figure): The figure.
+        path (str or Path): Where to; the suffix says the format (.png, .pdf, .svg, ...).
+        dpi (float, optional): Pixels per inch. Default: 150.
+
+    Returns:
+        Path: The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi)
+    return path
+
+
+def _pixels(image: Tensor) -> np.ndarray:
+    """An image as H x W x 3."""
+    if image.dim() != 3 or image.shape[0] not in (1, 3):
+        raise ValueError(f"Expected an image of shape 3 x H x W, got {tuple(image.shape)}.")
+    pixels = image.detach().cpu().float().clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0)
+    return np.asarray(pixels.numpy())

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import importlib.metadata
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import captum_groupcam
+
+ROOT = Path(__file__).parents[1]
+
+# What an application that explains one image should not have to load. Captum itself imports
+# matplotlib and scipy.
+HEAVY = ["cv2", "pandas", "quantus", "rich", "saliency", "skimage", "sklearn", "timm", "typer"]
+
+
+def modules_after(statement: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after a statement."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return {name.partition(".")[0] for name in run.stdout.split()}
+
+
+def test_import_is_light():
+    assert modules_after("import captum_groupcam").isdisjoint(HEAVY)
+
+
+def test_the_look_at_loaded_modules_sees_what_is_loaded():
+    assert "sklearn" in modules_after("import sklearn.cluster")
+
+
+def test_version_is_that_of_the_installed_package():
+    assert captum_groupcam.__version__ == importlib.metadata.version("captum_groupcam")
+
+
+def test_public_names_exist():
+    assert all(hasattr(captum_groupcam, name) for name in captum_groupcam.__all__)
+
+
+def test_package_is_typed():
+    assert (Path(captum_groupcam.__file__).parent / "py.typed").is_file()
+
+
+def public_modules() -> set[str]:
+    names = {m.name for m in pkgutil.walk_packages(captum_groupcam.__path__, "captum_groupcam.")}
+    commands = {"captum_groupcam.cli"}  # documented by their --help
+    return {name for name in names - commands if "._" not in name}
+
+
+def test_reference_has_every_public_module():
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    directives = re.findall(r"automodule:: (\S+)\n( +:no-members:)?", reference)
+    named = {name for name, _ in directives}
+    # A package that exports what its modules define stands for them.
+    exporting = {name for name, no_members in directives if not no_members}
+    missing = {
+        name
+        for name in public_modules()
+        if name not in named and name.rpartition(".")[0] not in exporting
+    }
+    assert not missing
+    assert named <= public_modules() | {"captum_groupcam"}

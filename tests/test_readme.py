@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_code_runs_as_written(tmp_path, monkeypatch):
+    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.M | re.S)
+    assert blocks, "The README has no ```python block."
+    monkeypatch.chdir(tmp_path)  # where the code may write what it likes
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    namespace: dict[str, Any] = {}
+    for number, block in enumerate(blocks, start=1):
+        try:
+            exec(compile(block, f"README.md, block {number}", "exec"), namespace)
+        except Exception as error:
+            pytest.fail(f"Block {number} of the README: {error!r}\n{block}")
