@@ -6,8 +6,8 @@ OUT := out
 VENV := .venv
 READY := $(VENV)/.ready
 
-# captum 0.8 pins numpy < 2: an environment of its own, that holds what differs and takes the rest
-# (torch, gigabytes) from .venv behind it.
+# captum 0.8 has Insights and pins numpy < 2: an environment of its own, which holds what differs
+# and takes the rest (torch, gigabytes) from .venv behind it.
 VENV08 := .venv-captum08
 READY08 := $(VENV08)/.ready
 # What of the suite runs there: the library. The benchmark is for the current captum.
@@ -65,7 +65,7 @@ $(READY08): $(READY)
 	$(PYTHON) -m venv $(VENV08)
 	echo "import site; site.addsitedir('$(call site_packages,$(VENV))')" \
 		> "$(call site_packages,$(VENV08))/behind.pth"
-	$(VENV08)/bin/python -m pip install --quiet --editable ".[dev]" "captum==0.8.*"
+	$(VENV08)/bin/python -m pip install --quiet --editable ".[dev,insights]"
 	$(call headless_cv2,$(VENV08))
 	touch $@
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -28,17 +30,36 @@ class Explained:
         maps (Tensor): The explanations, N x 1 x H x W.
         masks (Tensor, optional): Which pixels belong to objects of the target class: boolean,
             N x 1 x H x W. Default: None.
-        boxes (sequence of Tensor, optional): Instead of masks, the objects' boxes: one tensor a
-            sample, K x 4, ``x1, y1, x2, y2`` in pixels of the input. Default: None.
+        boxes (sequence of Tensor, optional): Instead of masks, for each sample the B x 4 boxes
+            (x0, y0, x1, y1) of its target class, ends exclusive; a box covers every pixel that it
+            touches. Default: None.
+        image_sizes (Tensor, optional): N x 2, height and width of the images whose pixels the
+            boxes count, where the input shows the whole image at another size. Default: None, the
+            inputs' size.
         explain (callable, optional): For measures that explain again, with another network or for
             another class: see :data:`Explain`. Default: None.
         seed (int, optional): Seed of everything random: subsets, ties, noise. Every sample starts
-            from it, so its values do not depend on the samples beside it. Default: 0.
+            from it, so its values do not depend on the samples beside it. From 0 to 2**32 - 1.
+            Default: 0.
 
     Raises:
-        ValueError: If shapes do not fit, a map contains NaN (the message names the sample), a
-            sample has nothing to hit, a target is out of range or the model is in training mode.
+        ValueError: If shapes do not fit, a map contains NaN, a sample has nothing to hit, a target
+            is negative (the message names the samples), the seed is out of range, or the model is
+            in training mode.
         TypeError: If targets are not integers or masks are not boolean.
+
+    Examples::
+
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval()
+        >>> explained = Explained(
+        ...     model,
+        ...     inputs=torch.ones(1, 1, 4, 4),
+        ...     targets=torch.tensor([1]),
+        ...     maps=torch.eye(4).view(1, 1, 4, 4),
+        ...     boxes=[torch.tensor([[0, 0, 2.5, 1]])],
+        ... )
+        >>> explained.objects[0, 0, 0]
+        tensor([ True,  True,  True, False])
     """
 
     model: nn.Module
@@ -47,6 +68,7 @@ class Explained:
     maps: Tensor
     masks: Tensor | None = None
     boxes: Sequence[Tensor] | None = None
+    image_sizes: Tensor | None = None
     explain: Explain | None = None
     seed: int = 0
 
@@ -57,11 +79,14 @@ class Explained:
             )
         if self.model.training:
             raise ValueError("Measure a model in evaluation mode: call model.eval() first.")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"Expected a seed from 0 to 2**32 - 1, got {self.seed}.")
         n = len(self.inputs)
         if tuple(self.targets.shape) != (n,):
             raise ValueError(f"Expected {n} targets, got shape {tuple(self.targets.shape)}.")
         if self.targets.is_floating_point() or self.targets.dtype == torch.bool:
             raise TypeError(f"Targets are class indices, got {self.targets.dtype}.")
+        _reject(self.targets < 0, "has a negative target: classes count from 0")
         plane = (n, 1, *self.inputs.shape[2:])
         if tuple(self.maps.shape) != plane:
             raise ValueError(f"Expected maps of shape {plane}, got {tuple(self.maps.shape)}.")
@@ -73,10 +98,35 @@ class Explained:
                 raise TypeError(f"Masks are boolean, got {self.masks.dtype}.")
             if tuple(self.masks.shape) != plane:
                 raise ValueError(f"Expected masks of shape {plane}, got {tuple(self.masks.shape)}.")
-            empty = ~self.masks.flatten(1).any(1)
-            _reject(empty, "has an empty mask, so there is nothing to hit: leave it out")
         if self.boxes is not None and len(self.boxes) != n:
             raise ValueError(f"Expected boxes for {n} samples, got {len(self.boxes)}.")
+        if self.image_sizes is not None and (
+            self.boxes is None or tuple(self.image_sizes.shape) != (n, 2)
+        ):
+            raise ValueError(
+                f"image_sizes go with boxes, and are {n} x 2, got {tuple(self.image_sizes.shape)}."
+            )
+        if self.objects is not None:
+            nothing = ~self.objects.flatten(1).any(1)
+            _reject(nothing, "has no object in its image, so there is nothing to hit: leave it out")
+
+    @cached_property
+    def objects(self) -> Tensor | None:
+        """The pixels of the input that belong to objects, from masks or boxes: N x 1 x H x W."""
+        if self.boxes is None:
+            return self.masks
+        height, width = self.inputs.shape[2:]
+        masks = torch.zeros(len(self), 1, height, width, dtype=torch.bool)
+        for index, boxes in enumerate(self.boxes):
+            scaled = boxes.cpu().double().reshape(-1, 4)
+            if self.image_sizes is not None:
+                annotated = self.image_sizes[index].cpu().flip(0).repeat(2)
+                scaled = scaled * torch.tensor([width, height, width, height]) / annotated
+            for x0, y0, x1, y1 in scaled.tolist():
+                rows = slice(max(math.floor(y0), 0), max(math.ceil(y1), 0))
+                columns = slice(max(math.floor(x0), 0), max(math.ceil(x1), 0))
+                masks[index, 0, rows, columns] = True
+        return masks.to(self.inputs.device)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -91,6 +141,7 @@ class Explained:
             maps=self.maps[at],
             masks=None if self.masks is None else self.masks[at],
             boxes=None if self.boxes is None else self.boxes[at],
+            image_sizes=None if self.image_sizes is None else self.image_sizes[at],
         )
 
 

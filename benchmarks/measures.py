@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,12 @@ from torch import Tensor
 
 from benchmarks import quantus_measures as quantus
 from benchmarks.explained import Explained
-from captum_groupcam.metrics.functional import PRESETS, average_drop, deletion_insertion
+from captum_groupcam.metrics.functional import (
+    PRESETS,
+    average_drop,
+    deletion_insertion,
+    pointing_game,
+)
 
 __all__ = ["DEFAULT_MEASURES", "MEASURES", "Measure"]
 
@@ -76,7 +82,7 @@ class Measure:
             ValueError: If masks, boxes or the explain function are missing, or a value is
                 undefined; the message names the samples.
         """
-        if "objects" in self.needs and explained.masks is None and explained.boxes is None:
+        if "objects" in self.needs and explained.objects is None:
             raise ValueError(
                 f"{self.name} asks whether a map finds the object: it needs masks or boxes."
             )
@@ -87,6 +93,11 @@ class Measure:
             values = (values,)
         scores = dict(zip(self.higher_is_better, values, strict=True))
         return {name: value.detach().double().cpu() for name, value in scores.items()}
+
+    @property
+    def description(self) -> str:
+        """What it computes, in one line."""
+        return (inspect.getdoc(self.compute) or "").partition("\n")[0]
 
     def queries(self, shape: Sequence[int]) -> int:
         """Forward passes for one sample, without those of its explanations.
@@ -101,6 +112,7 @@ class Measure:
 
 
 def _deletion_insertion(explained: Explained, *, protocol: str) -> tuple[Tensor, ...]:
+    """Areas under p(class) while pixels are deleted and inserted by rank, and their difference."""
     result = deletion_insertion(
         explained.model,
         explained.inputs,
@@ -133,7 +145,32 @@ def _deletion_insertion_measure(name: str, protocol: str, source: str, prefix: s
 
 
 def _average_drop(explained: Explained) -> tuple[Tensor, ...]:
+    """Percent of p(class) lost where the input is multiplied by the map, and whether it rises."""
     return tuple(average_drop(explained.model, explained.inputs, explained.maps, explained.targets))
+
+
+def _pointing_game(explained: Explained, *, tolerance: float) -> Tensor:
+    """1 if the map's maximum is nearer to the object than the tolerance in pixels, else 0."""
+    masks = explained.masks
+    return pointing_game(
+        explained.maps,
+        boxes=explained.boxes,
+        masks=None if masks is None else masks.squeeze(1),
+        image_size=explained.image_sizes,
+        tolerance=tolerance,
+    )
+
+
+def _pointing_game_measure(name: str, score: str, tolerance: float) -> Measure:
+    return Measure(
+        name,
+        "localisation",
+        {score: True},
+        _pointing_game,
+        "Zhang et al. 2018, arXiv 1608.00507",
+        frozenset({"objects"}),
+        {"tolerance": tolerance},
+    )
 
 
 _OURS = (
@@ -158,6 +195,8 @@ _OURS = (
         frozenset({"model"}),
         cost=lambda shape: 2,  # noqa: ARG005
     ),
+    _pointing_game_measure("PointingGame", "pointing_game", 15.0),
+    _pointing_game_measure("PointingGame.0px", "pointing_game.0px", 0.0),
 )
 
 # --- Quantus's ------------------------------------------------------------------------------------
@@ -414,4 +453,16 @@ _QUANTUS = (
 
 #: Every measure by name.
 MEASURES: dict[str, Measure] = {measure.name: measure for measure in (*_OURS, *_QUANTUS)}
-DEFAULT_MEASURES: tuple[str, ...] = ("DeletionInsertion", "AverageDrop")
+
+#: A set that says something in each category that needs no further explanations, for 202 forward
+#: passes a sample and map; most of the others take about 100 more each (:meth:`Measure.queries`).
+#: Measures that need objects can be used only where the data have them.
+DEFAULT_MEASURES: tuple[str, ...] = (
+    "DeletionInsertion",
+    "AverageDrop",
+    "PointingGame",
+    "PointingGame.0px",
+    "quantus.RelevanceRankAccuracy",
+    "quantus.RelevanceMassAccuracy",
+    "quantus.Sparseness",
+)

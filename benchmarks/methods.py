@@ -110,7 +110,7 @@ def rise(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Te
 
 def xrai(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
     """XRAI; options of :meth:`XRAI.attribute`."""
-    return cast(Tensor, XRAI(subject.model).attribute(inputs, target, **options))
+    return XRAI(subject.model).attribute(inputs, target, **options)
 
 
 def guided_backprop(subject: Subject, inputs: Tensor, target: Target) -> Tensor:
@@ -171,7 +171,8 @@ def smooth_grad(
     """
     method = NoiseTunnel(Saliency(subject.model))
     attributions = []
-    for index, sample in enumerate(inputs.split(1)):
+    for index in range(len(inputs)):
+        sample = inputs[index : index + 1]
         torch.manual_seed(seed)  # restored by the method's caller
         attributions.append(
             method.attribute(
@@ -256,7 +257,8 @@ def edges(_subject: Subject, inputs: Tensor, _target: Target) -> Tensor:
     """A control: the magnitude of Sobel's gradient of the mean of the channels."""
     grey = F.pad(inputs.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     sobel = inputs.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
-    return F.conv2d(grey, torch.stack([sobel, sobel.T]).unsqueeze(1)).norm(dim=1, keepdim=True)
+    gradients = F.conv2d(grey, torch.stack([sobel, sobel.T]).unsqueeze(1))
+    return torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
 
 
 def _method(explain: Callable[..., Tensor]) -> Factory:

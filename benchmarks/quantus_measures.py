@@ -70,11 +70,19 @@ class _Scores(nn.Module):
         self.eval()
         self._held = (samples.model,)
         self._like = samples.inputs
+        self._highest_target = int(samples.targets.max())
         self._softmax = softmax
 
     def forward(self, inputs: Tensor) -> Tensor:
         chunks = torch.split(inputs.to(self._like), _CHUNK)
         scores = torch.cat([self._held[0](chunk) for chunk in chunks]).float()
+        if scores.dim() != 2 or scores.shape[1] <= self._highest_target:
+            raise ValueError(
+                f"Expected a model that returns N x classes with a class {self._highest_target}, "
+                f"got {tuple(scores.shape)}."
+            )
+        if not scores.isfinite().all():  # an argmax would hide it
+            raise ValueError("The model returned NaN or infinite scores.")
         return scores.softmax(-1) if self._softmax else scores
 
 
@@ -103,7 +111,7 @@ def _run(
 ) -> Any:
     """Calls a Quantus metric on samples (all in one batch) and returns what it returns."""
     sees_model = "explain_func" in options  # it explains again, with the real modules
-    masks = samples.masks
+    objects = samples.objects
     with warnings.catch_warnings(), _isolated(samples):
         for message, category in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message, category)
@@ -113,7 +121,7 @@ def _run(
                 x_batch=_to_numpy(samples.inputs.float()),
                 y_batch=_to_numpy(samples.targets),
                 a_batch=maps.copy(),
-                s_batch=None if masks is None else _to_numpy(masks),
+                s_batch=None if objects is None else _to_numpy(objects),
                 channel_first=True,
                 softmax=False,
                 batch_size=len(samples),
@@ -259,6 +267,7 @@ def monotonicity_correlation(
     """
     metric = _metric(
         quantus.MonotonicityCorrelation,
+        similarity_func=_spearman,  # Quantus's fails on one sample that is constant
         nr_samples=nr_samples,
         features_in_step=features_in_step(samples.inputs.shape, steps),
         perturb_baseline=perturb_baseline,
@@ -266,6 +275,10 @@ def monotonicity_correlation(
     )
     values = [_run(metric, *one, softmax=True)[0] for one in _one_by_one(samples)]
     return _finite(metric, values, _NO_RESPONSE)
+
+
+def _spearman(a: Array, b: Array, batched: bool) -> Array:  # noqa: ARG001
+    return np.array([spearmanr(a[0], b[0])[0]])
 
 
 def pixel_flipping(samples: Explained, *, steps: int, perturb_baseline: str) -> Tensor:
@@ -282,7 +295,7 @@ def pixel_flipping(samples: Explained, *, steps: int, perturb_baseline: str) -> 
 def region_perturbation(
     samples: Explained, *, patches: int, regions_evaluation: int, perturb_baseline: str
 ) -> Tensor:
-    """AOPC: mean drop of p(class) while patches are removed, most relevant first (eq. 12).
+    """AOPC: mean drop of p(class) while patches are removed, most relevant first.
 
     Quantus returns the drops, of which high ones are good, though it labels them "lower".
     """
@@ -314,9 +327,10 @@ def sensitivity_n(
 ) -> Tensor:
     """Correlates the map's sum over the n top features with the drop of the logit without them.
 
-    For one sample, over growing n. Quantus itself correlates over the samples of a batch, for each
-    n, the drop without n features with the map's sum over the last step's features alone; its
-    ``similarity_func`` gets both, so the correlation that the paper means is taken there.
+    For one sample, over growing n; the paper draws subsets of n features instead. Quantus itself
+    correlates over the samples of a batch, for each n, and takes the drop without n features, but
+    the map's sum over the last step's alone. Its ``similarity_func`` gets both, so what belongs
+    together is correlated there.
     """
 
     def similarity(a: Array, b: Array, batched: bool) -> list[float]:  # noqa: ARG001
@@ -347,7 +361,9 @@ def irof(samples: Explained, *, segmentation_method: str) -> Tensor:
             quantus.IROF,
             segmentation_method=segmentation_method,
             perturb_func=_replace_by_mask,
-            perturb_func_kwargs={"value": _to_numpy(sample.inputs.mean((2, 3), keepdim=True))},
+            perturb_func_kwargs={
+                "value": _to_numpy(sample.inputs.float().mean((2, 3), keepdim=True))
+            },
         )
 
     values = [
@@ -421,12 +437,14 @@ def sufficiency(samples: Explained, *, threshold: float) -> Tensor:
         raise ValueError("Sufficiency compares samples: give it at least two, better all of them.")
     _reject_useless(samples.maps)
     maps = _scaled(samples.maps)
-    spread = maps.reshape(len(maps), -1).std(axis=0, ddof=1)
-    if not spread.any():
+    flat = maps.reshape(len(maps), -1)
+    varies = np.ptp(flat, axis=0) > 0
+    if not varies.any():
         raise ValueError("All maps are the same: Sufficiency has nothing to compare.")
+    spread = flat[:, varies].std(axis=0, ddof=1)
 
     def distance(u: Array, v: Array, **_: Any) -> float:
-        return float(np.linalg.norm((u - v)[spread > 0] / spread[spread > 0]))
+        return float(np.linalg.norm((u - v)[varies] / spread))
 
     metric = _metric(quantus.Sufficiency, threshold=threshold, distance_func=distance)
     return _finite(metric, _run(metric, samples, maps), _NO_SCORE)
@@ -505,8 +523,8 @@ def mprt(samples: Explained, *, layer_order: str) -> Tensor:
     constant map resembles no other, and counts as correlation 0.
     """
 
-    def similarity(a: Array, b: Array, batched: bool) -> Array:  # noqa: ARG001
-        return np.array([0.0 if np.isnan(b).any() else spearmanr(a[0], b[0])[0]])
+    def similarity(a: Array, b: Array, batched: bool) -> Array:
+        return np.zeros(1) if np.isnan(b).any() else _spearman(a, b, batched)
 
     metric = _metric(
         quantus.MPRT,

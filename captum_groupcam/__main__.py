@@ -12,10 +12,11 @@ def main() -> None:
     try:
         from captum_groupcam.cli import app
     except ModuleNotFoundError as error:
-        if error.name not in {"typer", "rich"}:
+        package = (error.name or "").partition(".")[0]
+        if package not in {"typer", "rich"}:
             raise
         sys.exit(
-            f"The command line needs the package {error.name}: pip install 'captum_groupcam[cli]'"
+            f"The command line needs the package {package}: pip install 'captum_groupcam[cli]'"
         )
     app()
 

@@ -15,7 +15,6 @@ import typer
 from captum.attr import LayerAttribution, LayerGradCam
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from torch import Tensor
 
 from captum_groupcam.group_cam import GroupCAM
@@ -72,7 +71,8 @@ def _grad_cam(model: LoadedModel, inputs: Tensor, target: list[int], _options: O
         relu_attributions=True,
     )
     size = (inputs.shape[-2], inputs.shape[-1])
-    return LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear").detach()
+    upsampled: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
+    return upsampled.detach()
 
 
 #: Name on the command line to the method.
@@ -98,18 +98,18 @@ def explain(
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option(help="Dotted name of the layer.  [default: the last with positions]"),
+        typer.Option(help="Dotted name of a layer. Otherwise the last one with positions."),
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(help="Index or name of a class.  [default: the likeliest]"),
+        typer.Option(help="Index or name of a class. Otherwise the likeliest."),
     ] = None,
     method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "group_cam",
     n_groups: Annotated[int, typer.Option(min=1, help="Groups of channels.")] = 32,
     denoise_percentile: Annotated[str, typer.Option(help="From 0 to below 100, or 'none'.")] = "70",
     out: Annotated[Path, typer.Option(help="Folder for the overlays.")] = Path("out"),
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, ...  [default: cuda if there is one]")
+        str | None, typer.Option(help="cpu, cuda, ... Otherwise cuda if there is one.")
     ] = None,
 ) -> None:
     """Prints the top 5 classes of each image and writes an overlay of what decided."""
@@ -189,12 +189,11 @@ def _explain_one(
     probabilities, classes = _classify(model, inputs)
     target = int(classes[0, 0]) if chosen is None else chosen
 
-    table = Table(title=str(file), title_justify="left", show_header=False, box=None)
+    _say(console, str(file), "bold")
     for index, probability in zip(
         classes[0, :5].tolist(), probabilities[0, :5].tolist(), strict=True
     ):
-        table.add_row(f"{probability:6.1%}", f"{index:4d}", model.class_names[index])
-    console.print(table, highlight=False)
+        _say(console, f"{probability:7.1%}{index:6d}  {model.class_names[index]}")
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -304,9 +303,11 @@ def _usage_errors() -> Iterator[None]:
 
 def _progress(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+    # Where nobody watches, a bar is only an empty line.
+    unseen = not console.is_terminal
+    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=unseen)
 
 
 def _say(console: Console, text: str, style: str = "") -> None:
-    # File names are no markup, and a path that is broken over lines cannot be copied.
+    # Names are no markup, and a path that is broken over lines cannot be copied.
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -171,7 +172,14 @@ class InsightsMethod(Attribution):
             raise
         # A map of the layer goes for every input.
         maps = maps if isinstance(maps, tuple) else (maps,) * len(inputs)
-        return tuple(_like(whole, map_) for whole, map_ in zip(inputs, maps, strict=True))
+        maps = tuple(_like(whole, map_) for whole, map_ in zip(inputs, maps, strict=True))
+        if not any(map_.any() for map_ in maps):
+            warnings.warn(
+                f"The map of {registered.name} is zero, and Insights cannot draw that: choose "
+                "another class or other options.",
+                stacklevel=2,
+            )
+        return maps
 
 
 def register(

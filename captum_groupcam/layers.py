@@ -36,7 +36,8 @@ def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLaye
     than one position. If a block and its last child give the same output, it is the block. If the
     module that makes the output is called several times (a shared ReLU), it is the input of the
     module that takes it, usually the pooling. Class maps that are pooled straight into the output
-    are passed over: each class looks at one channel of them, so there is nothing to group.
+    are passed over if there is anything else: each class looks at one channel of them, so there is
+    nothing to group.
 
     The network runs once, in evaluation mode and without a graph; nothing of it is changed.
 
@@ -81,11 +82,14 @@ def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLaye
         output = model(*(t.detach().clone() for t in whole))
 
     n_outputs = output.shape[1] if isinstance(output, Tensor) and output.dim() > 1 else None
-    for index, step in reversed(list(enumerate(trace.steps))):
-        if index < trace.first_parameters:
-            break  # an image that is only normalised or cropped is no feature
-        if step.shape[1] == n_outputs and trace.last_parameters <= index:
-            continue  # class maps
+
+    def is_class_map(index: int) -> bool:
+        return trace.steps[index].shape[1] == n_outputs and trace.last_parameters <= index
+
+    # What comes before any parameter, an image that is normalised or cropped, is no feature.
+    latest_first = range(len(trace.steps) - 1, trace.first_parameters - 1, -1)
+    for index in sorted(latest_first, key=is_class_map):
+        step = trace.steps[index]
         layer = trace.layer(step)
         if layer is None:
             continue

@@ -31,7 +31,7 @@ def draw_overlay(
     attribution: Tensor,
     *,
     title: str | None = None,
-    alpha: float = 0.6,
+    alpha: float = 0.5,
     cmap: str | None = None,
 ) -> None:
     """Draws a map over an image, in axes of a figure.
@@ -44,7 +44,7 @@ def draw_overlay(
         image (Tensor): 3 x H x W (or 1 x H x W), values in [0, 1].
         attribution (Tensor): 1 x H x W or H x W. Shown as signed if it has negative values.
         title (str, optional): Stands above. Default: None.
-        alpha (float, optional): Opacity of the map, 0 to 1. Default: 0.6.
+        alpha (float, optional): Opacity of the map, 0 to 1. Default: 0.5.
         cmap (str, optional): A colour map of matplotlib. Default: None, :data:`POSITIVE_COLORS` or
             :data:`SIGNED_COLORS`.
 
@@ -82,7 +82,7 @@ def draw_overlay(
         pixels,
         method="blended_heat_map",
         sign="all" if signed else "positive",
-        plt_fig_axis=(axes.get_figure(root=True), axes),
+        plt_fig_axis=(axes.figure, axes),
         cmap=cmap or (SIGNED_COLORS if signed else POSITIVE_COLORS),
         alpha_overlay=alpha,
         title=title,
@@ -95,7 +95,7 @@ def overlay(
     attribution: Tensor,
     *,
     title: str | None = None,
-    alpha: float = 0.6,
+    alpha: float = 0.5,
     cmap: str | None = None,
 ) -> Figure:
     """Makes a figure of a map over its image; see :func:`draw_overlay` for the arguments.
@@ -118,7 +118,7 @@ def method_grid(
     maps: Mapping[str, Tensor | Sequence[Tensor]],
     *,
     row_titles: Sequence[str] | None = None,
-    alpha: float = 0.6,
+    alpha: float = 0.5,
 ) -> Figure:
     """Makes a figure with a row for each image: the image, then the map of each method.
 
@@ -127,7 +127,7 @@ def method_grid(
         maps (mapping of str to Tensor or sequence of Tensor): Title of a column to N maps of
             1 x H x W.
         row_titles (sequence of str, optional): What stands above each image. Default: None.
-        alpha (float, optional): Opacity of the maps, 0 to 1. Default: 0.6.
+        alpha (float, optional): Opacity of the maps, 0 to 1. Default: 0.5.
 
     Raises:
         ValueError: If there is no image, or not one map or title for each.

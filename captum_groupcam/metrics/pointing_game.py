@@ -18,8 +18,9 @@ class PointingGame(PerSampleMetric):
     """Accuracy of the pointing game, by class and over all.
 
     :func:`~captum_groupcam.metrics.functional.pointing_game` over many batches. ``compute``
-    returns accuracies, ``per_sample`` the hit of each sample with its label and whether it is
-    difficult. A sample is an image together with one class that it shows.
+    returns accuracies, ``per_class`` that of each class, ``per_sample`` the hit of each sample with
+    its label and whether it is difficult. A sample is an image together with one class that it
+    shows.
 
     Args:
         tolerance (float, optional): In pixels of the annotated image; 0 asks for the object
@@ -35,11 +36,10 @@ class PointingGame(PerSampleMetric):
         >>> near, far = torch.tensor([[0, 0, 4, 4]]), torch.tensor([[5, 5, 9, 9]])
         >>> metric = PointingGame(tolerance=0)
         >>> metric.update(maps, labels=[7, 7, 2], boxes=[near, far, near])
-        >>> accuracy = metric.compute()
-        >>> accuracy["accuracy"], accuracy["mean_class_accuracy"]
-        (tensor(0.6667), tensor(0.7500))
-        >>> accuracy["classes"], accuracy["class_accuracy"]
-        (tensor([2, 7]), tensor([1.0000, 0.5000]))
+        >>> metric.compute()
+        {'accuracy': tensor(0.6667), 'mean_class_accuracy': tensor(0.7500)}
+        >>> metric.per_class()
+        {2: 1.0, 7: 0.5}
     """
 
     higher_is_better = True
@@ -93,9 +93,9 @@ class PointingGame(PerSampleMetric):
         """Accuracies in [0, 1].
 
         Returns:
-            dict of str to Tensor: ``accuracy`` over all samples; ``classes``, the C labels that
-            occur, and ``class_accuracy`` of each; ``mean_class_accuracy``, the mean of these. The
-            same with the prefix ``difficult_`` if a sample is difficult.
+            dict of str to Tensor: ``accuracy`` over all samples, and ``mean_class_accuracy``, the
+            mean over the classes that occur. The same with the prefix ``difficult_`` if a sample
+            is difficult.
         """
         rows = self._rows()
         result = _accuracies(rows["hits"], rows["labels"])
@@ -104,13 +104,26 @@ class PointingGame(PerSampleMetric):
             result.update({f"difficult_{name}": value for name, value in subset.items()})
         return result
 
+    def per_class(self, *, difficult: bool = False) -> dict[int, float]:
+        """The accuracy of each class that occurs, by its label.
+
+        In a distributed run it gathers the samples of all processes, so each of them must call it.
+
+        Args:
+            difficult (bool, optional): Whether only difficult samples count. Default: False.
+        """
+        rows = self.per_sample()
+        counted = rows["difficult"] if difficult else torch.ones_like(rows["difficult"])
+        classes, accuracy = _by_class(rows["hits"][counted], rows["labels"][counted])
+        return dict(zip(classes.tolist(), accuracy.tolist(), strict=True))
+
+
+def _by_class(hits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The C labels that occur and the accuracy of each."""
+    classes, index, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    return classes, hits.new_zeros(len(classes)).index_add_(0, index, hits) / counts
+
 
 def _accuracies(hits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    classes, index, counts = torch.unique(labels, return_inverse=True, return_counts=True)
-    by_class = hits.new_zeros(len(classes)).index_add_(0, index, hits) / counts
-    return {
-        "accuracy": hits.mean(),
-        "mean_class_accuracy": by_class.mean(),
-        "class_accuracy": by_class,
-        "classes": classes,
-    }
+    _, by_class = _by_class(hits, labels)
+    return {"accuracy": hits.mean(), "mean_class_accuracy": by_class.mean()}

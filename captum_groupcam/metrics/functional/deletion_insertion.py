@@ -261,13 +261,19 @@ def _curve(
     n_points = len(counts)
     limits = torch.tensor(counts, device=inputs.device, dtype=ranks.dtype)
     limits = limits.view(-1, *[1] * (ranks.dim() - 1))
-    first, rest = (baselines, inputs) if deletes else (inputs, baselines)
+    # So that the network gets its usual memory format.
+    baselines = torch.empty_like(inputs).copy_(baselines)
     parts: list[Tensor] = []
 
     def query(chunk: slice) -> None:
         jobs = torch.arange(chunk.start, chunk.stop, device=inputs.device)
         samples, points = jobs // n_points, jobs % n_points
-        images = torch.where(ranks[samples] < limits[points], first[samples], rest[samples])
+        first, last = chunk.start // n_points, (chunk.stop - 1) // n_points
+        # Within one sample the image is broadcast, not copied.
+        rows = slice(first, last + 1) if first == last else samples
+        ranked_first = ranks[rows] < limits[points]
+        shown = ~ranked_first if deletes else ranked_first
+        images = torch.where(shown, inputs[rows], baselines[rows])
         parts.append(network.scores((images,), samples))
 
     in_chunks(len(inputs) * n_points, network.batch_size(inputs.device), query)

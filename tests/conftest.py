@@ -1,0 +1,75 @@
+"""What several test modules share."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+# Before anything imports matplotlib.
+os.environ["MPLBACKEND"] = "Agg"
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from captum_groupcam.images import sample_images
+from captum_groupcam.models import LoadedModel, load_model
+
+# Small tensors gain nothing from more threads, and workers must not compete.
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  other libraries draw from it
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def lite0() -> LoadedModel:
+    """EfficientNet-Lite0 with its ImageNet weights."""
+    return load_model("efficientnet_lite0")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and weights beside the repository."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"needs the data in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(lite0: LoadedModel) -> Callable[..., Tensor]:
+    """``images("cat", "coffee")``: sample images as EfficientNet-Lite0 takes them (N x 3 x ...)."""
+
+    def load(*names: str) -> Tensor:
+        samples = sample_images()
+        return torch.stack([lite0.preprocess(samples[name]()) for name in names])
+
+    return load
+
+
+@pytest.fixture
+def cat_file(tmp_path: Path) -> Path:
+    """The sample image of a cat as a file."""
+    path = tmp_path / "cat.png"
+    sample_images()["cat"]().save(path)
+    return path
+
+
+@pytest.fixture
+def damaged_file(tmp_path: Path) -> Path:
+    """A JPEG whose second half is missing."""
+    whole = tmp_path / "whole.tmp"
+    Image.effect_noise((64, 64), 50).save(whole, "JPEG")
+    path = tmp_path / "damaged.jpg"
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    whole.unlink()
+    return path

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from captum_groupcam.metrics import AverageDrop
+from captum_groupcam.metrics.functional import average_drop
+from tests.small_cnn import SmallCNN, small_inputs
+
+
+def unit_maps(samples: int, size: int = 8) -> Tensor:
+    """Maps that span exactly [0, 1]."""
+    maps = torch.rand(samples, 1, size, size, dtype=torch.double)
+    maps[:, 0, 0, 0], maps[:, 0, -1, -1] = 0.0, 1.0
+    return maps
+
+
+def test_by_hand() -> None:
+    # Scores 4 -> 1, 3 -> 5 and 0 -> 0: the map keeps one pixel.
+    inputs = torch.tensor([[[1.0, 3.0]], [[5.0, -2.0]], [[0.0, 0.0]]])
+    maps = torch.tensor([[7.0, -1.0], [0.0, -1.0], [2.0, 1.0]])
+    result = average_drop(lambda x: x.sum((1, 2)), inputs, maps)
+    assert result.average_drop.tolist() == [75.0, 0.0, 0.0]
+    assert result.increase_in_confidence.tolist() == [0.0, 100.0, 0.0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(samples=st.integers(1, 5), batch=st.integers(1, 6), seed=st.integers(0, 100))
+def test_equals_the_equations_sample_by_sample(samples: int, batch: int, seed: int) -> None:
+    network = SmallCNN(seed=seed)
+    rng = np.random.default_rng(seed)
+    inputs = small_inputs(samples, size=8, seed=seed)
+    maps = torch.from_numpy(rng.normal(size=(samples, 1, 8, 8)))
+    targets = torch.from_numpy(rng.integers(0, 5, samples))
+    result = average_drop(network, inputs, maps, targets, internal_batch_size=batch)
+    for i in range(samples):
+        low, high = maps[i].min(), maps[i].max()
+        seen = torch.stack([inputs[i], inputs[i] * (maps[i] - low) / (high - low)])
+        with torch.no_grad():
+            whole, explained = network(seen).softmax(1)[:, targets[i]].tolist()
+        drop = 100 * max(0.0, whole - explained) / whole
+        assert result.average_drop[i].item() == pytest.approx(drop, abs=1e-9)
+        assert result.increase_in_confidence[i].item() == 100 * (explained > whole)
+
+
+def test_equals_torchcam() -> None:
+    torchcam = pytest.importorskip("torchcam.metrics")
+    network = SmallCNN()
+    inputs, maps = small_inputs(4, size=8), unit_maps(4)
+
+    class FinishedMaps:
+        """What torchcam's metric asks of an extractor."""
+
+        model = network
+        _hooks_off = staticmethod(torch.no_grad)
+
+        def __call__(self, *args: object, **kwargs: object) -> list[Tensor]:
+            return [maps[:, 0]]
+
+        def fuse_cams(self, cams: list[Tensor]) -> Tensor:
+            return cams[0]
+
+    reference = torchcam.ClassificationMetric(FinishedMaps(), lambda logits: logits.softmax(-1))
+    reference.update(inputs, [0, 1, 2, 3])
+    ours = average_drop(network, inputs, maps, [0, 1, 2, 3])
+    summary = reference.summary()
+    assert ours.average_drop.mean().item() == pytest.approx(100 * summary["avg_drop"], rel=1e-4)
+    increase = ours.increase_in_confidence.mean().item()
+    assert increase == pytest.approx(100 * summary["conf_increase"])
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # within grad-cam
+def test_equals_pytorch_grad_cam() -> None:
+    metrics = pytest.importorskip("pytorch_grad_cam.metrics.cam_mult_image")
+    targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets")
+    network = SmallCNN()
+    inputs, maps = small_inputs(4, size=8), unit_maps(4)
+    outputs = [targets.ClassifierOutputSoftmaxTarget(c) for c in range(4)]
+    drop = metrics.DropInConfidence()(inputs, maps[:, 0].numpy(), outputs, network)
+    increase = metrics.IncreaseInConfidence()(inputs, maps[:, 0].numpy(), outputs, network)
+    ours = average_drop(network, inputs, maps, [0, 1, 2, 3])
+    with torch.no_grad():
+        whole = network(inputs).softmax(1)[range(4), range(4)].numpy()
+    np.testing.assert_allclose(ours.average_drop * whole / 100, drop, atol=1e-6)
+    np.testing.assert_allclose(ours.increase_in_confidence / 100, increase)
+    assert drop.any()
+    assert increase.any()
+
+
+def test_constant_map_shows_nothing_and_warns() -> None:
+    inputs = torch.ones(2, 1, 2, 2)
+    maps = torch.tensor([[[1.0, 0.0], [1.0, 1.0]], [[3.0, 3.0], [3.0, 3.0]]])
+    with pytest.warns(UserWarning, match=r"constant in samples \[1\]: nothing"):
+        result = average_drop(lambda x: x.sum((1, 2, 3)), inputs, maps)
+    assert result.average_drop.tolist() == [25.0, 100.0]
+
+
+def test_errors_name_what_is_wrong() -> None:
+    network = SmallCNN().float()
+    inputs, maps = small_inputs(2, size=8).float(), torch.rand(2, 8, 8)
+    broken = maps.clone()
+    broken[1, 3, 3] = float("nan")
+    with pytest.raises(ValueError, match=r"NaN or infinite values in samples \[1\]"):
+        average_drop(network, inputs, broken, 0)
+    with pytest.raises(ValueError, match=r"spatial size \(8, 8\)"):
+        average_drop(network, inputs, maps[:, :4], 0)
+    with pytest.raises(ValueError, match=r"negative ones for samples \[0, 1\]"):
+        average_drop(lambda x: -x.abs().flatten(1).sum(1), inputs, maps)
+
+
+def test_metric_contract() -> None:
+    network = SmallCNN()
+    inputs, maps, targets = small_inputs(4, size=8), unit_maps(4), torch.arange(4)
+    expected = average_drop(network, inputs, maps, targets)
+    metric = AverageDrop(network)
+    for part in (slice(0, 3), slice(2, 4)):
+        metric.update(maps[part], inputs[part], targets[part], ids=torch.arange(4)[part])
+    result = metric.compute()
+    for name, values in expected._asdict().items():
+        torch.testing.assert_close(metric.per_sample()[name], values.float())
+        torch.testing.assert_close(result[name], values.float().mean())
+    for copy in (pickle.loads(pickle.dumps(metric)), metric.clone()):
+        assert copy.compute() == result
+        copy.reset()
+        assert copy(maps, inputs, targets) == result
+    metric.merge_state(metric.clone())
+    assert metric.compute() == result

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+
+from captum_groupcam.visualization import (
+    POSITIVE_COLORS,
+    SIGNED_COLORS,
+    method_grid,
+    overlay,
+    save_figure,
+)
+
+
+def image(height: int = 20, width: int = 30) -> torch.Tensor:
+    return torch.rand(3, height, width)
+
+
+def blob(height: int = 20, width: int = 30) -> torch.Tensor:
+    values = torch.zeros(1, height, width)
+    values[0, 2:6, -10:-5] = 3.0
+    return values
+
+
+@pytest.fixture(autouse=True)
+def no_global_figures():
+    yield
+    assert plt.get_fignums() == []
+
+
+def test_an_overlay_is_the_image_in_grey_under_the_scaled_map() -> None:
+    picture = image()
+    figure = overlay(picture, blob(), title="tabby", alpha=0.25)
+    (axes,) = figure.axes
+    assert axes.get_title() == "tabby"
+    below, above = axes.images
+    grey = (picture * 255).int().float().mean(0)
+    np.testing.assert_allclose(below.get_array(), grey, atol=1e-3)
+    np.testing.assert_allclose(above.get_array(), blob()[0] / 3, atol=1e-6)
+    assert above.get_alpha() == 0.25
+    assert above.get_cmap().name == POSITIVE_COLORS
+    assert above.get_clim() == (0, 1)
+
+
+def test_the_drawn_picture_is_bright_where_the_map_is_high() -> None:
+    figure = overlay(torch.full((3, 20, 30), 0.5), blob())
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(float).mean(2)
+    axes = figure.axes[0]
+
+    def brightness(x: float, y: float) -> float:
+        column, from_bottom = axes.transData.transform((x, y))
+        return float(pixels[int(pixels.shape[0] - from_bottom), int(column)])
+
+    assert brightness(22, 4) > brightness(22, 12) + 50
+    assert brightness(22, 4) > brightness(4, 4) + 50
+
+
+def test_signed_maps_get_signed_colors_and_keep_their_sign() -> None:
+    values = blob()
+    values[0, 10:14, 2:7] = -1.5
+    above = overlay(image(), values).axes[0].images[1]
+    assert above.get_cmap().name == SIGNED_COLORS
+    assert above.get_clim() == (-1, 1)
+    np.testing.assert_allclose(above.get_array(), values[0] / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -2.0, 1e-30])
+def test_maps_without_contrast_are_marked_as_empty(value: float) -> None:
+    (axes,) = overlay(image(), torch.full((1, 20, 30), value), title="none").axes
+    assert [text.get_text() for text in axes.texts] == ["empty map"]
+    assert len(axes.images) == 1
+    assert axes.get_title() == "none"
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-6, 1e30])
+def test_the_scale_of_a_map_does_not_matter(scale: float) -> None:
+    (axes,) = overlay(image(), blob() * scale).axes
+    assert not axes.texts
+    np.testing.assert_allclose(axes.images[1].get_array(), blob()[0] / 3, atol=1e-5)
+
+
+def test_kinds_of_tensors() -> None:
+    grey = torch.rand(1, 20, 30, dtype=torch.float64, requires_grad=True)
+    figure = overlay(grey, blob()[0].to(torch.bfloat16))
+    np.testing.assert_allclose(figure.axes[0].images[1].get_array(), blob()[0] / 3, atol=1e-2)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Expected a map of shape 1 x 20 x 30.*\(1, 7, 7\)"):
+        overlay(image(), torch.rand(1, 7, 7))
+    with pytest.raises(ValueError, match=r"Expected an image of shape 3 x H x W, got \(1, 3, "):
+        overlay(image()[None], blob())
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        overlay(image(), blob() / 0)
+
+
+def test_a_grid_has_a_row_for_each_image_and_a_column_for_each_method() -> None:
+    images = torch.rand(3, 3, 20, 30)
+    maps = {"Group-CAM": blob().expand(3, 1, 20, 30), "Empty": torch.zeros(3, 1, 20, 30)}
+    figure = method_grid(images, maps, row_titles=["a", "b", "c"])
+    grid = np.array(figure.axes).reshape(3, 3)
+    assert [axes.get_title() for axes in grid[0]] == ["a", "Group-CAM", "Empty"]
+    assert [axes.get_title() for axes in grid[2]] == ["c", "", ""]
+    for row in range(3):
+        np.testing.assert_allclose(
+            grid[row, 0].images[0].get_array(), images[row].permute(1, 2, 0), atol=1e-6
+        )
+        assert len(grid[row, 1].images) == 2
+        assert len(grid[row, 2].texts) == 1
+
+
+def test_a_grid_takes_images_of_several_sizes() -> None:
+    sizes = [(20, 30), (30, 20)]
+    figure = method_grid([image(*s) for s in sizes], {"m": [blob(*s) for s in sizes]})
+    assert len(figure.axes) == 4
+
+
+def test_titles_do_not_overlap() -> None:
+    names = ["football helmet, 16%", "black-and-tan coonhound, 99%"]
+    figure = method_grid(
+        torch.rand(2, 3, 20, 20), {"Group-CAM": torch.rand(2, 1, 20, 20)}, row_titles=names
+    )
+    FigureCanvasAgg(figure).draw()
+    boxes = [axes.title.get_window_extent() for axes in figure.axes if axes.get_title()]
+    assert len(boxes) == 3
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_what_a_grid_refuses() -> None:
+    images = torch.rand(2, 3, 20, 30)
+    with pytest.raises(ValueError, match="at least one image"):
+        method_grid(images[:0], {})
+    with pytest.raises(ValueError, match="Expected 2 entries of 'm', got 1"):
+        method_grid(images, {"m": blob()[None]})
+    with pytest.raises(ValueError, match="Expected 2 entries of 'row_titles', got 1"):
+        method_grid(images, {}, row_titles=["a"])
+
+
+def test_saving_makes_the_folder(tmp_path: Path) -> None:
+    path = save_figure(overlay(image(), blob()), tmp_path / "new" / "a.png", dpi=50)
+    assert path == tmp_path / "new" / "a.png"
+    with Image.open(path) as saved:
+        assert saved.format == "PNG"
+        assert saved.width == 250
+
+
+def test_the_colors_rise_in_lightness() -> None:
+    colors = matplotlib.colormaps[POSITIVE_COLORS](np.linspace(0, 1, 256))[:, :3]
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(luminance) > 0).all()
