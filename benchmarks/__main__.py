@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.memory import run_memory
 from benchmarks.speed import COMPARISONS, run_speed
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -42,6 +43,12 @@ def speed(
         device=device,
         out=out,
     )
+
+
+@app.command()
+def memory() -> None:
+    """Measures the peak of memory, each case in a process of its own."""
+    run_memory()
 
 
 if __name__ == "__main__":

@@ -258,7 +258,7 @@ def edges(_subject: Subject, inputs: Tensor, _target: Target) -> Tensor:
     grey = F.pad(inputs.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     sobel = inputs.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
     gradients = F.conv2d(grey, torch.stack([sobel, sobel.T]).unsqueeze(1))
-    return torch.linalg.vector_norm(gradients, dim=1, keepdim=True)
+    return gradients.square().sum(1, keepdim=True).sqrt()
 
 
 def _method(explain: Callable[..., Tensor]) -> Factory:

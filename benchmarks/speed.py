@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks.timing import Timing, time_together
-from captum_groupcam import GroupCAM
+from captum_groupcam import GroupCAM, ScoreCAM
 from captum_groupcam.images import sample_images
+from captum_groupcam.masking.baselines import gaussian_blur
+from captum_groupcam.masking.queries import DEFAULT_BATCH_SIZE
+from captum_groupcam.metrics import functional
 from captum_groupcam.models import LoadedModel, load_model
 
 __all__ = ["COMPARISONS", "Comparison", "Subject", "run_speed"]
@@ -64,50 +68,152 @@ def forward_passes(subject: Subject, count: int, batch_size: int, layout: str) -
 
 
 def batch_sizes(subject: Subject) -> list[Timing]:
-    """32 forward passes at every batch size and layout; the reference is Group-CAM's default."""
+    """32 forward passes at every batch size and layout; the reference is the default of both."""
+    network = subject.model.network
+
+    def in_layout(batch_size: int, layout: str) -> None:
+        network.to(memory_format=LAYOUTS[layout])
+        forward_passes(subject, 32, batch_size, layout)
+
     functions = {
-        f"batches of {size}, {layout}": (
-            lambda size=size, layout=layout: in_layout(subject, 32, size, layout)
-        )
+        f"batches of {size}, {layout}": partial(in_layout, size, layout)
         for layout in LAYOUTS
         for size in BATCH_SIZES
     }
-    return subject.time(functions, "batches of 8, channels_last")
-
-
-def in_layout(subject: Subject, count: int, batch_size: int, layout: str) -> None:
-    """Forward passes with the network's weights in the same layout."""
-    network = subject.model.network
-    network.to(memory_format=LAYOUTS[layout])
     try:
-        forward_passes(subject, count, batch_size, layout)
+        return subject.time(functions, f"batches of {DEFAULT_BATCH_SIZE['cpu']}, channels_last")
     finally:
         network.to(memory_format=torch.channels_last)
 
 
+def best_batch_size(subject: Subject, count: int) -> int:
+    """The batch size at which forward passes in channels_last take the least time."""
+    functions = {
+        str(size): partial(forward_passes, subject, count, size, "channels_last")
+        for size in BATCH_SIZES
+    }
+    timings = subject.time(functions, str(BATCH_SIZES[0]))
+    return int(min(timings, key=lambda timing: timing.seconds).name)
+
+
 def group_cam(subject: Subject) -> list[Timing]:
-    """GroupCAM with 32 groups against 34 forward passes at their best batch size."""
+    """GroupCAM with 32 groups against the forward passes that it stands for."""
     model = subject.model
-    trial = subject.time(
-        {
-            str(size): lambda size=size: forward_passes(subject, 34, size, "channels_last")
-            for size in BATCH_SIZES
-        },
-        "8",
-    )
-    best = int(min(trial, key=lambda timing: timing.seconds).name)
-    method = GroupCAM(model.network, model.layer)
+    best = best_batch_size(subject, 34)
     passes = f"34 forward passes in batches of {best}, channels_last"
+    explain = partial(
+        GroupCAM(model.network, model.layer).attribute,
+        subject.image,
+        subject.target,
+        attribute_to_layer_input=model.attribute_to_layer_input,
+    )
     return subject.time(
         {
-            passes: lambda: forward_passes(subject, 34, best, "channels_last"),
-            "GroupCAM, 32 groups": lambda: method.attribute(
-                subject.image,
-                subject.target,
-                attribute_to_layer_input=model.attribute_to_layer_input,
-            ),
+            passes: partial(forward_passes, subject, 34, best, "channels_last"),
+            "GroupCAM, 32 groups": explain,
         },
         passes,
+    )
+
+
+def score_cam(subject: Subject) -> list[Timing]:
+    """ScoreCAM against pytorch-grad-cam's and torchcam's; they hook the output of a module.
+
+    All three explain the same layer: the last one with spatial dimensions whose output they can
+    hook. The peers run as their documentation shows, with the network in the same layout.
+    """
+    from pytorch_grad_cam import ScoreCAM as PeerScoreCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    from torchcam.methods import ScoreCAM as TorchcamScoreCAM
+
+    network, image = subject.model.network, subject.image
+    layer = layer_with_output(subject)
+    target = ClassifierOutputTarget(subject.target)
+    peer = PeerScoreCAM(model=network, target_layers=[layer])
+    # Its own default of 16 is what its documentation shows; it prints a bar of its own.
+    torchcam = TorchcamScoreCAM(network, layer)
+
+    def run_torchcam() -> None:
+        with torch.no_grad():
+            scores = network(image)
+        torchcam(subject.target, scores)
+
+    try:
+        return subject.time(
+            {
+                "ScoreCAM": partial(ScoreCAM(network, layer).attribute, image, subject.target),
+                "pytorch-grad-cam": partial(peer, input_tensor=image, targets=[target]),
+                "torchcam": run_torchcam,
+            },
+            "ScoreCAM",
+        )
+    finally:
+        torchcam.remove_hooks()
+        peer.activations_and_grads.release()
+
+
+def deletion_insertion(subject: Subject) -> list[Timing]:
+    """Deletion and insertion of one map: as one stream, step by step, and by torchcam."""
+    from torchcam.methods import GradCAM
+    from torchcam.metrics import DeletionInsertionMetric
+
+    network, image = subject.model.network, subject.image
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 1, 7, 7, generator=generator).to(image.device)
+    attributions = torch.nn.functional.interpolate(coarse, image.shape[2:], mode="bilinear")
+    baseline = gaussian_blur(image)
+    order = attributions.flatten().argsort(descending=True)
+    # 101 points of either curve, of which the two pairs of ends are the same images.
+    n_images = 200
+    size = DEFAULT_BATCH_SIZE.get(image.device.type, 64)
+    passes = f"{n_images} forward passes in batches of {size}, channels_last"
+
+    def step_by_step() -> None:
+        with torch.inference_mode():
+            for start, end in ((image, baseline), (baseline, image)):
+                shown = start.clone()
+                for pixels in [order[:0], *order.tensor_split(100)]:
+                    rows, columns = pixels // image.shape[3], pixels % image.shape[3]
+                    shown[:, :, rows, columns] = end[:, :, rows, columns]
+                    network(shown).softmax(dim=1)[0, subject.target].item()
+
+    extractor = GradCAM(network, target_layer=layer_with_output(subject))
+    torchcam = DeletionInsertionMetric(
+        extractor,
+        partial(torch.softmax, dim=-1),
+        steps=100,
+        batch_size=size,
+        baseline=gaussian_blur,
+    )
+    try:
+        return subject.time(
+            {
+                passes: partial(forward_passes, subject, n_images, size, "channels_last"),
+                "deletion_insertion": partial(
+                    functional.deletion_insertion, network, image, attributions, subject.target
+                ),
+                "one step at a time": step_by_step,
+                "torchcam": partial(torchcam.update, image, subject.target),
+            },
+            passes,
+        )
+    finally:
+        extractor.remove_hooks()
+
+
+def layer_with_output(subject: Subject) -> torch.nn.Module:
+    """The layer to explain, by its output, for peers that hook nothing else.
+
+    Where the input of a layer is meant, the last module before it with as many channels: the
+    normalisation that the activation follows.
+    """
+    model = subject.model
+    if not model.attribute_to_layer_input:
+        return model.layer
+    return next(
+        module
+        for module in reversed(list(model.network.modules()))
+        if isinstance(module, torch.nn.BatchNorm2d)
     )
 
 
@@ -119,6 +225,16 @@ COMPARISONS: dict[str, Comparison] = {
         goal="at most 1.15",
     ),
     "batch_sizes": Comparison("Forward passes at several batch sizes and layouts", batch_sizes),
+    "score_cam": Comparison(
+        "Score-CAM, every channel, against that of other packages",
+        score_cam,
+        goal="2 or more for each of the others",
+    ),
+    "deletion_insertion": Comparison(
+        "Deletion and insertion of one map",
+        deletion_insertion,
+        goal="at most 1.10; twice as much, or more, one step at a time; no less with torchcam",
+    ),
 }
 
 

@@ -36,9 +36,9 @@ class Call(NamedTuple):
 
     @property
     def hidden(self) -> tuple[Tensor, ...]:
-        """The inputs with nothing to be seen of what masks cover."""
+        """The inputs with nothing to be seen of what masks cover, in their memory format."""
         return tuple(
-            whole if baseline is None else baseline
+            whole if baseline is None else torch.empty_like(whole).copy_(baseline)
             for whole, baseline in zip(self.inputs, self.baselines, strict=True)
         )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
@@ -152,6 +153,14 @@ def eager(forward_func: ForwardFunc) -> ForwardFunc:
     return cast(ForwardFunc, getattr(forward_func, "_orig_mod", forward_func))
 
 
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Runs what is compiled inside the forward function as it was written, for the same reason."""
+    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and to import it takes seconds
+        return nullcontext()
+    set_stance: Any = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
+    return set_stance("force_eager") if set_stance else nullcontext()
+
+
 def _name(layer: Module) -> str:
     return type(layer).__name__
 
@@ -180,7 +189,8 @@ def _watching(layer: Module, at_input: bool, *, begin_graph: bool) -> Iterator[N
     register = layer.register_forward_pre_hook if at_input else layer.register_forward_hook
     handle = register(watch)
     try:
-        yield
+        with _uncompiled():
+            yield
     except AssertionError as error:
         if "did not obtain any outputs" not in str(error):  # not Captum's, the network's own
             raise

@@ -110,9 +110,9 @@ class Target:
                     f"The target {wrong} is out of range for an output of shape "
                     f"{tuple(output.shape)}: expected 0 to {size - 1}."
                 )
-        chosen = self.indices[samples].unbind(1)
         positions = torch.arange(rows, device=output.device)
-        return output[(positions, *chosen)].reshape(rows)
+        chosen = (positions, *self.indices[samples].unbind(1))
+        return output[chosen].reshape(rows)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _rows(target: Any, n_samples: int) -> list[tuple[int, ...]]:
 def _row(element: int | Sequence[int]) -> tuple[int, ...]:
     parts = element if isinstance(element, tuple) else (element,)
     try:
-        return tuple(index(part) for part in parts)  # type: ignore[arg-type]
+        return tuple(index(part) for part in parts)
     except TypeError as error:
         raise TypeError(
             "A target is an int, a tuple of ints, a tensor, or a list with one of these for each "

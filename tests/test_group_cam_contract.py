@@ -12,7 +12,7 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 
 from captum_groupcam import GroupCAM
-from tests.networks import Classifier, Recorder, classifier, hooks, images
+from tests.networks import Recorder, classifier, hooks, images
 
 OPTIONS = {"n_groups": 4, "relu_attributions": False}
 
@@ -56,12 +56,11 @@ def test_first_five_arguments_are_those_of_layer_grad_cam():
 
 
 def test_drop_in_for_layer_grad_cam():
-    network = nn.Sequential(Classifier(2, 3, 8, 5, inplace=False).features, nn.ReLU())
     network = Both(classifier(seed=2))
     x, scale = images(2, 14, 16), torch.tensor([1.0, 2.0])
-    call = (x, [2, 0], scale, True, True)
-    grad_cam = LayerGradCam(network, network.plain.features[2]).attribute(*call)
-    attributions = GroupCAM(network, network.plain.features[2]).attribute(
+    call = (x, [4, -1], scale, False, True)
+    grad_cam = LayerGradCam(network, network.plain.features).attribute(*call)
+    attributions = GroupCAM(network, network.plain.features).attribute(
         *call, n_groups=1, denoise_percentile=None
     )
     upsampled = LayerAttribution.interpolate(grad_cam.detach(), (14, 16), "bilinear")
@@ -93,7 +92,7 @@ def test_insights_finds_the_function_behind_the_log(network, x, expected):
 
 def test_constructor_stores_and_does_nothing_else(network):
     group_cam = GroupCAM(network, network.features, device_ids=[0])
-    assert vars(group_cam).keys() == vars(LayerGradCam(network, network.features)).keys()
+    assert vars(group_cam).keys() == {"forward_func", "layer", "device_ids"}
     assert group_cam.forward_func is network
     assert group_cam.layer is network.features
     assert group_cam.device_ids == [0]
@@ -191,13 +190,13 @@ def test_success_leaves_no_trace(network, x, options, at_input, requires_grad):
     assert_same(before, state(network, x, baseline))
 
 
-@pytest.mark.parametrize("fails_at", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("fails_at", [1, 2, 3, 4])
 @pytest.mark.parametrize("gradient_free", [False, True])
 def test_exception_in_forward_leaves_no_trace(network, x, fails_at, gradient_free):
     failing = Failing(network, fails_at)
     before = state(failing, x)
     with pytest.raises(RuntimeError, match="out of cheese"):
-        explain(failing, network.features, x, gradient_free=gradient_free, internal_batch_size=5)
+        explain(failing, network.features, x, gradient_free=gradient_free, internal_batch_size=3)
     assert failing.calls == fails_at
     assert_same(before, state(failing, x))
     # The failure is over, and so is all that it could have left.
@@ -222,7 +221,8 @@ def test_hooks_of_the_user_stay_and_are_called(network, x, expected):
     handle = network.features.register_forward_hook(lambda *args: calls.append("own"))
     assert torch.equal(explain(network, network.features, x), expected)
     assert calls
-    assert hooks(network) == {"_forward_hooks": 1}
+    assert hooks(network).total() == 1
+    assert hooks(network)["_forward_hooks"] == 1
     handle.remove()
 
 
@@ -268,8 +268,8 @@ def test_inplace_relu(x, expected):
 def test_inplace_relu_as_the_very_first_operation(network, x):
     x = x - 0.7
     before = x.clone()
-    inplace = nn.Sequential(nn.ReLU(inplace=True), network)
-    plain = nn.Sequential(nn.ReLU(), network)
+    inplace = nn.Sequential(nn.ReLU(inplace=True), network).eval()
+    plain = nn.Sequential(nn.ReLU(), network).eval()
     for at_input in (False, True):
         torch.testing.assert_close(
             explain(inplace, inplace[0], x, attribute_to_layer_input=at_input, gradient_free=True),
@@ -479,7 +479,7 @@ def test_compiled_model(network, x, make, warm, gradient_free):
 
 
 def test_data_parallel_without_devices(network, x, expected):
-    parallel = nn.DataParallel(network)
+    parallel = nn.DataParallel(network).eval()
     if parallel.device_ids:
         pytest.skip("there are devices, see the next test")
     torch.testing.assert_close(explain(parallel, network.features, x), expected)
@@ -489,7 +489,7 @@ def test_data_parallel_without_devices(network, x, expected):
 @pytest.mark.parametrize("pass_ids", [False, True])
 def test_data_parallel(network, x, expected, pass_ids):
     network = network.cuda()
-    parallel = nn.DataParallel(network)
+    parallel = nn.DataParallel(network).eval()
     forward_func = (lambda i: parallel(i)) if pass_ids else parallel
     group_cam = GroupCAM(forward_func, network.features, parallel.device_ids if pass_ids else None)
     attributions = group_cam.attribute(x.cuda(), 2, **OPTIONS)
@@ -530,7 +530,7 @@ def test_chunks_are_halved_when_memory_runs_out(network, x, limit, gradient_free
         small, network.features, x, internal_batch_size=12, gradient_free=gradient_free
     )
     torch.testing.assert_close(attributions, expected, rtol=0, atol=1e-5)
-    assert max(small.sizes) == 12
+    assert max(small.sizes) > limit
     failures = [size for size in small.sizes if size > limit]
     assert len(failures) <= 9  # the size is kept, not tried again for each chunk
     assert not hooks(network).total()

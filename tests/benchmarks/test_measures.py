@@ -395,6 +395,18 @@ def test_contributions_of_a_linear_network_correlate_perfectly(kind):
     assert quantus(kind, rescaled) == pytest.approx([1.0], abs=1e-5)
 
 
+def test_sensitivity_n_looks_at_four_fifths_of_the_features_of_all_channels():
+    exact = contributions()
+    positive = dataclasses.replace(
+        exact, model=Additive(exact.model.weights.abs()), maps=exact.maps.abs()
+    )
+    for kept, perfect in ((0.85, True), (0.5, False)):
+        maps = positive.maps.clone()
+        maps[maps < maps.quantile(1 - kept)] = 0.0
+        (value,) = quantus("SensitivityN", dataclasses.replace(positive, maps=maps))
+        assert (value > 1 - 1e-5) == perfect
+
+
 def test_weights_of_a_linear_network_have_no_infidelity_at_any_scale():
     exact = contributions()
     for scale in (1.0, 40.0):

@@ -124,7 +124,9 @@ def test_equals_a_loop_of_one_step_at_a_time(
         network, inputs, maps, [1, 3], protocol=protocol, internal_batch_size=batch
     )
     n = maps[0].numel()
-    counts = [min(k * step, n) if isinstance(step, int) else round(k * step * n) for k in range(100)]
+    counts = [
+        min(k * step, n) if isinstance(step, int) else round(k * step * n) for k in range(100)
+    ]
     counts = sorted({int(c) for c in counts if c < n} | {n})
     np.testing.assert_allclose(result.fractions.numpy(), np.array(counts) / n)
     blurred = gaussian_blur(inputs, 3, 1.0).numpy()
