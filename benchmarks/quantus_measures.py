@@ -89,9 +89,11 @@ class _Scores(nn.Module):
 @contextmanager
 def _isolated(samples: Explained) -> Iterator[None]:
     """Seeds the global generators that Quantus draws from, and afterwards puts them back."""
-    device = samples.inputs.device
+    # A seed reaches all devices.
+    initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if initialized else ()
     numpy_state = np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices):
         torch.manual_seed(samples.seed)
         np.random.seed(samples.seed)  # noqa: NPY002
         try:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any
 
 import torch
 import typer
-from captum.attr import LayerAttribution, LayerGradCam
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from torch import Tensor
 
-from captum_groupcam.group_cam import GroupCAM
 from captum_groupcam.images import ImageError, find_images, open_image, sample_images
+from captum_groupcam.methods import METHODS
 from captum_groupcam.models import LoadedModel, load_model
-from captum_groupcam.visualization import method_grid, overlay, save_figure
+from captum_groupcam.visualization import method_grid, method_sheet, overlay, save_figure
 
-__all__ = ["METHODS", "Method", "Options", "app", "find_class", "output_names"]
+__all__ = ["ALL", "app", "find_class", "output_names"]
 
 app = typer.Typer(
     help="Shows which part of an image made a network decide as it did.",
@@ -32,51 +31,10 @@ app = typer.Typer(
 )
 
 
-# --- methods
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line lets a user choose about a method.
-
-    Attributes:
-        n_groups (int): Number of groups of channels.
-        denoise_percentile (float, optional): Percentile for denoising, None for no denoising.
-    """
-
-    n_groups: int = 32
-    denoise_percentile: float | None = 70.0
-
-
-#: Model, inputs (N x 3 x H x W), one class a sample and options to maps, N x 1 x H x W.
-Method: TypeAlias = Callable[[LoadedModel, Tensor, list[int], Options], Tensor]
-
-
-def _group_cam(model: LoadedModel, inputs: Tensor, target: list[int], options: Options) -> Tensor:
-    maps: Tensor = GroupCAM(model.network, model.layer).attribute(
-        inputs,
-        target,
-        attribute_to_layer_input=model.attribute_to_layer_input,
-        n_groups=options.n_groups,
-        denoise_percentile=options.denoise_percentile,
-    )
-    return maps
-
-
-def _grad_cam(model: LoadedModel, inputs: Tensor, target: list[int], _options: Options) -> Tensor:
-    maps = LayerGradCam(model.network, model.layer).attribute(
-        inputs,
-        target,
-        attribute_to_layer_input=model.attribute_to_layer_input,
-        relu_attributions=True,
-    )
-    size = (inputs.shape[-2], inputs.shape[-1])
-    upsampled: Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
-    return upsampled.detach()
-
-
-#: Name on the command line to the method.
-METHODS: dict[str, Method] = {"group_cam": _group_cam, "grad_cam": _grad_cam}
+#: What ``--method`` takes for all of :data:`~captum_groupcam.methods.METHODS`, in one picture.
+ALL = "all"
+#: The methods that the options about groups are for.
+GROUPED = ("group_cam", "group_cam_gradient_free")
 
 
 # --- commands
@@ -104,8 +62,10 @@ def explain(
         str | None,
         typer.Option(help="Index or name of a class. Otherwise the likeliest."),
     ] = None,
-    method: Annotated[str, typer.Option(help=f"One of {', '.join(METHODS)}.")] = "group_cam",
-    n_groups: Annotated[int, typer.Option(min=1, help="Groups of channels.")] = 32,
+    method: Annotated[
+        str, typer.Option(help=f"One of {', '.join(METHODS)}; or {ALL} of them in one picture.")
+    ] = "group_cam",
+    n_groups: Annotated[int, typer.Option(min=1, help="Groups of channels of Group-CAM.")] = 32,
     denoise_percentile: Annotated[str, typer.Option(help="From 0 to below 100, or 'none'.")] = "70",
     out: Annotated[Path, typer.Option(help="Folder for the overlays.")] = Path("out"),
     device: Annotated[
@@ -115,31 +75,60 @@ def explain(
     """Prints the top 5 classes of each image and writes an overlay of what decided."""
     console, errors = Console(), Console(stderr=True)
     with _usage_errors():
-        if method not in METHODS:
-            raise ValueError(f"Unknown method {method!r}; known are {', '.join(METHODS)}.")
-        options = Options(n_groups, _percentile(denoise_percentile))
+        if method not in (*METHODS, ALL):
+            raise ValueError(f"Unknown method {method!r}; known are {', '.join(METHODS)}, {ALL}.")
+        options = {"n_groups": n_groups, "denoise_percentile": _percentile(denoise_percentile)}
         loaded = load_model(model, weights, _device(device), layer=layer)
         chosen = None if target is None else find_class(target, loaded.class_names)
 
     failures: list[str] = []
+
+    def fail(message: str) -> None:
+        failures.append(message)
+        _say(errors, message, "red")
+
     files: list[Path] = []
     for path in images:
         try:
             files += find_images(path)
         except ImageError as error:
-            failures.append(str(error))
-            _say(errors, failures[-1], "red")
+            fail(str(error))
     files = list(dict.fromkeys(files))
+    names = list(METHODS) if method == ALL else [method]
 
     with _progress(console) as progress:
-        for file, name in progress.track(
-            list(zip(files, output_names(files, method, out), strict=True)), description=method
-        ):
+        bar = progress.add_task(method, total=len(files) * len(names))
+        for file, picture in zip(files, output_names(files, method, out), strict=True):
             try:
-                _explain_one(console, loaded, file, chosen, METHODS[method], options, out / name)
-            except (ValueError, OSError) as error:
-                failures.append(str(error) if isinstance(error, ImageError) else f"{file}: {error}")
-                _say(errors, failures[-1], "red")
+                inputs = loaded.preprocess(open_image(file)).unsqueeze(0).to(_device_of(loaded))
+            except ImageError as error:
+                fail(str(error))
+                progress.advance(bar, len(names))
+                continue
+            best = _print_classes(console, loaded, file, inputs)
+            explained = best if chosen is None else chosen
+            maps: dict[str, Tensor] = {}
+            for name in names:
+                progress.update(bar, description=name)
+                try:
+                    with _warnings_of(console, f"{file}: {name}"):
+                        maps[name] = _map(
+                            loaded, name, inputs, explained, options if name in GROUPED else {}
+                        )
+                except (ValueError, ModuleNotFoundError) as error:
+                    fail(f"{file}: {name}: {error}")
+                progress.advance(bar)
+            if maps:
+                shown, title = loaded.denormalize(inputs)[0], loaded.class_names[explained]
+                figure = (
+                    method_sheet(shown, {name: one[0] for name, one in maps.items()}, title=title)
+                    if method == ALL
+                    else overlay(shown, maps[method][0], title=title)
+                )
+                try:
+                    _say(console, str(save_figure(figure, out / picture)))
+                except OSError as error:
+                    fail(f"{file}: {error}")
     if failures:
         _say(errors, f"{len(failures)} failed, {len(files)} files were found", "red")
         raise typer.Exit(1)
@@ -158,50 +147,63 @@ def demo(
     inputs = torch.stack([model.preprocess(photo) for photo in photos.values()])
     probabilities, classes = _classify(model, inputs)
     target = classes[:, 0].tolist()
-    methods = {"Group-CAM": _group_cam, "Grad-CAM": _grad_cam}
+    methods: dict[str, tuple[str, dict[str, Any]]] = {
+        "Grad-CAM": ("grad_cam", {}),
+        "Group-CAM": ("group_cam", {"n_groups": n_groups}),
+    }
     maps: dict[str, list[Tensor]] = {title: [] for title in methods}
     with _progress(console) as progress:
         # One image at a time, so that the bar moves.
         for row in progress.track(range(len(target)), description="demo"):
-            for title, method in methods.items():
-                one = inputs[row : row + 1]
-                maps[title] += method(model, one, target[row : row + 1], Options(n_groups))
+            for title, (method, options) in methods.items():
+                maps[title] += _map(model, method, inputs[row : row + 1], target[row], options)
     titles = [
         f"{model.class_names[index]}, {probability:.0%}"
         for index, probability in zip(target, probabilities[:, 0].tolist(), strict=True)
     ]
-    figure = method_grid(model.denormalize(inputs), maps, row_titles=titles)
+    figure = method_grid(model.denormalize(inputs), maps, row_titles=titles, images_per_row=2)
     with _usage_errors():
         _say(console, str(save_figure(figure, out).resolve()))
 
 
-def _explain_one(
-    console: Console,
+def _map(
     model: LoadedModel,
-    file: Path,
-    chosen: int | None,
-    method: Method,
-    options: Options,
-    path: Path,
-) -> None:
-    device = next(model.network.parameters()).device
-    inputs = model.preprocess(open_image(file)).unsqueeze(0).to(device)
-    probabilities, classes = _classify(model, inputs)
-    target = int(classes[0, 0]) if chosen is None else chosen
+    method: str,
+    inputs: Tensor,
+    target: int | list[int],
+    options: dict[str, Any],
+) -> Tensor:
+    """A method's maps for the model's own layer: N x 1 x H x W."""
+    explain = METHODS[method](
+        model.network,
+        model.layer,
+        attribute_to_layer_input=model.attribute_to_layer_input,
+        **options,
+    )
+    return explain(inputs, target)
 
-    _say(console, str(file), "bold")
+
+def _print_classes(console: Console, model: LoadedModel, file: Path, inputs: Tensor) -> int:
+    """Prints the five likeliest classes and returns the first."""
+    probabilities, classes = _classify(model, inputs)
+    _say(console, str(file))
+    table = Table(show_header=False, box=None)
     for index, probability in zip(
         classes[0, :5].tolist(), probabilities[0, :5].tolist(), strict=True
     ):
-        _say(console, f"{probability:7.1%}{index:6d}  {model.class_names[index]}")
+        table.add_row(f"{probability:6.1%}", f"{index:4d}", model.class_names[index])
+    console.print(table, highlight=False)
+    return int(classes[0, 0])
 
+
+@contextmanager
+def _warnings_of(console: Console, what: str) -> Iterator[None]:
+    """Prints warnings as lines that say what they are about."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        maps = method(model, inputs, [target], options)
+        yield
     for warning in caught:
-        _say(console, f"{file}: {warning.message}", "yellow")
-    figure = overlay(model.denormalize(inputs)[0], maps[0], title=model.class_names[target])
-    _say(console, str(save_figure(figure, path)))
+        _say(console, f"{what}: {warning.message}", "yellow")
 
 
 def _classify(model: LoadedModel, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -276,6 +278,10 @@ def _percentile(text: str) -> float | None:
     if not 0 <= value < 100:
         raise ValueError(f"denoise-percentile is from 0 to below 100, or 'none'; got {text!r}.")
     return value
+
+
+def _device_of(model: LoadedModel) -> torch.device:
+    return next(model.network.parameters()).device
 
 
 def _device(name: str | None) -> torch.device:

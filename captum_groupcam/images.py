@@ -85,7 +85,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError("floating-point pixels of unknown range")
     if image.mode.startswith("I"):
         # Pillow clips at 255 where it should scale.
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+        greys = np.asarray(image).astype(np.int64)
+        if greys.min() < 0 or greys.max() >= 2**16:
+            raise ValueError("integer pixels of more than 16 bits, of unknown range")
+        image = Image.fromarray((greys >> 8).astype(np.uint8))
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))

@@ -200,7 +200,7 @@ class RISE(Attribution):
                 internal_batch_size=internal_batch_size,
             )
             if targets is not None:
-                if target is not None or not targets:
+                if target is not None or len(targets) == 0:
                     raise ValueError("Give target, or at least one of targets, not both.")
                 several = [Target.of(t, network.n_samples, inputs_[0].device) for t in targets]
                 network = replace(network, target=Targets(tuple(several)))

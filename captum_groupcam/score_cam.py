@@ -163,7 +163,8 @@ class ScoreCAM(LayerAttribution):
             else:
                 weights = scores
 
-            maps = weighted_sum(activations, weights)
+            # Scores have the precision of the inputs, which the network may have left.
+            maps = weighted_sum(activations, weights.to(activations))
             if relu_attributions:
                 maps = maps.relu()
             attributions = tuple(

@@ -14,8 +14,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-__all__ = ["POSITIVE_COLORS", "SIGNED_COLORS", "draw_overlay", "method_grid", "overlay"]
-__all__ += ["save_figure"]
+__all__ = [
+    "POSITIVE_COLORS",
+    "SIGNED_COLORS",
+    "draw_overlay",
+    "method_grid",
+    "method_sheet",
+    "overlay",
+    "save_figure",
+]
 
 #: Colour map of maps without negative values: its lightness rises steadily, for every kind of eye.
 POSITIVE_COLORS = "inferno"
@@ -118,15 +125,17 @@ def method_grid(
     maps: Mapping[str, Tensor | Sequence[Tensor]],
     *,
     row_titles: Sequence[str] | None = None,
+    images_per_row: int = 1,
     alpha: float = 0.5,
 ) -> Figure:
-    """Makes a figure with a row for each image: the image, then the map of each method.
+    """Makes a figure of images, each followed by the map of each method.
 
     Args:
         images (Tensor or sequence of Tensor): N images of 3 x H x W, values in [0, 1].
         maps (mapping of str to Tensor or sequence of Tensor): Title of a column to N maps of
             1 x H x W.
         row_titles (sequence of str, optional): What stands above each image. Default: None.
+        images_per_row (int, optional): Images, with their maps, side by side. Default: 1.
         alpha (float, optional): Opacity of the maps, 0 to 1. Default: 0.5.
 
     Raises:
@@ -145,17 +154,57 @@ def method_grid(
     for what, values in {**maps, "row_titles": row_titles}.items():
         if values is not None and len(values) != len(images):
             raise ValueError(f"Expected {len(images)} entries of {what!r}, got {len(values)}.")
-    columns = 1 + len(maps)
+    width = 1 + len(maps)
+    columns, rows = width * images_per_row, -(-len(images) // images_per_row)
     height = _INCH * max(image.shape[-2] / image.shape[-1] for image in images) + 0.3
-    figure = Figure(figsize=(_INCH * columns, height * len(images)), layout="constrained")
-    grid = figure.subplots(len(images), columns, squeeze=False)
-    for row, image in enumerate(images):
-        grid[row, 0].imshow(_pixels(image))
-        grid[row, 0].set_axis_off()
-        grid[row, 0].set_title(row_titles[row] if row_titles is not None else "")
-        for column, (method, attributions) in enumerate(maps.items(), start=1):
+    figure = Figure(figsize=(_INCH * columns, height * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for index, image in enumerate(images):
+        row, block = divmod(index, images_per_row)
+        places = grid[row, block * width :]
+        _draw_image(places[0], image, row_titles[index] if row_titles is not None else "")
+        for place, (method, attributions) in zip(places[1:], maps.items(), strict=False):
             title = method if row == 0 else None
-            draw_overlay(grid[row, column], image, attributions[row], title=title, alpha=alpha)
+            draw_overlay(place, image, attributions[index], title=title, alpha=alpha)
+    for place in grid[-1, (len(images) - (rows - 1) * images_per_row) * width :]:
+        place.remove()
+    return figure
+
+
+def method_sheet(
+    image: Tensor,
+    maps: Mapping[str, Tensor],
+    *,
+    title: str = "",
+    columns: int = 6,
+    alpha: float = 0.5,
+) -> Figure:
+    """Makes a figure of one image and its maps by many methods, in rows of a few.
+
+    Args:
+        image (Tensor): 3 x H x W, values in [0, 1].
+        maps (mapping of str to Tensor): Name of a method to its map, 1 x H x W.
+        title (str, optional): Stands above the image. Default: "".
+        columns (int, optional): Pictures in a row. Default: 6.
+        alpha (float, optional): Opacity of the maps, 0 to 1. Default: 0.5.
+
+    Examples::
+
+        >>> import torch
+        >>> figure = method_sheet(torch.rand(3, 8, 8), {"Group-CAM": torch.rand(1, 8, 8)})
+        >>> [axes.get_title() for axes in figure.axes]
+        ['', 'Group-CAM']
+    """
+    columns = min(columns, 1 + len(maps))
+    rows = -(-(1 + len(maps)) // columns)
+    height = _INCH * image.shape[-2] / image.shape[-1] + 0.3
+    figure = Figure(figsize=(_INCH * columns, height * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).flatten()
+    _draw_image(places[0], image, title)
+    for place, (method, attribution) in zip(places[1:], maps.items(), strict=False):
+        draw_overlay(place, image, attribution, title=method, alpha=alpha)
+    for place in places[1 + len(maps) :]:
+        place.remove()
     return figure
 
 
@@ -174,6 +223,12 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: float = 150) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi)
     return path
+
+
+def _draw_image(axes: Axes, image: Tensor, title: str) -> None:
+    axes.imshow(_pixels(image))
+    axes.set_axis_off()
+    axes.set_title(title)
 
 
 def _pixels(image: Tensor) -> np.ndarray:

@@ -71,7 +71,7 @@ class XRAI(Attribution):
             *Tensor* of **attributions**: N x 1 x H x W.
 
         Raises:
-            ImportError: If the package saliency is missing.
+            ModuleNotFoundError: If the package saliency is missing.
             TypeError: If an argument has a wrong type.
             ValueError: If the input is not N x C x H x W, or is constant, which has no segments;
                 if the target is out of range; or if the input is not finite.
@@ -106,6 +106,11 @@ class XRAI(Attribution):
                 raise ValueError(f"Samples {constant} are constant: there are no segments to rank.")
             if baselines is None:
                 baselines = tuple(end.view(-1, 1, 1, 1).expand_as(images) for end in (low, high))
+            if not isinstance(baselines, tuple) or not baselines:
+                raise TypeError(
+                    "baselines must be a tuple of tensors or numbers, one for each path, got "
+                    f"{baselines if baselines == () else type(baselines).__name__}."
+                )
             starts = resolve_baselines(baselines, (images,) * len(baselines))
             gradients = _integrated_gradients(network, images, starts, n_steps)
 
@@ -126,9 +131,10 @@ class XRAI(Attribution):
 def _saliency() -> Any:
     try:
         return importlib.import_module("saliency.core")
-    except ImportError as error:
-        raise ImportError(
-            "XRAI needs the package saliency: pip install 'captum_groupcam[bench]'."
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "XRAI needs the package saliency: pip install 'captum_groupcam[bench]'.",
+            name=error.name,
         ) from error
 
 

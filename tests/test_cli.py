@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from typer.testing import CliRunner
 
 import captum_groupcam
 from captum_groupcam.__main__ import main
-from captum_groupcam.cli import METHODS, app, find_class, output_names
+from captum_groupcam.cli import app, find_class, output_names
+from captum_groupcam.methods import METHODS
+from captum_groupcam.visualization import save_figure
 
 CATS = ("tabby", "tiger cat", "Egyptian cat")
 
@@ -37,11 +40,40 @@ def test_a_cat_is_explained(cat_file: Path, tmp_path: Path) -> None:
         assert overlay.size > (300, 300)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method(method: str, cat_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["grad_cam", "group_cam_gradient_free", "guided_backprop"])
+def test_other_methods(method: str, cat_file: Path, tmp_path: Path) -> None:
     result = explain(cat_file, "--method", method, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out" / f"cat_{method}.png").is_file()
+
+
+#: So that the methods which ask the network thousands of times are quick.
+FEW_QUERIES = {
+    "rise": {"n_masks": 8},
+    "xrai": {"n_steps": 2},
+    "integrated_gradients": {"n_steps": 2},
+    "smooth_grad": {"n_samples": 2},
+    "occlusion": {"window": 112},
+}
+
+
+def test_all_methods_in_one_picture(cat_file: Path, tmp_path: Path, monkeypatch) -> None:
+    for name, options in FEW_QUERIES.items():
+        monkeypatch.setitem(METHODS, name, partial(METHODS[name], **options))
+    titles: list[str] = []
+    monkeypatch.setattr(
+        "captum_groupcam.cli.save_figure",
+        lambda figure, path: (
+            titles.extend(axes.get_title() for axes in figure.axes) or save_figure(figure, path)
+        ),
+    )
+    # A layer of 16 channels, hence as many queries of Score-CAM. CAM cannot explain it.
+    result = explain(cat_file, "--method", "all", "--layer", "_blocks.0._bn2", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "cat.png: cam: " in result.stderr
+    assert "1 failed" in result.stderr
+    assert titles[1:] == [name for name in METHODS if name != "cam"]
+    assert (tmp_path / "cat_all.png").is_file()
 
 
 def test_a_damaged_image_does_not_stop_the_others(
@@ -95,7 +127,10 @@ def test_other_models_and_weights(cat_file: Path, shared: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "no_cam"], "Unknown method 'no_cam'; known are group_cam, grad_cam"),
+        (
+            ["--method", "no_cam"],
+            "Unknown method 'no_cam'; known are group_cam, group_cam_gradient_free",
+        ),
         (["--model", "efficientnet_lite"], "did you mean efficientnet_lite0"),
         (["--layer", "_blocks.99"], "Unknown layer '_blocks.99'; did you mean _blocks.9"),
         (["--target", "tabbi"], "No class is named 'tabbi'; did you mean one of tabby (281)"),

@@ -78,7 +78,7 @@ class Deep(nn.Module):
 
 @pytest.mark.parametrize("network", [steep(SmallCNN(channels=12)), Deep()], ids=["GAP", "deep"])
 def test_equals_pytorch_grad_cam(network):
-    # Its variant: the closed form of eq. 19 with an epsilon of 1e-6. (torchcam 0.4 and later divide
+    # Its variant: the closed form of eq. 19 with an epsilon of 1e-6. (torchcam 0.5 divides
     # a copy, so that alpha stays the square of the gradient: another method.)
     from pytorch_grad_cam import GradCAMPlusPlus as PyTorchGradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget

@@ -58,7 +58,7 @@ def test_first_five_arguments_are_those_of_layer_grad_cam():
 def test_drop_in_for_layer_grad_cam():
     network = Both(classifier(seed=2))
     x, scale = images(2, 14, 16), torch.tensor([1.0, 2.0])
-    call = (x, [4, -1], scale, False, True)
+    call = (x, [4, 4], scale, False, True)
     grad_cam = LayerGradCam(network, network.plain.features).attribute(*call)
     attributions = GroupCAM(network, network.plain.features).attribute(
         *call, n_groups=1, denoise_percentile=None

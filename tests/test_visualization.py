@@ -14,6 +14,7 @@ from captum_groupcam.visualization import (
     POSITIVE_COLORS,
     SIGNED_COLORS,
     method_grid,
+    method_sheet,
     overlay,
     save_figure,
 )
@@ -133,6 +134,26 @@ def test_titles_do_not_overlap() -> None:
     boxes = [axes.title.get_window_extent() for axes in figure.axes if axes.get_title()]
     assert len(boxes) == 3
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_images_side_by_side() -> None:
+    images = torch.rand(3, 3, 20, 30)
+    figure = method_grid(
+        images, {"m": blob().expand(3, 1, 20, 30)}, row_titles=["a", "b", "c"], images_per_row=2
+    )
+    assert [axes.get_title() for axes in figure.axes] == ["a", "m", "b", "m", "c", ""]
+    np.testing.assert_allclose(
+        figure.axes[4].images[0].get_array(), images[2].permute(1, 2, 0), atol=1e-6
+    )
+
+
+def test_a_sheet_wraps_the_methods_of_one_image() -> None:
+    image = torch.rand(3, 20, 30)
+    figure = method_sheet(image, dict.fromkeys("vwxyz", blob()), title="cat", columns=4)
+    assert [axes.get_title() for axes in figure.axes] == ["cat", "v", "w", "x", "y", "z"]
+    first, last = figure.axes[0].get_subplotspec(), figure.axes[5].get_subplotspec()
+    assert first.get_geometry()[:2] == (2, 4)
+    assert (last.rowspan.start, last.colspan.start) == (1, 1)
 
 
 def test_what_a_grid_refuses() -> None:

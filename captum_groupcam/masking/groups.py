@@ -114,9 +114,13 @@ def group_maps(activations: Tensor, weights: Tensor, groups: Tensor, n_groups: i
     samples, channels = activations.shape[:2]
     membership = torch.nn.functional.one_hot(groups, min(n_groups, channels))
     weighted = (membership * weights.unsqueeze(-1)).transpose(1, 2)
+    # Relative to its minimum a constant channel is exactly zero, so the rounding of a sum, which
+    # may differ between positions, cannot turn constant channels into a mask.
+    flat = activations.flatten(2)
+    floor = flat.amin(-1, keepdim=True)
     # A product of matrices, unlike a scattered sum, is deterministic on every device.
     with torch.autocast(activations.device.type, enabled=False):
-        maps = weighted @ activations.flatten(2)
+        maps = weighted @ (flat - floor) + weighted @ floor
     return maps.view(samples, -1, *activations.shape[2:]).relu()
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
-from benchmarks.methods import METHODS
+from captum_groupcam.methods import METHODS
 from tests.small_cnn import SmallCNN, real_image, small_inputs
 
 CONTROLS = ["random", "centre", "edges"]

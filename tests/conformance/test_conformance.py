@@ -1,0 +1,258 @@
+"""One contract for every attribution method, driven by the helpers of Captum's own tests.
+
+A method joins by one entry in METHODS.
+"""
+
+from __future__ import annotations
+
+import inspect
+import unittest
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_groupcam import RISE, GroupCAM, ScoreCAM
+from tests.networks import classifier, hooks, images
+
+try:
+    from captum.testing.helpers import BaseTest
+    from captum.testing.helpers.basic import assertTensorAlmostEqual
+    from captum.testing.helpers.basic_models import BasicModel_ConvNet_One_Conv
+except ImportError:  # the wheel of captum 0.8 lacks them
+    BaseTest = unittest.TestCase
+    BasicModel_ConvNet_One_Conv = None
+
+    def assertTensorAlmostEqual(test, actual, expected, delta=0.0001, mode="sum"):
+        assert mode == "max"
+        torch.testing.assert_close(actual, expected, rtol=0, atol=delta)
+
+
+needs_captums_networks = pytest.mark.skipif(
+    BasicModel_ConvNet_One_Conv is None, reason="this captum has no captum.testing (0.9 has)"
+)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """How one method is called.
+
+    Attributes:
+        make (Callable): From network and layer to the method.
+        options (dict): Keyword arguments of attribute.
+        signed (bool): Whether its maps may have negative values.
+    """
+
+    make: Callable[[nn.Module, nn.Module], Any]
+    options: dict[str, Any] = field(default_factory=dict)
+    signed: bool = False
+
+    def explain(self, network: nn.Module, x: Any, target: Any = 2, **options: Any) -> Any:
+        method = self.make(network, network.features)
+        return method.attribute(x, target=target, **{**self.options, **options})
+
+
+METHODS = {
+    "GroupCAM": Configuration(GroupCAM, {"n_groups": 4}),
+    "GroupCAM, signed": Configuration(
+        GroupCAM, {"n_groups": 3, "relu_attributions": False}, signed=True
+    ),
+    "GroupCAM, gradient-free": Configuration(GroupCAM, {"n_groups": 4, "gradient_free": True}),
+    "GroupCAM, newest published variant": Configuration(
+        GroupCAM,
+        {
+            "n_groups": 4,
+            "denoise_percentile": None,
+            "relu_scores": True,
+            "merge_normalized": False,
+        },
+    ),
+    "GroupCAM, denoised at the input": Configuration(
+        GroupCAM, {"n_groups": 4, "denoise_at": "input"}
+    ),
+    "ScoreCAM": Configuration(ScoreCAM),
+    "RISE": Configuration(lambda network, _layer: RISE(network), {"n_masks": 10}),
+}
+
+
+class Failing(nn.Module):
+    """Fails in the middle of its forward pass when it is called for the n-th time."""
+
+    def __init__(self, plain: nn.Module, fails_at: int):
+        super().__init__()
+        self.features, self.head = plain.features, plain.head
+        self.left = fails_at
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.features(x)
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("in the middle")
+        return self.head(features)
+
+
+class Contract:
+    """The tests; a class for each method is made of it below."""
+
+    method: Configuration
+
+    def setUp(self):
+        super().setUp()
+        self.network = classifier(seed=2)
+        self.x = images(3, 14, 16)
+
+    def explain(self, *args, **options):
+        return self.method.explain(*args, **options)
+
+    def same(self, actual, expected):
+        assertTensorAlmostEqual(self, actual, expected, delta=1e-5, mode="max")
+
+    def test_call_begins_like_captums(self):
+        names = list(inspect.signature(GroupCAM.attribute).parameters)
+        assert names[:4] == ["self", "inputs", "target", "additional_forward_args"]
+        method = self.method.make(self.network, self.network.features)
+        assert callable(method.attribute.__wrapped__)
+
+    def test_maps_have_the_resolution_of_the_input(self):
+        for size in [(15,), (14, 16), (6, 7, 8)]:
+            network, x = classifier(len(size), seed=2), images(2, *size)
+            attributions = self.explain(network, x)
+            assert attributions.shape == (2, 1, *size)
+            assert attributions.dtype == torch.float32
+            assert attributions.isfinite().all()
+            assert not attributions.requires_grad
+            if not self.method.signed:
+                assert attributions.min() >= 0
+
+    def test_maps_say_something_that_depends_on_sample_and_class(self):
+        # Class 4 of this network has positive scores, see the values in its logits.
+        attributions = self.explain(self.network, self.x, 4)
+        assert attributions.flatten(1).amax(1).gt(1e-4).all()
+        assert (attributions[0] - attributions[1]).abs().max() > 1e-4
+        assert (attributions - self.explain(self.network, self.x, 2)).abs().max() > 1e-4
+
+    def test_tuple_in_tuple_out(self):
+        alone = self.explain(self.network, self.x)
+        attributions = self.explain(self.network, (self.x,))
+        assert isinstance(attributions, tuple)
+        self.same(attributions[0], alone)
+
+    def test_batch_is_its_samples(self):
+        targets = [4, 2, 0]
+        whole = self.explain(self.network, self.x, targets)
+        for n, target in enumerate(targets):
+            self.same(self.explain(self.network, self.x[n : n + 1], target), whole[n : n + 1])
+
+    def test_chunks_change_nothing(self):
+        expected = self.explain(self.network, self.x, 4)
+        for size in (1, 2, 5, 1000):
+            self.same(self.explain(self.network, self.x, 4, internal_batch_size=size), expected)
+
+    def test_forms_of_a_target(self):
+        expected = self.explain(self.network, self.x, 4)
+        for target in (torch.tensor(4), torch.tensor([4]), [4, 4, 4], [(4,)] * 3, -1):
+            self.same(self.explain(self.network, self.x, target), expected)
+
+    def test_additional_forward_args_go_with_their_samples(self):
+        class Scaled(nn.Module):
+            def __init__(self, plain):
+                super().__init__()
+                self.plain, self.features = plain, plain.features
+
+            def forward(self, x, scale):
+                return self.plain(x) * scale.unsqueeze(1)
+
+        scale = torch.tensor([0.5, 1.0, 2.0])
+        scaled = Scaled(self.network).eval()
+        whole = self.explain(scaled, self.x, 4, additional_forward_args=scale)
+        for n in range(3):
+            alone = self.explain(
+                scaled, self.x[n : n + 1], 4, additional_forward_args=scale[n : n + 1]
+            )
+            self.same(alone, whole[n : n + 1])
+
+    def test_nothing_is_left_behind(self):
+        self.network.features[0].requires_grad_(False)
+        self.x.requires_grad_()
+        before = self.x.detach().clone()
+        rng = torch.get_rng_state()
+        self.explain(self.network, self.x)
+        assert not hooks(self.network).total()
+        assert torch.equal(self.x.detach(), before)
+        assert self.x.grad is None
+        assert torch.equal(rng, torch.get_rng_state())
+        assert [p.requires_grad for p in self.network.parameters()] == [False] * 2 + [True] * 4
+        assert all(p.grad is None for p in self.network.parameters())
+        assert not any(m.training for m in self.network.modules())
+        assert torch.is_grad_enabled()
+
+    def test_nothing_is_left_behind_by_a_failure(self):
+        for fails_at in (1, 2, 3):
+            failing = Failing(self.network, fails_at)
+            with pytest.raises(RuntimeError, match="in the middle"):
+                self.explain(failing, self.x, internal_batch_size=2)
+            assert not hooks(failing).total()
+            assert torch.is_grad_enabled()
+
+    def test_modes_around_the_call_change_nothing(self):
+        expected = self.explain(self.network, self.x, 4)
+        for mode in (torch.no_grad, torch.inference_mode):
+            with mode():
+                self.same(self.explain(self.network, self.x, 4), expected)
+        self.network.requires_grad_(False)
+        self.same(self.explain(self.network, self.x, 4), expected)
+
+    def test_inplace_relu(self):
+        inplace = classifier(seed=2, inplace=True)
+        self.same(self.explain(inplace, self.x, 4), self.explain(self.network, self.x, 4))
+
+    @needs_captums_networks
+    def test_captums_network(self):
+        """The exact values of GroupCAM on it are in TestCaptumsNetwork."""
+        network = BasicModel_ConvNet_One_Conv().eval()
+        x = torch.arange(16.0).view(1, 1, 4, 4)
+        attributions = self.method.make(network, network.conv1).attribute(
+            x, target=0, **{**self.method.options, "baselines": 0.0}
+        )
+        assert attributions.shape == (1, 1, 4, 4)
+        assert attributions.isfinite().all()
+
+
+for _name, _method in METHODS.items():
+    _class = f"Test{_name.title().replace(' ', '').replace(',', '').replace('-', '')}"
+    globals()[_class] = type(_class, (Contract, BaseTest), {"method": _method})
+
+
+@needs_captums_networks
+class TestCaptumsNetwork(BaseTest):
+    def test_exact_values(self):
+        """One image, two groups, the logit as score."""
+        network = BasicModel_ConvNet_One_Conv().eval()
+        x = torch.arange(16.0).view(1, 1, 4, 4)
+        # conv1 gives (-5 4 31 40) and (-30 -21 6 15); the weights behind its ReLU are 1 1 1 1 and
+        # 1 -1 -1 -1. So w = 3/4 and -1/2, M = (0 3 93/4 30) and (15 21/2 0 0); what the second
+        # shows is too dark for the first ReLU: its score is 0.
+        first = nn.functional.interpolate(
+            torch.tensor([[[[0.0, 3.0], [23.25, 30.0]]]]),
+            (4, 4),
+            mode="bilinear",
+            align_corners=False,
+        )
+        mask = first / 30
+        alpha = network(x * mask)[0, 0] - network(x * 0)[0, 0]
+        assert alpha > 1
+        attributions, scores = GroupCAM(network, network.conv1).attribute(
+            x,
+            0,
+            baselines=0.0,
+            n_groups=2,
+            denoise_percentile=None,
+            score_func=lambda y: y,
+            return_group_scores=True,
+        )
+        assertTensorAlmostEqual(self, scores[0], [alpha.item(), 0.0], 1e-3)
+        assertTensorAlmostEqual(self, attributions, (alpha * mask).detach(), 1e-3, mode="max")
