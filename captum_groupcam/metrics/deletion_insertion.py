@@ -30,8 +30,8 @@ class DeletionInsertion(PerSampleMetric):
         score_func (Callable, optional): Turns the network's output into scores. Default: softmax
             over dimension 1.
         seed (int, optional): Seed of the permutation that breaks ties. Default: 0.
-        internal_batch_size (int, optional): Images of one forward pass. Default: None, 8 on the
-            CPU and 64 elsewhere.
+        internal_batch_size (int, optional): Images of one forward pass. Default: None,
+            :data:`~captum_groupcam.masking.queries.DEFAULT_BATCH_SIZE`.
         **kwargs (Any): As in :class:`torchmetrics.Metric`.
 
     Examples::

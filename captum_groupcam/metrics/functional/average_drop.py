@@ -54,8 +54,8 @@ def average_drop(
         additional_forward_args (Any, optional): As in Captum. Default: None.
         score_func (Callable, optional): Turns the network's output into scores, which must not be
             negative. Default: softmax over dimension 1.
-        internal_batch_size (int, optional): Images of one forward pass. Default: None, 8 on the
-            CPU and 64 elsewhere.
+        internal_batch_size (int, optional): Images of one forward pass. Default: None,
+            :data:`~captum_groupcam.masking.queries.DEFAULT_BATCH_SIZE`.
 
     Returns:
         AverageDropResult: Percentages, one a sample.

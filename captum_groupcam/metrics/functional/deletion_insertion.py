@@ -165,8 +165,8 @@ def deletion_insertion(
             over dimension 1.
         seed (int, optional): Seed of the permutation that breaks ties. Default: 0.
         internal_batch_size (int, optional): Images of one forward pass, whichever samples and
-            steps they belong to; no more of them are held. Default: None, 8 on the CPU and 64
-            elsewhere.
+            steps they belong to; no more of them are held. Default: None,
+            :data:`~captum_groupcam.masking.queries.DEFAULT_BATCH_SIZE`.
 
     Returns:
         DeletionInsertionResult: Areas, curves and their x-axis, in the order of the samples.
