@@ -169,7 +169,7 @@ def to_inputs(samples: Sequence[Sample], model: LoadedModel) -> Tensor:
 
 
 def _load(name: str, path: Path, label: int, boxes: Sequence[_Box], table: Path) -> Sample:
-    image = open_image(path)
+    image = open_image(path, upright=False)  # as the boxes are
     for (x0, y0, x1, y1), line in boxes:
         if x0 >= image.width or y0 >= image.height or x1 <= 0 or y1 <= 0:
             raise ImageError(

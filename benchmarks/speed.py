@@ -19,7 +19,7 @@ from benchmarks.timing import Timing, time_together
 from captum_groupcam import GroupCAM, ScoreCAM
 from captum_groupcam.images import sample_images
 from captum_groupcam.masking.baselines import gaussian_blur
-from captum_groupcam.masking.queries import DEFAULT_BATCH_SIZE
+from captum_groupcam.masking.queries import default_batch_size
 from captum_groupcam.metrics import functional
 from captum_groupcam.models import LoadedModel, load_model
 
@@ -69,7 +69,7 @@ def forward_passes(subject: Subject, count: int, batch_size: int, layout: str) -
 
 def batch_sizes(subject: Subject) -> list[Timing]:
     """32 forward passes at every batch size and layout; the reference is the default of both."""
-    network = subject.model.network
+    network, default = subject.model.network, default_batch_size(subject.image.device)
 
     def in_layout(batch_size: int, layout: str) -> None:
         network.to(memory_format=LAYOUTS[layout])
@@ -78,10 +78,10 @@ def batch_sizes(subject: Subject) -> list[Timing]:
     functions = {
         f"batches of {size}, {layout}": partial(in_layout, size, layout)
         for layout in LAYOUTS
-        for size in BATCH_SIZES
+        for size in sorted({*BATCH_SIZES, default})
     }
     try:
-        return subject.time(functions, f"batches of {DEFAULT_BATCH_SIZE['cpu']}, channels_last")
+        return subject.time(functions, f"batches of {default}, channels_last")
     finally:
         network.to(memory_format=torch.channels_last)
 
@@ -168,7 +168,7 @@ def deletion_insertion(subject: Subject) -> list[Timing]:
     order = attributions.flatten().argsort(descending=True)
     # 101 points of either curve, of which the two pairs of ends are the same images.
     n_images = 200
-    size = DEFAULT_BATCH_SIZE.get(image.device.type, 64)
+    size = default_batch_size(image.device)
     passes = f"{n_images} forward passes in batches of {size}, channels_last"
 
     def step_by_step(layout: str) -> None:
@@ -213,8 +213,8 @@ def deletion_insertion(subject: Subject) -> list[Timing]:
 def layer_with_output(subject: Subject) -> torch.nn.Module:
     """The layer to explain, by its output, for peers that hook nothing else.
 
-    Where the input of a layer is meant, the last module before it with as many channels: the
-    normalisation that the activation follows.
+    Where the input of a layer is meant, the network's last normalisation: what goes into the
+    layer is its output, activated.
     """
     model = subject.model
     if not model.attribute_to_layer_input:

@@ -13,7 +13,7 @@ from torch.nn import Module
 
 from captum_groupcam import _captum
 from captum_groupcam._targets import Target
-from captum_groupcam.masking.baselines import Baselines, resolve_baselines
+from captum_groupcam.masking.baselines import Baselines, resolve_baseline
 from captum_groupcam.masking.masks import MaskSource
 from captum_groupcam.masking.queries import Network, ScoreFunc, class_probability, merge_masks
 
@@ -135,17 +135,19 @@ def prepare(
     if len(baselines) != len(whole):
         raise ValueError(f"Expected {len(whole)} baselines, one an input, got {len(baselines)}.")
     extra = additional_forward_args
+    extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
     network = Network(
         forward_func,
         Target.of(target, whole[0].shape[0], whole[0].device),
-        () if extra is None else extra if isinstance(extra, tuple) else (extra,),
+        # Tensors of inference mode could not be part of a graph.
+        tuple(a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in extra),
         whole[0].shape[0],
         score_func,
         internal_batch_size,
         device_ids,
     )
     resolved = tuple(
-        resolve_baselines(baseline, (tensor,))[0] if spatial else None
+        resolve_baseline(baseline, tensor) if spatial else None
         for tensor, baseline, spatial in zip(whole, baselines, masked, strict=True)
     )
     return Call(whole, resolved, network)

@@ -111,7 +111,7 @@ class Target:
                     f"{tuple(output.shape)}: expected 0 to {size - 1}."
                 )
         positions = torch.arange(rows, device=output.device)
-        chosen = (positions, *self.indices[samples].unbind(1))
+        chosen = (positions, *self.indices[samples].to(output.device).unbind(1))
         return output[chosen].reshape(rows)
 
 

@@ -115,7 +115,7 @@ def explain(
                         maps[name] = _map(
                             loaded, name, inputs, explained, options if name in GROUPED else {}
                         )
-                except (ValueError, ModuleNotFoundError) as error:
+                except (ValueError, RuntimeError, ModuleNotFoundError) as error:
                     fail(f"{file}: {name}: {error}")
                 progress.advance(bar)
             if maps:

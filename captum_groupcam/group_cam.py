@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _captum
-from captum_groupcam._call import isolated, prepare
+from captum_groupcam._call import isolated, prepare, warn_of_zero_maps
 from captum_groupcam.masking.baselines import Baselines
 from captum_groupcam.masking.groups import Grouping, group_maps, split_channels
 from captum_groupcam.masking.masks import LayerMasks, denoise
@@ -217,12 +216,6 @@ class GroupCAM(LayerAttribution):
             if relu_attributions:
                 attributions = tuple(attribution.relu() for attribution in attributions)
 
-        if not queried.any(1).all():
-            dead = (~queried.any(1)).nonzero().flatten().tolist()
-            warnings.warn(
-                f"The maps of samples {dead} are zero: every group's mask is flat, or the input "
-                "equals its baseline.",
-                stacklevel=3,
-            )
+        warn_of_zero_maps(queried)
         result = attributions if isinstance(inputs, tuple) else attributions[0]
         return (result, alphas) if return_group_scores else result

@@ -50,7 +50,9 @@ def find_images(path: str | Path) -> list[Path]:
     return found
 
 
-def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def open_image(
+    path: str | Path, max_pixels: int = MAX_PIXELS, *, upright: bool = True
+) -> Image.Image:
     """Opens an image as 8-bit RGB, the way up that its camera noted (EXIF orientation).
 
     Transparent parts become white, 16-bit greys are brought to 8 bits. Of an animation it is the
@@ -59,6 +61,8 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Args:
         path (str or Path): The file.
         max_pixels (int, optional): Largest width times height. Default: :data:`MAX_PIXELS`.
+        upright (bool, optional): Whether the orientation is applied; not where boxes refer to the
+            pixels as they are stored. Default: True.
 
     Raises:
         ImageError: If the file is missing, damaged, no image, or too large.
@@ -73,7 +77,7 @@ def open_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
                         f"{path}: {image.width} x {image.height} pixels, more than the limit of "
                         f"{max_pixels}"
                     )
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return _to_rgb(ImageOps.exif_transpose(image) if upright else image)
     except ImageError:
         raise
     except Exception as error:  # the decoders raise nearly anything on damaged files

@@ -36,7 +36,8 @@ __all__ = ["METHODS", "Factory", "Method", "Subject", "Target"]
 
 #: What is explained, in any of Captum's forms for outputs of shape N x classes.
 Target: TypeAlias = int | Tensor | list[int]
-#: Explains inputs (N x C x H x W) for a target: N x 1 x H x W.
+#: Explains inputs (N x C x H x W) for a target: N x 1 x H x W. A ValueError if it needs a layer and
+#: has none.
 Method: TypeAlias = Callable[[Tensor, Target], Tensor]
 
 
@@ -62,7 +63,6 @@ class Factory(Protocol):
             **options (Any, optional): Arguments of the method's function in this module.
 
         Raises:
-            ValueError: If the method needs a layer and none is given.
             TypeError: If the method has no such option.
         """
         ...
@@ -336,6 +336,7 @@ def _run(
         warnings.filterwarnings("ignore", "Setting backward hooks on ReLU activations")
         warnings.filterwarnings("ignore", "Input Tensor . did not already require gradients")
         maps = explain(subject, inputs.detach().clone(), target, **options).detach()
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
     expected = (len(inputs), 1, *inputs.shape[2:])
     if tuple(maps.shape) != expected or not maps.isfinite().all():
         raise ValueError(f"Expected finite maps of shape {expected}, got {tuple(maps.shape)}.")

@@ -73,7 +73,8 @@ def draw_overlay(
     if values.min() == values.max():
         axes.imshow(pixels.mean(2), cmap="gray", vmin=0, vmax=1)
         axes.text(
-            *(0.5, 0.5),
+            0.5,
+            0.5,
             "empty map",
             transform=axes.transAxes,
             ha="center",

@@ -64,6 +64,11 @@ def naive_group_cam(
         mask = np.maximum(mask, 0).astype(activations.dtype)
         if theta is not None and theta_at == "layer":
             mask = np.where(mask > np.percentile(mask, theta), mask, 0)
+        if (
+            mask.max() == mask.min()
+        ):  # before rounding makes an interpolated constant look like more
+            alphas.append(0.0)
+            continue
         mask = F.interpolate(
             torch.from_numpy(mask)[None, None],
             size=image.shape[1:],

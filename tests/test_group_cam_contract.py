@@ -348,14 +348,16 @@ def test_inference_tensors_as_inputs(network, x, expected, inside):
     with torch.inference_mode():
         inference = x.clone()
         baselines = torch.zeros_like(x)
-        scale = torch.ones(3)
+        scale, one = torch.ones(3), torch.ones(1)
     assert inference.is_inference()
     with torch.inference_mode() if inside else nullcontext():
         assert torch.equal(explain(network, network.features, inference), expected)
         both = Both(network)
-        torch.testing.assert_close(
-            explain(both, network.features, inference, 2, additional_forward_args=scale), expected
-        )
+        for extra in (scale, one):  # with a part for each sample, and without
+            torch.testing.assert_close(
+                explain(both, network.features, inference, 2, additional_forward_args=extra),
+                expected,
+            )
         torch.testing.assert_close(
             explain(network, network.features, inference, baselines=baselines),
             explain(network, network.features, x, baselines=0.0),

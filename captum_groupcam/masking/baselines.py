@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Baseline", "Baselines", "GaussianBlur", "gaussian_blur", "resolve_baselines"]
+__all__ = ["Baseline", "Baselines", "GaussianBlur", "gaussian_blur", "resolve_baseline"]
+__all__ += ["resolve_baselines"]
 
 #: One input's baseline: a tensor of the input's shape (or with batch size 1), a number, or a
 #: function of the input. ``None`` is Group-CAM's Gaussian blur.
@@ -18,6 +19,7 @@ Baseline: TypeAlias = Tensor | float | Callable[[Tensor], Tensor] | None
 #: A baseline for all inputs, or a tuple with one for each.
 Baselines: TypeAlias = Baseline | tuple[Baseline, ...]
 
+_SAMPLES = 8  # blurred at a time: memory must not grow with the batch
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
@@ -56,6 +58,13 @@ def gaussian_blur(inputs: Tensor, kernel_size: int = 51, sigma: float = 50.0) ->
             "Expected inputs of shape N x C x spatial with one to three spatial dimensions, "
             f"got {tuple(inputs.shape)}."
         )
+    starts = range(0, len(inputs), _SAMPLES)
+    parts = [_blur(inputs[start : start + _SAMPLES], kernel_size, sigma) for start in starts]
+    return torch.cat(parts) if parts else inputs.clone()
+
+
+def _blur(inputs: Tensor, kernel_size: int, sigma: float) -> Tensor:
+    n_spatial = inputs.dim() - 2
     # Relative to its minimum a constant channel is exactly zero, so rounding of the kernel's sum
     # cannot turn "nothing to see here" into a difference that the network might score.
     floor = inputs.amin(dim=tuple(range(2, inputs.dim())), keepdim=True)
@@ -124,10 +133,11 @@ def resolve_baselines(baselines: Baselines, inputs: tuple[Tensor, ...]) -> tuple
         raise ValueError(
             f"Expected one baseline for each of {len(inputs)} inputs, got {len(baselines)}."
         )
-    return tuple(map(_resolve, baselines, inputs))
+    return tuple(map(resolve_baseline, baselines, inputs))
 
 
-def _resolve(baseline: Baseline, inputs: Tensor) -> Tensor:
+def resolve_baseline(baseline: Baseline, inputs: Tensor) -> Tensor:
+    """Turns one input's baseline into a tensor of that input's shape, as above."""
     if baseline is None:
         baseline = GaussianBlur()
     if callable(baseline) and not isinstance(baseline, Tensor):

@@ -15,6 +15,9 @@ __all__ = ["GROUPINGS", "Grouping", "group_maps", "split_channels"]
 Grouping: TypeAlias = Callable[[Tensor, int], Tensor]
 
 
+_MEMBERSHIPS = 2**24
+
+
 def contiguous(activations: Tensor, n_groups: int) -> Tensor:
     """Runs of neighbouring channels, as equal as ``torch.tensor_split`` makes them."""
     samples, channels = activations.shape[:2]
@@ -58,8 +61,9 @@ def split_channels(
         Tensor: N x K, for each channel the index of its group.
 
     Raises:
+        TypeError: If a function returns anything but a tensor of integers.
         ValueError: If the number of groups is not positive, the grouping is unknown, or a function
-            returns something else.
+            returns other groups or not one for each channel.
 
     Examples::
 
@@ -75,17 +79,22 @@ def split_channels(
         grouping = GROUPINGS[grouping]
     n_groups = min(n_groups, activations.shape[1])
     groups = grouping(activations, n_groups)
+    if not isinstance(groups, Tensor) or groups.is_floating_point() or groups.dtype is torch.bool:
+        raise TypeError(
+            "A grouping returns a tensor of integers, got "
+            f"{groups.dtype if isinstance(groups, Tensor) else type(groups).__name__}."
+        )
     if groups.shape != activations.shape[:2]:
         raise ValueError(
             "A grouping returns one group for each sample and channel, "
             f"{tuple(activations.shape[:2])}; got {tuple(groups.shape)}."
         )
-    if groups.is_floating_point() or groups.min() < 0 or groups.max() >= n_groups:
+    if groups.min() < 0 or groups.max() >= n_groups:
         raise ValueError(
-            f"A grouping returns integers from 0 to {n_groups - 1}; got {groups.dtype} from "
+            f"A grouping returns integers from 0 to {n_groups - 1}; got some from "
             f"{groups.min().item()} to {groups.max().item()}."
         )
-    return groups.long()
+    return groups.to(activations.device, torch.long)
 
 
 def group_maps(activations: Tensor, weights: Tensor, groups: Tensor, n_groups: int) -> Tensor:
@@ -111,17 +120,25 @@ def group_maps(activations: Tensor, weights: Tensor, groups: Tensor, n_groups: i
         tensor([[[0., 1.],
                  [2., 2.]]])
     """
-    samples, channels = activations.shape[:2]
-    membership = torch.nn.functional.one_hot(groups, min(n_groups, channels))
-    weighted = (membership * weights.unsqueeze(-1)).transpose(1, 2)
+    n_groups = min(n_groups, activations.shape[1])
+    # As many samples at a time as keep the memberships of their channels small.
+    size = max(1, _MEMBERSHIPS // (n_groups * activations.shape[1]))
+    starts = range(0, len(activations), size)
+    chunks = [slice(start, start + size) for start in starts]
+    maps = torch.cat([_sum_groups(activations[c], weights[c], groups[c], n_groups) for c in chunks])
+    return maps.view(*maps.shape[:2], *activations.shape[2:]).relu()
+
+
+def _sum_groups(activations: Tensor, weights: Tensor, groups: Tensor, n_groups: int) -> Tensor:
+    members = groups.unsqueeze(1) == torch.arange(n_groups, device=groups.device).view(-1, 1)
+    weighted = torch.where(members, weights.unsqueeze(1), 0)
     # Relative to its minimum a constant channel is exactly zero, so the rounding of a sum, which
     # may differ between positions, cannot turn constant channels into a mask.
     flat = activations.flatten(2)
     floor = flat.amin(-1, keepdim=True)
     # A product of matrices, unlike a scattered sum, is deterministic on every device.
     with torch.autocast(activations.device.type, enabled=False):
-        maps = weighted @ (flat - floor) + weighted @ floor
-    return maps.view(samples, -1, *activations.shape[2:]).relu()
+        return weighted @ (flat - floor) + weighted @ floor
 
 
 def _clusters(activations: Tensor, n_groups: int, estimator: Callable[[Any, int], Any]) -> Tensor:
@@ -132,7 +149,7 @@ def _clusters(activations: Tensor, n_groups: int, estimator: Callable[[Any, int]
             "Clustering channels needs scikit-learn: pip install 'captum_groupcam[cluster]'."
         ) from error
     labels = []
-    for maps in activations.flatten(2).double().cpu():
+    for maps in activations.flatten(2).cpu().double():
         n_clusters = min(n_groups, len(maps.unique(dim=0)))  # equal channels look the same
         if n_clusters == 1:  # for one channel scikit-learn raises
             labels.append(torch.zeros(len(maps), dtype=torch.long))

@@ -20,6 +20,7 @@ __all__ = [
     "ScoreFunc",
     "blend",
     "class_probability",
+    "default_batch_size",
     "in_chunks",
     "merge_masks",
     "score_masks",
@@ -33,6 +34,11 @@ ScoreFunc: TypeAlias = Callable[[Tensor], Tensor]
 #: activations of larger batches outgrow what the allocator keeps, and each is mapped anew.
 #: Measured by ``python -m benchmarks speed batch_sizes``.
 DEFAULT_BATCH_SIZE = {"cpu": 4}
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Rows of one forward pass that run fast on a device."""
+    return DEFAULT_BATCH_SIZE.get(device.type, 64)
 
 
 def class_probability(output: Tensor) -> Tensor:
@@ -107,7 +113,7 @@ class Network:
 
     def batch_size(self, device: torch.device) -> int:
         """Rows of one forward pass on a device."""
-        return self.internal_batch_size or DEFAULT_BATCH_SIZE.get(device.type, 64)
+        return self.internal_batch_size or default_batch_size(device)
 
     def scores(self, inputs: tuple[Tensor, ...], samples: Tensor) -> Tensor:
         """F_c, the score of the target for each of Q rows: Q values (Q x T), without a graph."""
@@ -173,7 +179,7 @@ class Network:
                         f"The layer has a batch size of {tuple(tensor.shape[:1])} for "
                         f"{len(samples)} inputs. Choose a layer with one row for each input."
                     )
-            results.append(tuple(map(_at_least_float32, result)))
+            results.append(tuple(_at_least_float32(tensor).to(device) for tensor in result))
 
         in_chunks(self.n_samples, self.batch_size(device), run)
         return tuple(torch.cat(parts) for parts in zip(*results, strict=True))
@@ -247,7 +253,11 @@ def score_masks(
     differs = torch.stack([(i != b).flatten(1).any(1) for i, b in covered]).any(0)
     queried = masks.informative & differs.unsqueeze(1)
     samples, which = queried.nonzero().unbind(1)
-    scores = _at_least_float32(inputs[0]).new_zeros(*queried.shape, *network.target.shape)
+    scores = inputs[0].new_zeros(
+        *queried.shape,
+        *network.target.shape,
+        dtype=torch.promote_types(inputs[0].dtype, torch.float32),
+    )
 
     with _captum.progress_bar(description, len(samples), show_progress) as bar:
 

@@ -29,7 +29,7 @@ for method in ("group_cam", "grad_cam"):
 
 print(f"{model.name}, {len(samples)} samples: {samples[0].id} to {samples[-1].id}")
 print("labelled class; deletion and insertion: preset paper; mean [95 % bootstrap interval]\n")
-print(f"{'':29}  {'GroupCAM':24}  {'LayerGradCam':24}  {'paired difference':24}")
+print(f"{'':29}  {'GroupCAM':24}  {'LayerGradCam':24}  paired difference")
 for name, ours in scores[0].items():
     theirs = scores[1][name]
     means = bootstrap_mean(ours), bootstrap_mean(theirs), paired_bootstrap(ours, theirs)

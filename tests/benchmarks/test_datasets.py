@@ -56,6 +56,19 @@ def test_rows_of_a_file_and_label_are_one_sample(tmp_path):
     assert not dataset.failures
 
 
+def test_boxes_are_in_the_pixels_as_stored_whatever_the_camera_noted(tmp_path):
+    write(tmp_path, "a.jpg,3,0,0,10,5", images=())
+    image = Image.new("RGB", (40, 30))
+    image.paste((255, 0, 0), (0, 0, 10, 5))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(tmp_path / "images" / "a.jpg", exif=exif, quality=95)
+    (sample,) = load(tmp_path)
+    assert sample.image_size == (30, 40)
+    assert sample.image.getpixel((1, 1))[0] > 200
+    assert sample.image.getpixel((20, 20))[0] < 50
+
+
 def test_other_columns_their_order_and_a_byte_order_mark_do_not_matter(tmp_path):
     header = "\ufeffwnid,y1,x1,y0,x0,label,file"
     write(tmp_path, "n1,4,3,2,1,5,a.png", "", header=header, images=("a.png",))

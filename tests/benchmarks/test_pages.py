@@ -36,9 +36,8 @@ def described(measure: Measure) -> list[str]:
     )
     cost = [f"{measure.queries((3, 224, 224))}"]
     if measure.explanations:
-        cost.append(
-            f"{measure.explanations} explanations".removesuffix("s" * (measure.explanations == 1))
-        )
+        plural = "s" if measure.explanations > 1 else ""
+        cost.append(f"{measure.explanations} explanation{plural}")
     name = measure.name + (" *" if measure.name in DEFAULT_MEASURES else "")
     return [
         name,
@@ -54,7 +53,7 @@ def test_the_protocol_lists_the_measures():
 
 
 def test_the_how_to_lists_the_methods():
-    assert [row[0] for row in rows("how-to/methods.md", "# Compare methods")] == list(METHODS)
+    assert [row[0] for row in rows("how-to/methods.md", "## The methods")] == list(METHODS)
 
 
 def test_the_script_measures_two_images(shared, monkeypatch, capsys):

@@ -51,6 +51,12 @@ def test_blur_of_half_precision(dtype):
     torch.testing.assert_close(blurred.float(), gaussian_blur(images), rtol=0, atol=0.02)
 
 
+def test_many_images_are_blurred_as_each_alone():
+    images = torch.rand(19, 2, 6, 7)
+    alone = torch.cat([gaussian_blur(image.unsqueeze(0), 5, 2.0) for image in images])
+    torch.testing.assert_close(gaussian_blur(images, 5, 2.0), alone)
+
+
 def test_blur_under_autocast_is_exact():
     images = torch.rand(1, 3, 20, 20)
     with torch.autocast("cpu", torch.bfloat16):

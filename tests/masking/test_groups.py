@@ -119,3 +119,11 @@ def test_maps_under_autocast_are_exact():
     expected = group_maps(activations, weights, groups, 3)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(group_maps(activations, weights, groups, 3), expected)
+
+
+def test_samples_are_summed_in_chunks_of_bounded_memory(monkeypatch):
+    activations, weights = torch.randn(5, 6, 4), torch.randn(5, 6)
+    groups = torch.randint(3, (5, 6))
+    whole = group_maps(activations, weights, groups, 3)
+    monkeypatch.setattr("captum_groupcam.masking.groups._MEMBERSHIPS", 2 * 3 * 6 + 1)
+    assert torch.equal(group_maps(activations, weights, groups, 3), whole)
