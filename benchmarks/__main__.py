@@ -26,7 +26,7 @@ def speed(
     model: Annotated[str, typer.Option(help="The network.")] = "efficientnet_lite0",
     weights: Annotated[str | None, typer.Option(help="A weights name, a file, or random.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads that PyTorch may use.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count.")] = 3,
     device: Annotated[str, typer.Option(help="Where the network runs.")] = "cpu",
     out: Annotated[Path | None, typer.Option(help="A JSON file for the figures.")] = None,
 ) -> None:
