@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from captum.attr import LayerAttribution
 from torch import Tensor
-from torch.nn import Module
 from torch.overrides import TorchFunctionMode
 
 from captum_groupcam import _captum
@@ -42,14 +41,6 @@ class CAM(LayerAttribution):
         layer (torch.nn.Module): The layer that is pooled.
         device_ids (list of int, optional): Kept for Captum's interface. Default: None.
     """
-
-    def __init__(
-        self,
-        forward_func: _captum.ForwardFunc,
-        layer: Module,
-        device_ids: list[int] | None = None,
-    ) -> None:
-        super().__init__(forward_func, layer, device_ids)
 
     @_captum.log_usage
     def attribute(

@@ -109,9 +109,6 @@ class RISE(Attribution):
         forward_func (Callable): The forward function of the model or any modification of it.
     """
 
-    def __init__(self, forward_func: _captum.ForwardFunc) -> None:
-        super().__init__(forward_func)
-
     @_captum.log_usage
     def attribute(
         self,

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 from captum.attr import LayerAttribution
 from torch import Tensor
-from torch.nn import Module
 
 from captum_groupcam import _captum
 from captum_groupcam._call import isolated, prepare, warn_of_zero_maps
@@ -46,14 +45,6 @@ class ScoreCAM(LayerAttribution):
         device_ids (list of int, optional): Device IDs, necessary only if forward_func applies a
             DataParallel model; not if it is one. Default: None.
     """
-
-    def __init__(
-        self,
-        forward_func: _captum.ForwardFunc,
-        layer: Module,
-        device_ids: list[int] | None = None,
-    ) -> None:
-        super().__init__(forward_func, layer, device_ids)
 
     @_captum.log_usage
     def attribute(
