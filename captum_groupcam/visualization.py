@@ -43,8 +43,9 @@ def draw_overlay(
 ) -> None:
     """Draws a map over an image, in axes of a figure.
 
-    The map is scaled to its largest value by Captum, which cuts off the top 2 % of its sum. A map
-    without any contrast says nothing: the image is drawn bare, with the words "empty map".
+    The map is scaled to its largest value by Captum, which cuts off the top 2 % of its sum; without
+    negative values, it begins at its smallest. A map without any contrast says nothing: the image is
+    drawn bare, with the words "empty map".
 
     Args:
         axes (matplotlib.axes.Axes): Where to draw.
@@ -84,6 +85,8 @@ def draw_overlay(
         axes.set_title(title or "")
         return
     signed = bool(values.min() < 0)
+    if not signed:
+        values = values - values.min()  # RISE's maps have a floor far above zero
     captum_visualization.visualize_image_attr(
         # Captum takes maps with small values for empty ones.
         (values / np.abs(values).max())[..., np.newaxis],

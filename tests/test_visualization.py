@@ -179,3 +179,12 @@ def test_the_colors_rise_in_lightness() -> None:
     linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
     luminance = linear @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(luminance) > 0).all()
+
+
+def test_a_floor_under_a_map_is_not_drawn() -> None:
+    image = torch.rand(3, 20, 30)
+    drawn = [
+        overlay(image, attribution).axes[0].images[1].get_array()
+        for attribution in (blob(), blob() + 5)
+    ]
+    np.testing.assert_allclose(drawn[0], drawn[1], atol=1e-4)
