@@ -44,8 +44,8 @@ def draw_overlay(
     """Draws a map over an image, in axes of a figure.
 
     The map is scaled to its largest value by Captum, which cuts off the top 2 % of its sum; without
-    negative values, it begins at its smallest. A map without any contrast says nothing: the image is
-    drawn bare, with the words "empty map".
+    negative values, it begins at its smallest. A map without any contrast says nothing: the image
+    is drawn bare, with the words "empty map".
 
     Args:
         axes (matplotlib.axes.Axes): Where to draw.
