@@ -49,8 +49,8 @@ docs: $(READY) ## build the documentation and run its examples
 	$(VENV)/bin/sphinx-build -W --keep-going -q -b doctest docs docs/_build/doctest
 	@echo docs/_build/html/index.html
 
-bench: $(READY) ## what an explanation costs, beside plain forward passes
-	$(VENV)/bin/python -m benchmarks speed
+bench: $(READY) ## compare all methods on bundled pictures and print where the page is
+	$(VENV)/bin/python -m benchmarks compare --out $(OUT)/compare --methods "$(BENCH_METHODS)"
 
 clean: ## remove what make has made
 	rm -rf $(VENV) $(VENV08) $(OUT) docs/_build build dist

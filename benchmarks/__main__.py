@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
+import torch
 import typer
+from lightning_fabric import Fabric
+from rich.console import Console
 
+from benchmarks.ablation import STUDIES, chosen_studies
 from benchmarks.memory import run_memory
+from benchmarks.methods import METHODS
+from benchmarks.report import write_report
+from benchmarks.rows import RowError
+from benchmarks.run import Settings, prepare, run
+from benchmarks.run_folder import ConfigurationError
+from benchmarks.run_options import split, with_run_options
+from benchmarks.sanity_check import Order
+from benchmarks.sanity_pictures import randomisation_figure
+from benchmarks.specs import MethodSpec
 from benchmarks.speed import COMPARISONS, run_speed
+from captum_groupcam.visualization import save_figure
+
+#: What a sanity check compares: a method that follows the weights, and those that should.
+_SANITY_METHODS = ("group_cam", "grad_cam", "guided_backprop", "integrated_gradients", "edges")
+
+#: What of ``speed`` is a run: the seconds and queries of each method.
+_EACH_METHOD = "methods"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -19,30 +42,113 @@ def benchmarks() -> None:
 
 
 @app.command()
+@with_run_options
+def compare(
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Any of {', '.join(METHODS)}, with options as in rise:n_masks=1000,seed=1; "
+            "several in quotes or by repeating the option. Otherwise all."
+        ),
+    ] = None,
+    *,
+    run_options: dict[str, Any],
+) -> None:
+    """Compares methods by measures, and writes a report."""
+    with _clear_errors():
+        specs = [MethodSpec.parse(text) for text in split(methods) or METHODS]
+        _run_and_report(Settings(methods=specs, **run_options))
+
+
+@app.command()
+@with_run_options
+def ablate(
+    studies: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Any of {', '.join(STUDIES)}; several in quotes. Otherwise all."),
+    ] = None,
+    layers: Annotated[
+        list[str] | None, typer.Option(help="Dotted names of layers to compare, in quotes.")
+    ] = None,
+    *,
+    run_options: dict[str, Any],
+) -> None:
+    """Varies the options of Group-CAM one at a time, and writes a report."""
+    with _clear_errors():
+        chosen = chosen_studies(split(studies), split(layers))
+        specs = {str(spec): spec for study in chosen.values() for spec in study}
+        labels = {name: [str(spec) for spec in study] for name, study in chosen.items()}
+        _run_and_report(Settings(methods=list(specs.values()), studies=labels, **run_options))
+
+
+@app.command()
+@with_run_options
+def sanity(
+    methods: Annotated[list[str] | None, typer.Option(help="As in compare.")] = None,
+    *,
+    run_options: dict[str, Any],
+) -> None:
+    """Draws the network's layers anew and compares the maps, and writes a report."""
+    with _clear_errors():
+        specs = [MethodSpec.parse(text) for text in split(methods) or _SANITY_METHODS]
+        orders = get_args(Order)
+        run_options["measures"] = [f"ParameterRandomisation.{order}" for order in orders]
+        settings = Settings(methods=specs, **run_options)
+        folder = run(settings)
+        if folder is None:
+            return
+        evaluator, dataset = prepare(settings)
+        for order in orders:
+            picture = folder.pictures / f"{order} randomisation.png"
+            if not picture.exists():
+                figure = randomisation_figure(evaluator, next(iter(dataset)), order)
+                save_figure(figure, picture)
+        typer.echo(write_report([folder.path], folder.path / "report"))
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
+) -> None:
+    """Merges runs and writes their report anew."""
+    with _clear_errors():
+        typer.echo(write_report(folders, out))
+
+
+@app.command()
+@with_run_options
 def speed(
     names: Annotated[
-        list[str] | None, typer.Argument(help=f"Any of: {', '.join(COMPARISONS)}. All if none.")
+        list[str] | None,
+        typer.Argument(help=f"Any of: {', '.join((_EACH_METHOD, *COMPARISONS))}. All if none."),
     ] = None,
-    model: Annotated[str, typer.Option(help="The network.")] = "efficientnet_lite0",
-    weights: Annotated[str | None, typer.Option(help="A weights name, a file, or random.")] = None,
+    methods: Annotated[list[str] | None, typer.Option(help="As in compare.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads that PyTorch may use.")] = 2,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count.")] = 3,
-    device: Annotated[str, typer.Option(help="Where the network runs.")] = "cpu",
-    out: Annotated[Path | None, typer.Option(help="A JSON file for the figures.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of a comparison that count.")] = 3,
+    *,
+    run_options: dict[str, Any],
 ) -> None:
-    """Compares run times, as ratios within one run."""
-    unknown = set(names or ()) - set(COMPARISONS)
-    if unknown:
-        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: not in {', '.join(COMPARISONS)}")
-    run_speed(
-        names or list(COMPARISONS),
-        model=model,
-        weights=weights,
-        threads=threads,
-        rounds=rounds,
-        device=device,
-        out=out,
-    )
+    """Times every method over the data, and compares run times as ratios within one run."""
+    chosen = names or [_EACH_METHOD, *COMPARISONS]
+    with _clear_errors():
+        unknown = set(chosen) - {_EACH_METHOD, *COMPARISONS}
+        if unknown:
+            raise ValueError(f"Unknown: {', '.join(unknown)}; known are {', '.join(COMPARISONS)}.")
+        torch.set_num_threads(threads)
+        if _EACH_METHOD in chosen:
+            specs = [MethodSpec.parse(text) for text in split(methods) or METHODS]
+            # The cost of an explanation is a row of every run.
+            _run_and_report(Settings(methods=specs, **(run_options | {"measures": []})))
+        run_speed(
+            [name for name in chosen if name != _EACH_METHOD],
+            model=run_options["model"],
+            weights=run_options["weights"],
+            threads=threads,
+            rounds=rounds,
+            device=Fabric(accelerator=run_options["accelerator"], devices=1).device,
+            out=run_options["out"] / "speed.json",
+        )
 
 
 @app.command()
@@ -51,5 +157,24 @@ def memory() -> None:
     run_memory()
 
 
+def _run_and_report(settings: Settings) -> None:
+    folder = run(settings)
+    if folder is not None:
+        typer.echo(write_report([folder.path], folder.path / "report"))
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What the user can put right, as a message; anything else as it is."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Stopped. The same command goes on from here.")
+        raise typer.Exit(130) from None
+    except (ConfigurationError, RowError, ValueError, ModuleNotFoundError) as error:
+        Console(stderr=True, highlight=False, markup=False).print(f"{error}", style="red")
+        raise typer.Exit(1) from error
+
+
 if __name__ == "__main__":
-    app()
+    sys.exit(app())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks import quantus_measures as quantus
 from benchmarks.explained import Explained
+from benchmarks.sanity_check import N_LAYERS, Order, parameter_randomisation
 from captum_groupcam.metrics.functional import (
     PRESETS,
     average_drop,
@@ -50,6 +51,8 @@ class Measure:
         cost (callable, optional): Forward passes for one sample, from the input's shape (C, H, W)
             and the parameters. Default: none.
         explanations (int, optional): Explanations computed for one sample. Default: 0.
+        curves (sequence of str, optional): Names of what `compute` returns after the scores: the
+            curves behind them, N x K each. Default: none.
 
     Examples::
 
@@ -68,15 +71,21 @@ class Measure:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     cost: Callable[..., int] = _no_queries
     explanations: int = 0
+    curves: tuple[str, ...] = ()
 
     def __call__(self, explained: Explained) -> dict[str, Tensor]:
+        """The scores of :meth:`measure` alone."""
+        return self.measure(explained)[0]
+
+    def measure(self, explained: Explained) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Measures every sample.
 
         Args:
             explained (Explained): The samples and their maps.
 
         Returns:
-            dict of str to Tensor: For each score N finite values, double precision, on the CPU.
+            tuple: For each score N finite values, and for each curve N x K, double precision, on
+            the CPU.
 
         Raises:
             ValueError: If masks, boxes or the explain function are missing, or a value is
@@ -91,8 +100,12 @@ class Measure:
         values = self.compute(explained, **self.parameters)
         if isinstance(values, Tensor):
             values = (values,)
-        scores = dict(zip(self.higher_is_better, values, strict=True))
-        return {name: value.detach().double().cpu() for name, value in scores.items()}
+        names = (*self.higher_is_better, *self.curves)
+        found = {
+            name: value.detach().double().cpu() for name, value in zip(names, values, strict=True)
+        }
+        curves = {name: found.pop(name) for name in self.curves}
+        return found, curves
 
     @property
     def description(self) -> str:
@@ -121,7 +134,9 @@ def _deletion_insertion(explained: Explained, *, protocol: str) -> tuple[Tensor,
         protocol=protocol,
         seed=explained.seed,
     )
-    return result.deletion, result.insertion, result.over_all
+    fractions = result.fractions.expand_as(result.deletion_curve)
+    curves = fractions, result.deletion_curve, result.insertion_curve
+    return result.deletion, result.insertion, result.over_all, *curves
 
 
 def _deletion_insertion_cost(shape: Sequence[int], *, protocol: str) -> int:
@@ -141,6 +156,7 @@ def _deletion_insertion_measure(name: str, protocol: str, source: str, prefix: s
         frozenset({"model"}),
         {"protocol": protocol},
         _deletion_insertion_cost,
+        curves=("fraction", "deletion_curve", "insertion_curve"),
     )
 
 
@@ -173,6 +189,20 @@ def _pointing_game_measure(name: str, score: str, tolerance: float) -> Measure:
     )
 
 
+def _parameter_randomisation_measure(order: Order) -> Measure:
+    return Measure(
+        f"ParameterRandomisation.{order}",
+        "randomisation",
+        {f"{order}.ssim": False, f"{order}.spearman": False},
+        parameter_randomisation,
+        "Adebayo et al. 2018, arXiv 1810.03292",
+        frozenset({"model", "explain"}),
+        {"order": order, "n_layers": N_LAYERS},
+        explanations=N_LAYERS,
+        curves=("ssim", "spearman"),
+    )
+
+
 _OURS = (
     _deletion_insertion_measure(
         "DeletionInsertion", "paper", "Group-CAM, arXiv 2103.13859, section 4", ""
@@ -197,6 +227,8 @@ _OURS = (
     ),
     _pointing_game_measure("PointingGame", "pointing_game", 15.0),
     _pointing_game_measure("PointingGame.0px", "pointing_game.0px", 0.0),
+    _parameter_randomisation_measure("cascading"),
+    _parameter_randomisation_measure("independent"),
 )
 
 # --- Quantus's ------------------------------------------------------------------------------------

@@ -254,8 +254,8 @@ def run_speed(
     weights: str | None,
     threads: int,
     rounds: int,
-    device: str,
-    out: Path | None,
+    device: torch.device | str,
+    out: Path,
 ) -> None:
     """Runs comparisons, prints a table for each, and keeps the figures.
 
@@ -263,12 +263,11 @@ def run_speed(
         names (list of str): Keys of :data:`COMPARISONS`.
         model (str): A name that :func:`~captum_groupcam.models.load_model` knows.
         weights (str, optional): Its weights, as there.
-        threads (int): Threads that PyTorch may use.
+        threads (int): Threads that PyTorch uses.
         rounds (int): Rounds of each comparison that count.
-        device (str): Where the network runs.
-        out (Path, optional): A JSON file; results of other comparisons in it are kept.
+        device (torch.device or str): Where the network runs.
+        out (Path): A JSON file; results of other comparisons in it are kept.
     """
-    torch.set_num_threads(threads)
     loaded = load_model(model, weights, device=device)
     image = loaded.preprocess(sample_images()["cat"]()).unsqueeze(0).to(device)
     image = image.contiguous(memory_format=torch.channels_last)
@@ -282,8 +281,7 @@ def run_speed(
         console.print(_table(f"{comparison.title} ({model}, {threads} threads)", timings))
         if comparison.goal:
             console.print(f"Goal for the ratio: {comparison.goal}.")
-        if out is not None:
-            _keep(out, f"{name}, {model}, {threads} threads, {device}", timings, rounds)
+        _keep(out, f"{name}, {model}, {threads} threads, {device}", timings, rounds)
 
 
 def _table(title: str, timings: list[Timing]) -> Table:

@@ -19,7 +19,7 @@ measures += ["quantus.RelevanceRankAccuracy", "quantus.AUC", "quantus.Sparseness
 model = load_model("efficientnet_lite0")
 options = {"attribute_to_layer_input": model.attribute_to_layer_input}
 samples = list(islice(DATASETS["folder"](folder), n_images))
-inputs, targets = to_inputs(samples, model), torch.tensor([one.target for one in samples])
+inputs, targets = to_inputs(samples, model), torch.tensor([one.targets[0] for one in samples])
 boxes, sizes = [one.boxes for one in samples], torch.tensor([one.image_size for one in samples])
 scores = []
 for method in ("group_cam", "grad_cam"):

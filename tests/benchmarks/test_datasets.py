@@ -29,7 +29,8 @@ def load(root: Path | str) -> Dataset:
 
 
 def sample(image: Image.Image, *boxes: tuple[float, ...]) -> Sample:
-    return Sample("image:0", image, 0, torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4))
+    corners = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
+    return Sample("image:0", image, (0,), "0", boxes=corners)
 
 
 # --- a folder and its table
@@ -48,7 +49,7 @@ def test_rows_of_a_file_and_label_are_one_sample(tmp_path):
     assert len(dataset) == 3
     first, second, third = dataset
     assert [one.id for one in (first, second, third)] == ["b.png:7", "a.png:3", "b.png:8"]
-    assert [one.target for one in (first, second, third)] == [7, 3, 8]
+    assert [one.targets for one in (first, second, third)] == [(7,), (3,), (8,)]
     assert first.boxes.tolist() == [[0, 0, 20, 15], [20, 15, 40, 30]]
     assert second.boxes.tolist() == [[1.5, 2.25, 40, 30]]
     assert first.image_size == (30, 40)
@@ -73,7 +74,7 @@ def test_other_columns_their_order_and_a_byte_order_mark_do_not_matter(tmp_path)
     header = "\ufeffwnid,y1,x1,y0,x0,label,file"
     write(tmp_path, "n1,4,3,2,1,5,a.png", "", header=header, images=("a.png",))
     (one,) = load(tmp_path)
-    assert (one.target, one.boxes.tolist()) == (5, [[1, 2, 3, 4]])
+    assert (one.targets, one.label, one.boxes.tolist()) == ((5,), "5", [[1, 2, 3, 4]])
 
 
 def test_greys_become_rgb(tmp_path):
@@ -126,6 +127,7 @@ def test_what_cannot_be_loaded_is_warned_of_and_counted(tmp_path, damaged_file):
         ("a.png,cat,0,0,5,5", r"a label is the index .* 'cat'"),
         ("a.png,-1,0,0,5,5", r"a label is the index .* '-1'"),
         ("a.png,1.0,0,0,5,5", r"a label is the index .* '1\.0'"),
+        ("a.png,1000,0,0,5,5", r"label 1000, but the network has 1000 classes"),
         ("a.png,1,0,zero,5,5", r"a box is .* got 0,zero,5,5"),
         ("a.png,1,0,,5,5", r"a box is .* got 0,,5,5"),
         ("a.png,1,0,0,nan,5", r"a box is"),
@@ -171,6 +173,32 @@ def test_a_folder_without_images_or_table(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(ValueError, match=r"there is no .*boxes\.csv"):
         load(tmp_path)
+
+
+def test_a_table_of_labels_only(tmp_path):
+    write(tmp_path, "b.png,7", "a.png,3", "b.png,7", header="file,label", images=("a.png", "b.png"))
+    (tmp_path / "boxes.csv").rename(tmp_path / "labels.csv")
+    dataset = load(tmp_path)
+    assert not dataset.has_objects
+    assert [(one.id, one.targets, one.boxes) for one in dataset] == [
+        ("b.png:7", (7,), None),
+        ("a.png:3", (3,), None),
+    ]
+    with pytest.raises(
+        ValueError, match=r"labels\.csv, line 2: label 7, .* has 7 classes \(0 to 6"
+    ):
+        DATASETS["folder"](tmp_path, 7)
+    write(tmp_path, "a.png,3,0,0,5,5")
+    assert load(tmp_path).has_objects  # boxes.csv comes first
+
+
+def test_the_first_samples_without_loading_any(tmp_path):
+    write(tmp_path, "missing.png,1,0,0,5,5", "a.png,2,0,0,5,5", images=("a.png",))
+    dataset = load(tmp_path)
+    assert list(dataset.limit(1).loaders) == ["missing.png:1"]
+    assert len(dataset.limit(0)) == 0
+    assert len(dataset.limit(9)) == 2
+    assert not dataset.failures
 
 
 # --- what the network sees
@@ -252,12 +280,12 @@ def test_every_box_of_the_table_is_there(ilsvrc):
         (f"{file}:{label}", int(label), *map(float, box))
         for file, label, _, *box, _ in table.tolist()
     }
-    assert rows == {(one.id, one.target, *box) for one in samples for box in one.boxes.tolist()}
+    assert rows == {(one.id, one.targets[0], *box) for one in samples for box in one.boxes.tolist()}
 
 
 def test_the_network_knows_the_labels_of_squashed_images(ilsvrc, lite0):
     samples = [one for one, _ in zip(load(ilsvrc), range(16), strict=False)]
     with torch.no_grad():
         predicted = lite0.network(to_inputs(samples, lite0)).argmax(1)
-    right = predicted == torch.tensor([one.target for one in samples])
+    right = predicted == torch.tensor([one.targets[0] for one in samples])
     assert right.float().mean() > 0.6  # of 1000 classes

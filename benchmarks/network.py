@@ -1,0 +1,94 @@
+"""The network of a run: compiled where nobody looks inside, and counted."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+__all__ = ["Compiled", "Queries", "counted"]
+
+
+class Compiled(Module):
+    """A network whose passes without gradients are compiled; the others run as written.
+
+    Methods find its layers, hook into them and ask for gradients as usual. What costs, hundreds of
+    masked or perturbed images, is compiled: once for each size of a batch.
+
+    Args:
+        network (Module): The network, in evaluation mode.
+
+    Examples::
+
+        >>> network = Compiled(torch.nn.Linear(4, 2))
+        >>> network(torch.ones(1, 4)).requires_grad
+        True
+    """
+
+    def __init__(self, network: Module) -> None:
+        super().__init__()
+        # The name by which torch.compile, and so the package, knows what is behind.
+        self._orig_mod = network
+        # Not of the module itself: its hooks are not to be compiled.
+        self._compiled = torch.compile(network.forward, dynamic=False)
+        self.train(network.training)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Module:
+        """A copy of the network as it is written: what is compiled has this one's weights."""
+        return copy.deepcopy(self._orig_mod, memo)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """N x C x H x W to N x classes."""
+        if torch.is_grad_enabled():
+            return cast(Tensor, self._orig_mod(inputs))
+        return cast(Tensor, self._compiled(inputs))
+
+
+class Queries:
+    """How many images a network was shown."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+@contextmanager
+def counted(network: Module) -> Iterator[Queries]:
+    """Counts the images that pass through a network, also through copies made meanwhile.
+
+    Args:
+        network (Module): The network, :class:`Compiled` or not.
+
+    Yields:
+        Queries: The count so far.
+
+    Examples::
+
+        >>> network = torch.nn.Linear(4, 2)
+        >>> with counted(network) as queries:
+        ...     _ = network(torch.ones(3, 4))
+        >>> queries.count
+        3
+    """
+    queries = Queries()
+    inner = getattr(network, "_orig_mod", None)
+
+    def count(_module: Module, args: tuple[Any, ...]) -> None:
+        queries.count += len(args[0])
+
+    def count_compiled(_module: Module, args: tuple[Any, ...]) -> None:
+        if not torch.is_grad_enabled():  # else the network itself is called, and counts
+            queries.count += len(args[0])
+
+    handles = [network.register_forward_pre_hook(count_compiled if inner is not None else count)]
+    if inner is not None:
+        handles.append(inner.register_forward_pre_hook(count))
+    try:
+        yield queries
+    finally:
+        for handle in handles:
+            handle.remove()

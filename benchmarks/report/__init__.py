@@ -1,0 +1,70 @@
+"""The report of runs: tables, and one page that holds everything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.report.files import markdown, tidy_csv
+from benchmarks.report.merge import Section, merge
+from benchmarks.report.page import chapter, render
+from benchmarks.rows import RowError
+from benchmarks.run_folder import RunFolder
+
+__all__ = ["write_report"]
+
+
+def write_report(folders: Sequence[Path], out: Path) -> Path:
+    """Merges runs and writes what they say.
+
+    Runs of one configuration, which may differ in methods, measures, studies and environment, are
+    one section; another network or other data make another. Written are::
+
+        index.html     all of it, a page without anything outside itself
+        table.md       the tables, to paste
+        table.csv      the same, a line for each section, subset, method and score
+        results.jsonl  the merged rows, each with its section
+
+    Args:
+        folders (sequence of Path): Folders of runs.
+        out (Path): Where to; the folder is made.
+
+    Returns:
+        Path: The page.
+
+    Raises:
+        ValueError: If there are no folders, or no rows in them.
+        ConfigurationError: If a folder is not one of a run, or the same name stands for two
+            methods or measures.
+        RowError: If rows cannot be read, contradict each other, or files cannot be written.
+    """
+    if not folders:
+        raise ValueError("Expected at least one folder of a run.")
+    sections = merge([RunFolder(folder) for folder in folders])
+    for section in sections:
+        if not section.rows:
+            raise ValueError(f"There are no rows yet of {section.title}.")
+    chapters = [chapter(section) for section in sections]
+    tables = {one.title: one.all_tables for one in chapters}
+    files = {
+        "results.jsonl": "".join(_lines(section) for section in sections),
+        "table.md": markdown(tables),
+        "table.csv": tidy_csv(tables),
+        "index.html": render(chapters),
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (out / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RowError(f"The report at {out} cannot be written: {error.strerror}.") from error
+    return out / "index.html"
+
+
+def _lines(section: Section) -> str:
+    return "".join(
+        json.dumps({"section": section.title, **json.loads(row.to_json())}, ensure_ascii=False)
+        + "\n"
+        for row in section.rows
+    )

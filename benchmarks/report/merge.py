@@ -1,0 +1,186 @@
+"""Runs put together: folders of one configuration become one section of a report."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.rows import Key, Row, RowError
+from benchmarks.run_folder import ConfigurationError, RunFolder
+
+__all__ = ["Section", "Shown", "merge", "merge_rows"]
+
+#: What runs of one network on the same data may differ in.
+_FREE = ("methods", "measures", "studies", "environment")
+#: Machines round differently; more than this is another result.
+_RELATIVE, _ABSOLUTE = 1e-4, 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A sample of the gallery.
+
+    Args:
+        sample (str): Its id.
+        title (str): The class that is explained.
+        image (PIL.Image.Image): What the network sees.
+        boxes (sequence): x0, y0, x1, y1 of the objects, in shares of the image.
+        maps (mapping of str to numpy.ndarray): Method to map, H x W.
+    """
+
+    sample: str
+    title: str
+    image: Image.Image
+    boxes: Sequence[Sequence[float]]
+    maps: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """One network on one data set: what the runs on it gave together.
+
+    Args:
+        title (str): Network and data, and what else tells it from the other sections.
+        configuration (mapping): As in :class:`~benchmarks.run_folder.RunFolder`, with the methods,
+            measures and studies of all runs.
+        environments (sequence of mapping): The environment of each run.
+        rows (sequence of Row): By sample, method and measure.
+        gallery (sequence of Shown): The samples with pictures.
+        pictures (sequence of Path): Further pictures, with names that say what they show.
+    """
+
+    title: str
+    configuration: Mapping[str, Any]
+    environments: Sequence[Mapping[str, str]]
+    rows: Sequence[Row]
+    gallery: Sequence[Shown]
+    pictures: Sequence[Path]
+
+
+def merge(folders: Iterable[RunFolder]) -> list[Section]:
+    """Puts runs of the same network, data and options together.
+
+    Args:
+        folders (iterable of RunFolder): The runs.
+
+    Returns:
+        list of Section: One for each configuration, in the order of `folders`.
+
+    Raises:
+        ConfigurationError: If a folder has no configuration, or the same name stands for two
+            methods or measures.
+        RowError: If two runs contradict each other.
+    """
+    groups: dict[str, list[RunFolder]] = {}
+    for folder in folders:
+        groups.setdefault(json.dumps(_identity(folder), sort_keys=True), []).append(folder)
+    titles = _titles([_identity(group[0]) for group in groups.values()])
+    return [_section(title, group) for title, group in zip(titles, groups.values(), strict=True)]
+
+
+def merge_rows(runs: Iterable[Iterable[Row]]) -> list[Row]:
+    """The rows of several runs, each key once; a result counts more than a failure.
+
+    Args:
+        runs (iterable of iterable of Row): The rows of each run.
+
+    Raises:
+        RowError: If a key has different scores. Seconds may differ: the first ones count.
+    """
+    merged: dict[Key, Row] = {}
+    for rows in runs:
+        for row in rows:
+            before = merged.get(row.key)
+            if before is None or (before.error and not row.error):
+                merged[row.key] = row
+            elif not row.error and not _agree(before.scores, row.scores):
+                raise RowError(
+                    f"Two runs contradict each other: sample {row.sample!r}, method "
+                    f"{row.method!r}, measure {row.measure!r} has the scores "
+                    f"{dict(before.scores)} and {dict(row.scores)}. Report them apart, or leave "
+                    "one out."
+                )
+    loaded = {row.sample for row in merged.values() if row.method}
+    return [row for row in merged.values() if row.method or row.sample not in loaded]
+
+
+def _agree(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
+    return before.keys() == after.keys() and all(
+        name == "seconds" or math.isclose(value, after[name], rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
+        for name, value in before.items()
+    )
+
+
+def _identity(folder: RunFolder) -> dict[str, Any]:
+    return {name: value for name, value in folder.configuration.items() if name not in _FREE}
+
+
+def _titles(identities: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Network and data, and where that is not enough, all else that differs."""
+    short = [f"{identity.get('model')} on {identity.get('dataset')}" for identity in identities]
+    titles = []
+    for identity, title in zip(identities, short, strict=True):
+        alike = [other for other, its in zip(identities, short, strict=True) if its == title]
+        differing = [
+            f"{name} {value}"
+            for name, value in identity.items()
+            if any(other.get(name) != value for other in alike)
+        ]
+        titles.append(", ".join([title, *differing]))
+    return titles
+
+
+def _section(title: str, folders: Sequence[RunFolder]) -> Section:
+    configuration = dict(folders[0].configuration)
+    for group in ("methods", "measures", "studies"):
+        configuration[group] = _union(group, folders)
+    places = {
+        kind: {name: place for place, name in enumerate(configuration[kind])}
+        for kind in ("methods", "measures")
+    }
+    # The order of the data is not known here; that of names is the same for every split of a run.
+    rows = sorted(
+        merge_rows(folder.rows() for folder in folders),
+        key=lambda row: (
+            row.sample,
+            places["methods"].get(row.method, -1),
+            places["measures"].get(row.measure, -1),
+        ),
+    )
+    environments = [dict(folder.configuration.get("environment", {})) for folder in folders]
+    pictures = [path for folder in folders for path in sorted(folder.pictures.glob("*.png"))]
+    return Section(title, configuration, environments, rows, _gallery(folders), pictures)
+
+
+def _union(group: str, folders: Sequence[RunFolder]) -> dict[str, Any]:
+    union: dict[str, Any] = {}
+    for folder in folders:
+        for name, value in folder.configuration.get(group, {}).items():
+            if union.setdefault(name, value) != value:
+                raise ConfigurationError(
+                    f"{folder.path} has other {group} called {name!r} than the runs before: "
+                    f"{value}, and there {union[name]}. Report them apart."
+                )
+    return union
+
+
+def _gallery(folders: Sequence[RunFolder]) -> list[Shown]:
+    shown: dict[str, Shown] = {}
+    for folder in folders:
+        for image, about, maps in folder.gallery():
+            before = shown.get(about["sample"])
+            shown[about["sample"]] = Shown(
+                about["sample"],
+                about["title"],
+                image,
+                about["boxes"],
+                {**maps, **(before.maps if before else {})},
+            )
+    return list(shown.values())

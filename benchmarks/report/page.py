@@ -1,0 +1,230 @@
+"""The page of a report: one HTML file that holds everything it shows."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import markupsafe
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from benchmarks.report import files
+from benchmarks.report.figures import (
+    Figure,
+    cost_figures,
+    curve_figures,
+    sanity_figures,
+    study_figures,
+    varied,
+)
+from benchmarks.report.gallery import Strip, strips
+from benchmarks.report.merge import Section
+from benchmarks.report.tables import (
+    ALL_SAMPLES,
+    REFERENCE,
+    Measured,
+    Table,
+    make_table,
+    section_tables,
+)
+from benchmarks.rows import Row
+
+__all__ = ["Chapter", "Incident", "Study", "chapter", "render"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Variants of a method.
+
+    Args:
+        title (str): What it is called.
+        option (str): What is varied.
+        table (Table): On the samples that all variants have; the reference is the default variant.
+        figures (sequence of Figure): One for each score.
+    """
+
+    title: str
+    option: str
+    table: Table
+    figures: Sequence[Figure]
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something that went wrong, or a warning.
+
+    Args:
+        method (str): The method; empty if a sample could not be loaded.
+        measure (str): The measure.
+        text (str): What was said.
+        count (int): Rows that say it.
+        sample (str): One of the samples.
+    """
+
+    method: str
+    measure: str
+    text: str
+    count: int
+    sample: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """All that the page says of a section; the names are those of the parts of the page."""
+
+    title: str
+    section: Section
+    n_samples: int
+    tables: Sequence[Table]
+    curves: Mapping[str, Sequence[Figure]]
+    cost: Sequence[Figure]
+    cost_samples: str
+    studies: Sequence[Study]
+    sanity: Mapping[str, Sequence[Figure]]
+    gallery: Sequence[Strip]
+    pointing: str | None
+    pictures: Sequence[Figure]
+    failures: Sequence[Incident]
+    warnings: Sequence[Incident]
+
+    @property
+    def all_tables(self) -> list[Table]:
+        """The tables of the chapter, those of the studies too."""
+        return [*self.tables, *(study.table for study in self.studies)]
+
+
+def chapter(section: Section) -> Chapter:
+    """Computes and draws all that there is to say of a section.
+
+    Args:
+        section (Section): The section.
+    """
+    measured = Measured(section)
+    methods = _compared(section.configuration)
+    reference = REFERENCE if REFERENCE in methods else methods[0]
+    measures = section.configuration["measures"]
+    rows = section.rows
+    tables = section_tables(measured, methods)
+    fair = _fair(tables)
+    cost = fair.get("cost")
+    scored = [fair[name] for name in ("faithfulness", "localisation") if name in fair]
+    has_curve = {
+        name: {curve for row in rows if row.measure == name for curve in row.curves}
+        for name in measures
+    }
+    pointing = next((name for name in measures if name.startswith("PointingGame")), None)
+    return Chapter(
+        section.title,
+        section,
+        len(measured.about),
+        tables,
+        {
+            name: curve_figures(rows, name, methods, reference)
+            for name, names in has_curve.items()
+            if "deletion_curve" in names
+        },
+        [figure for table in scored if cost for figure in cost_figures(table, cost)],
+        "; ".join(f"{table.category}: {table.samples}" for table in [*scored, cost] if table),
+        _studies(section, measured),
+        {
+            name: sanity_figures(
+                rows, name, methods, section.configuration.get("randomised_layers", [])
+            )
+            for name, names in has_curve.items()
+            if "ssim" in names
+        },
+        strips(section.gallery, methods, rows, pointing),
+        pointing,
+        [Figure(_png(path), path.stem) for path in section.pictures],
+        _incidents((row, row.error) for row in rows if row.error),
+        _incidents((row, text) for row in rows for text in row.warnings),
+    )
+
+
+def render(chapters: Sequence[Chapter]) -> str:
+    """The page.
+
+    Args:
+        chapters (sequence of Chapter): One for each section.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        name: getattr(files, name) for name in ("number", "spread", "marks", "column_decimals")
+    }
+    environment.filters["breakable"] = _breakable
+    return environment.get_template("page.html").render(chapters=chapters)
+
+
+def _breakable(text: str) -> markupsafe.Markup:
+    """A label that may be broken behind its separators."""
+    broken = re.sub(r"(?<=[:,._])(?=\w)", "\0", text)
+    return markupsafe.Markup("<wbr>").join(broken.split("\0"))
+
+
+def _compared(configuration: Mapping[str, Any]) -> list[str]:
+    """The methods but for variants that only belong to a study; all, if there are only these."""
+    variants = {label for study in configuration["studies"].values() for label in study}
+    methods = list(configuration["methods"])
+    chosen = [m for m in methods if m not in variants or m == REFERENCE]
+    return chosen if len(chosen) > 1 else methods
+
+
+def _fair(tables: Sequence[Table]) -> dict[str, Table]:
+    """For each category the table over all samples, or over those that all methods have."""
+    return {table.category: table for table in tables if table.subset == ALL_SAMPLES}
+
+
+def _studies(section: Section, measured: Measured) -> list[Study]:
+    methods = section.configuration["methods"]
+    found = []
+    for title, listed in section.configuration["studies"].items():
+        labels = [
+            label
+            for label in listed
+            if any(measured.values(label, score) for score in measured.scores)
+        ]
+        if not labels:
+            continue
+        default = min(labels, key=lambda label: len(methods[label]["options"]))
+        samples = set(measured.about)
+        for label in labels:
+            for score in measured.scores:
+                samples &= measured.values(label, score).keys() or samples
+        table = make_table(
+            measured,
+            labels,
+            measured.scores,
+            f"study {title}",
+            samples or set(measured.about),
+            reference=default,
+        )
+        if table.cells:
+            option, _ = varied(table.methods, methods)
+            found.append(Study(title, option, table, study_figures(table, methods)))
+    return found
+
+
+def _incidents(said: Any) -> list[Incident]:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    samples: dict[tuple[str, str, str], str] = {}
+    row: Row
+    for row, text in said:
+        key = (row.method, row.measure, text)
+        counts[key] += 1
+        samples.setdefault(key, row.sample)
+    return [Incident(*key, count, samples[key]) for key, count in counts.most_common()]
+
+
+def _png(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

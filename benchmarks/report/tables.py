@@ -1,0 +1,409 @@
+"""Tables of means with intervals, and of differences in pairs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from scipy.stats import t as student
+
+from benchmarks.report.merge import Section
+from benchmarks.rows import COST, Row
+from benchmarks.statistics import Interval, bootstrap_mean
+
+__all__ = [
+    "ALL_SAMPLES",
+    "CATEGORIES",
+    "REFERENCE",
+    "SMALL_COVER",
+    "Cell",
+    "Measured",
+    "Score",
+    "Table",
+    "holm",
+    "make_table",
+    "section_tables",
+]
+
+#: The method that others are compared with, if it is there; else the first one.
+REFERENCE = "group_cam"
+#: Objects are small if they cover less than this share of the image.
+SMALL_COVER = 0.33
+#: Fewer samples that differ would all have the same sign by chance in more than one case in twenty.
+_MIN_DIFFERING = 6
+#: The subset that leaves nothing out.
+ALL_SAMPLES = "all samples"
+#: Order of the tables.
+CATEGORIES = ("faithfulness", "localisation", "complexity", "randomisation", "cost")
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Score:
+    """A column of a table.
+
+    Args:
+        name (str): What it is called.
+        source (str): The score in the rows.
+        measure (str): The measure that gives it.
+        category (str): The measure's category.
+        higher_is_better (bool): The direction.
+        per_class (bool, optional): Whether it is the mean of the means of classes. Default: False.
+    """
+
+    name: str
+    source: str
+    measure: str
+    category: str
+    higher_is_better: bool
+    per_class: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What is counted by n."""
+        return "classes" if self.per_class else "samples"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a table says of a method and a score.
+
+    Args:
+        interval (Interval): The mean.
+        failed (int): Samples without a value, since something failed.
+        difference (Interval, optional): To the reference, on what both have. Default: None, it is
+            the reference, or they have nothing in common.
+        n_differing (int, optional): How many of these differ at all. Default: 0.
+        p (float, optional): Of the difference, by the paired t-test. Default: None.
+        better (bool, optional): Whether the difference is to the good. Default: False.
+        corrected (bool, optional): Whether it is significant after Holm's correction over the
+            table, too. Default: False.
+        best (bool, optional): Whether no other mean of the column is better. Default: False.
+    """
+
+    interval: Interval
+    failed: int
+    difference: Interval | None = None
+    n_differing: int = 0
+    p: float | None = None
+    better: bool = False
+    corrected: bool = False
+    best: bool = False
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval of the difference leaves out 0, and enough samples differ."""
+        d = self.difference
+        return d is not None and (d.low > 0 or d.high < 0) and self.n_differing >= _MIN_DIFFERING
+
+
+@dataclass(frozen=True)
+class Table:
+    """Methods x scores.
+
+    Args:
+        category (str): What kind of scores; empty if there are several.
+        subset (str): Which samples.
+        common (bool): Whether it is restricted to samples that all methods have.
+        reference (str): What methods are compared with.
+        methods (sequence of str): The rows.
+        scores (sequence of Score): The columns.
+        cells (mapping): Of method and name of a score; without those that have no value.
+        failed (mapping): For those without a value, the number of samples that failed.
+        comparable (bool): Whether all means of a column are over the same samples.
+    """
+
+    category: str
+    subset: str
+    common: bool
+    reference: str
+    methods: Sequence[str]
+    scores: Sequence[Score]
+    cells: Mapping[tuple[str, str], Cell]
+    failed: Mapping[tuple[str, str], int]
+    comparable: bool
+
+    @property
+    def samples(self) -> str:
+        """Which samples, in words."""
+        if not self.common:
+            return self.subset
+        words = "samples that all methods have"
+        return words if self.subset == ALL_SAMPLES else f"{self.subset}, {words}"
+
+    @property
+    def heading(self) -> str:
+        """What stands above it."""
+        return f"{self.category}: {self.samples}".lstrip(": ").capitalize()
+
+    @property
+    def n_comparisons(self) -> int:
+        """Number of differences."""
+        return sum(cell.difference is not None for cell in self.cells.values())
+
+    @property
+    def sizes(self) -> str:
+        """The largest n of the columns, in words."""
+        sizes: dict[str, list[str]] = {}
+        for score in self.scores:
+            sizes.setdefault(f"n = {self.n(score)} {score.unit}", []).append(score.name)
+        if len(sizes) == 1:
+            return next(iter(sizes))
+        return ", ".join(f"{size} for {' and '.join(names)}" for size, names in sizes.items())
+
+    def n(self, score: Score) -> int:
+        """The largest n of a column."""
+        return max(self.cells[m, score.name].interval.n for m in self.having(score))
+
+    def having(self, score: Score) -> list[str]:
+        """The methods with a value."""
+        return [method for method in self.methods if (method, score.name) in self.cells]
+
+
+class Measured:
+    """The values of a section's rows, by score and method.
+
+    Args:
+        section (Section): The section.
+    """
+
+    def __init__(self, section: Section) -> None:
+        self.methods = list(section.configuration["methods"])
+        self.about: dict[str, Row] = {}
+        self._values: dict[tuple[str, str], dict[str, float]] = {}
+        self._failed: dict[tuple[str, str], set[str]] = {}
+        for row in section.rows:
+            self.about.setdefault(row.sample, row)
+            if row.error:
+                self._failed.setdefault((row.method, row.measure), set()).add(row.sample)
+            for name, value in row.scores.items():
+                self._values.setdefault((row.method, name), {})[row.sample] = value
+        self.scores = [
+            Score(name, name, measure, about["category"], higher)
+            for measure, about in section.configuration["measures"].items()
+            for name, higher in about["scores"].items()
+            if any((method, name) in self._values for method in self.methods)
+        ]
+
+    def values(self, method: str, score: Score) -> Mapping[str, float]:
+        """Sample to value."""
+        return self._values.get((method, score.source), {})
+
+    def failed(self, method: str, measure: str) -> set[str]:
+        """Samples that should have a value but do not."""
+        kinds = (("", ""), (method, COST), (method, measure))
+        return set().union(*(self._failed.get(kind, set()) for kind in kinds))
+
+    def classes(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Class to the mean of its samples."""
+        by_class: dict[str, list[float]] = {}
+        for sample, value in values.items():
+            by_class.setdefault(self.about[sample].label, []).append(value)
+        return {label: math.fsum(of_it) / len(of_it) for label, of_it in by_class.items()}
+
+
+def section_tables(measured: Measured, methods: Sequence[str]) -> list[Table]:
+    """The tables of a section: a category each, and for localisation small objects apart.
+
+    Where methods have different samples, a second table holds those that all have.
+
+    Args:
+        measured (Measured): The values.
+        methods (sequence of str): The methods.
+    """
+    tables = []
+    categories = dict.fromkeys((*CATEGORIES, *(score.category for score in measured.scores)))
+    for category in categories:
+        scores = [score for score in measured.scores if score.category == category]
+        for subset, samples in _subsets(measured, category).items():
+            table = make_table(measured, methods, scores, subset, samples)
+            if not table.cells:
+                continue
+            tables.append(table)
+            shared = _shared(measured, table, samples)
+            if not table.comparable and shared:
+                tables.append(make_table(measured, methods, scores, subset, shared, common=True))
+    return tables
+
+
+def make_table(
+    measured: Measured,
+    methods: Sequence[str],
+    scores: Sequence[Score],
+    subset: str,
+    samples: Collection[str],
+    *,
+    reference: str | None = None,
+    common: bool = False,
+) -> Table:
+    """Computes a table.
+
+    Args:
+        measured (Measured): The values.
+        methods (sequence of str): The rows.
+        scores (sequence of Score): The columns. Those of a pointing game are followed by the mean
+            over classes.
+        subset (str): What the samples are called.
+        samples (collection of str): The samples.
+        reference (str, optional): What methods are compared with. Default: None,
+            :data:`REFERENCE` or the first.
+        common (bool, optional): Whether these are the samples that all methods have.
+            Default: False.
+    """
+    if reference is None:
+        reference = REFERENCE if REFERENCE in methods else methods[0]
+    samples = frozenset(samples)
+    scores = _with_class_means(measured, scores, samples)
+    cells: dict[tuple[str, str], Cell] = {}
+    comparable = True
+    for score in scores:
+        chosen = {method: _within(measured.values(method, score), samples) for method in methods}
+        chosen = {method: values for method, values in chosen.items() if values}
+        same = len({frozenset(values) for values in chosen.values()}) <= 1
+        comparable &= same
+        column = {
+            method: _cell(measured, score, method, chosen, reference, samples) for method in chosen
+        }
+        means = [cell.interval.mean for cell in column.values()]
+        best = (max if score.higher_is_better else min)(means, default=0.0)
+        for method, cell in column.items():
+            is_best = same and len(means) > 1 and cell.interval.mean == best
+            cells[method, score.name] = replace(cell, best=is_best)
+    tested = {place: cell.p for place, cell in cells.items() if cell.p is not None}
+    for place, passed in zip(tested, holm(list(tested.values())), strict=True):
+        cells[place] = replace(cells[place], corrected=bool(passed) and cells[place].significant)
+    shown = [score for score in scores if any((m, score.name) in cells for m in methods)]
+    failed = {
+        (method, score.name): len(measured.failed(method, score.measure) & samples)
+        for method in methods
+        for score in shown
+        if (method, score.name) not in cells
+    }
+    failed = {place: count for place, count in failed.items() if count}
+    said = cells.keys() | failed.keys()
+    rows = [method for method in methods if any((method, score.name) in said for score in shown)]
+    categories = {score.category for score in scores}
+    category = categories.pop() if len(categories) == 1 else ""
+    return Table(category, subset, common, reference, rows, shown, cells, failed, comparable)
+
+
+def holm(p_values: Sequence[float], level: float = _LEVEL) -> list[bool]:
+    """Which of several hypotheses are rejected, all together at this level (Holm 1979).
+
+    Args:
+        p_values (sequence of float): One for each hypothesis.
+        level (float, optional): The chance of any false rejection. Default: 0.05.
+
+    Examples::
+
+        >>> holm([0.04, 0.01, 0.03])
+        [False, True, False]
+    """
+    rejected = [False] * len(p_values)
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[place] > level / (len(p_values) - rank):
+            break
+        rejected[place] = True
+    return rejected
+
+
+def _subsets(measured: Measured, category: str) -> dict[str, list[str]]:
+    about = measured.about
+    subsets = {ALL_SAMPLES: list(about)}
+    if category == "localisation":
+        small = [s for s, row in about.items() if row.cover is not None and row.cover < SMALL_COVER]
+        difficult = [sample for sample, row in about.items() if row.difficult]
+        name = f"small objects (cover < {SMALL_COVER})"
+        subsets |= {k: v for k, v in ((name, small), ("difficult subset", difficult)) if v}
+    return subsets
+
+
+def _shared(measured: Measured, table: Table, samples: Collection[str]) -> set[str]:
+    """The samples that every cell has."""
+    shared = set(samples)
+    for score in table.scores:
+        for method in table.having(score):
+            shared &= measured.values(method, score).keys()
+    return shared
+
+
+def _with_class_means(
+    measured: Measured, scores: Sequence[Score], samples: Collection[str]
+) -> list[Score]:
+    n_classes = len({measured.about[sample].label for sample in samples})
+    found = []
+    for score in scores:
+        found.append(score)
+        # With one class, or one sample a class, it is the mean over samples again.
+        if "PointingGame" in score.measure and 1 < n_classes < len(samples):
+            found.append(replace(score, name=f"{score.name}, mean of classes", per_class=True))
+    return found
+
+
+def _within(values: Mapping[str, float], samples: Collection[str]) -> dict[str, float]:
+    return {sample: value for sample, value in values.items() if sample in samples}
+
+
+def _cell(
+    measured: Measured,
+    score: Score,
+    method: str,
+    chosen: Mapping[str, Mapping[str, float]],
+    reference: str,
+    samples: Collection[str],
+) -> Cell:
+    def units(values: Mapping[str, float]) -> dict[str, float]:
+        return measured.classes(values) if score.per_class else dict(values)
+
+    own = chosen[method]
+    failed = len(measured.failed(method, score.measure) & set(samples) - own.keys())
+    cell = Cell(_mean(units(own).values()), failed)
+    shared = own.keys() & chosen.get(reference, {}).keys()
+    if method == reference or not shared:
+        return cell
+    first, second = units(_within(own, shared)), units(_within(chosen[reference], shared))
+    differences = [value - second[unit] for unit, value in first.items()]
+    interval = _mean(differences)
+    better = interval.mean > 0 if score.higher_is_better else interval.mean < 0
+    return replace(
+        cell,
+        difference=interval,
+        n_differing=sum(difference != 0 for difference in differences),
+        p=paired_p(differences),
+        better=better,
+    )
+
+
+def _mean(values: Collection[float]) -> Interval:
+    return _bootstrapped(tuple(values))
+
+
+@lru_cache(maxsize=4096)
+def _bootstrapped(values: tuple[float, ...]) -> Interval:
+    return bootstrap_mean(values)
+
+
+def paired_p(differences: Sequence[float]) -> float:
+    """The p-value of the mean of paired differences, two-sided, by Student's t.
+
+    Equal differences have no spread to test against; they get what flipping their signs gives.
+
+    Args:
+        differences (sequence of float): One a sample.
+
+    Examples::
+
+        >>> round(paired_p([1.0, 2.0, 3.0]), 4)
+        0.0742
+        >>> paired_p([0.5, 0.5, 0.5, 0.5])
+        0.125
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    n, mean = len(values), float(values.mean())
+    if np.ptp(values) <= 1e-12 * abs(mean):
+        return 1.0 if mean == 0 else float(2.0 ** (1 - n))
+    error = float(values.std(ddof=1)) / math.sqrt(n)
+    return float(2 * student.sf(abs(mean) / error, n - 1))
