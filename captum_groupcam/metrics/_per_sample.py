@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-__all__ = ["PerSampleMetric"]
+from captum_groupcam._captum import ForwardFunc
+from captum_groupcam.masking.queries import ScoreFunc, class_probability
+
+__all__ = ["PerSampleMetric", "PerSampleNetworkMetric"]
 
 
 class PerSampleMetric(Metric, ABC):
@@ -97,3 +101,36 @@ class PerSampleMetric(Metric, ABC):
                     stacklevel=3,
                 )
         return {name: value[order[~again]] for name, value in rows.items()}
+
+
+class PerSampleNetworkMetric(PerSampleMetric):
+    """A :class:`PerSampleMetric` that asks the network; ``compute`` returns means."""
+
+    def __init__(
+        self,
+        forward_func: ForwardFunc,
+        *,
+        score_func: ScoreFunc = class_probability,
+        internal_batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        # Wrapped, or a module would become a submodule of the metric.
+        self._network = _Shared(forward_func)
+        self.score_func = score_func
+        self.internal_batch_size = internal_batch_size
+
+    def compute(self) -> dict[str, Tensor]:
+        """Means over the samples, by name."""
+        rows = self._rows()
+        return {name: rows[name].mean() for name in self._values}
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """The caller's forward function, which clones of a metric have in common."""
+
+    forward_func: ForwardFunc
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Shared:
+        return self

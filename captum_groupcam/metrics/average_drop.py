@@ -7,15 +7,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from captum_groupcam._captum import ForwardFunc, TargetType
-from captum_groupcam.masking.queries import ScoreFunc, class_probability
-from captum_groupcam.metrics._per_sample import PerSampleMetric
+from captum_groupcam._captum import TargetType
+from captum_groupcam.metrics._per_sample import PerSampleNetworkMetric
 from captum_groupcam.metrics.functional import average_drop
 
 __all__ = ["AverageDrop"]
 
 
-class AverageDrop(PerSampleMetric):
+class AverageDrop(PerSampleNetworkMetric):
     """Average drop and increase in confidence of maps, in percent.
 
     :func:`~captum_groupcam.metrics.functional.average_drop` over many batches. ``compute`` returns
@@ -43,20 +42,6 @@ class AverageDrop(PerSampleMetric):
 
     _values: ClassVar = dict.fromkeys(("average_drop", "increase_in_confidence"), torch.float32)
 
-    def __init__(
-        self,
-        forward_func: ForwardFunc,
-        *,
-        score_func: ScoreFunc = class_probability,
-        internal_batch_size: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        # In a tuple, or a module would become a submodule of the metric.
-        self._forward_func = (forward_func,)
-        self.score_func = score_func
-        self.internal_batch_size = internal_batch_size
-
     def update(
         self,
         maps: Tensor,
@@ -78,7 +63,7 @@ class AverageDrop(PerSampleMetric):
                 Default: None, every sample counts.
         """
         result = average_drop(
-            self._forward_func[0],
+            self._network.forward_func,
             inputs,
             maps,
             target,
@@ -87,8 +72,3 @@ class AverageDrop(PerSampleMetric):
             internal_batch_size=self.internal_batch_size,
         )
         self._add(ids, **result._asdict())
-
-    def compute(self) -> dict[str, Tensor]:
-        """Means over the samples: ``average_drop`` and ``increase_in_confidence``."""
-        rows = self._rows()
-        return {name: rows[name].mean() for name in self._values}

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from captum_groupcam._captum import ForwardFunc, TargetType
 from captum_groupcam.masking.queries import ScoreFunc, class_probability
-from captum_groupcam.metrics._per_sample import PerSampleMetric
+from captum_groupcam.metrics._per_sample import PerSampleNetworkMetric
 from captum_groupcam.metrics.functional import Protocol, deletion_insertion
 
 __all__ = ["DeletionInsertion"]
 
 
-class DeletionInsertion(PerSampleMetric):
+class DeletionInsertion(PerSampleNetworkMetric):
     """Deletion, insertion and over-all score of maps.
 
     :func:`~captum_groupcam.metrics.functional.deletion_insertion` over many batches. ``compute``
@@ -61,13 +61,11 @@ class DeletionInsertion(PerSampleMetric):
         internal_batch_size: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        # In a tuple, or a module would become a submodule of the metric.
-        self._forward_func = (forward_func,)
+        super().__init__(
+            forward_func, score_func=score_func, internal_batch_size=internal_batch_size, **kwargs
+        )
         self.protocol = protocol
-        self.score_func = score_func
         self.seed = seed
-        self.internal_batch_size = internal_batch_size
 
     def update(
         self,
@@ -90,7 +88,7 @@ class DeletionInsertion(PerSampleMetric):
                 a ``DistributedSampler`` does, counts once. Default: None, every sample counts.
         """
         result = deletion_insertion(
-            self._forward_func[0],
+            self._network.forward_func,
             inputs,
             maps,
             target,
@@ -101,8 +99,3 @@ class DeletionInsertion(PerSampleMetric):
             internal_batch_size=self.internal_batch_size,
         )
         self._add(ids, **{name: getattr(result, name) for name in self._values})
-
-    def compute(self) -> dict[str, Tensor]:
-        """Means over the samples: ``deletion``, ``insertion`` and ``over_all``."""
-        rows = self._rows()
-        return {name: rows[name].mean() for name in self._values}

@@ -131,3 +131,15 @@ def test_metric_contract() -> None:
         assert copy(maps, inputs, targets) == result
     metric.merge_state(metric.clone())
     assert metric.compute() == result
+
+
+def test_a_clone_shares_the_network_and_nothing_else() -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)).eval()
+    metric = AverageDrop(network)
+    metric.update(torch.rand(1, 2, 2), torch.rand(1, 1, 2, 2), 0)
+    twin = metric.clone()
+    assert twin._network.forward_func is network
+    twin.update(torch.rand(1, 2, 2), torch.rand(1, 1, 2, 2), 0)
+    assert len(twin.per_sample()["ids"]) == 2
+    assert len(metric.per_sample()["ids"]) == 1
+    assert not list(metric.parameters())
