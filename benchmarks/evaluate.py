@@ -60,8 +60,7 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         network = self.model.network
-        names = (name for name, module in network.named_modules() if module is self.model.layer)
-        object.__setattr__(self, "layer_name", next(names))
+        object.__setattr__(self, "layer_name", _name_of(self.model.layer, network))
         object.__setattr__(self, "_network", Compiled(network) if self.compiled else network)
 
     def missing(self, sample: str, done: set[Key]) -> dict[str, list[str]]:
@@ -193,13 +192,16 @@ class Evaluator:
 
     def explain(self, spec: MethodSpec) -> Explain:
         """A method as a function of a network: this one, or a copy of it."""
-        name = spec.layer or self.layer_name
-        at_input = self.model.attribute_to_layer_input and spec.layer is None
+        model = self.model if spec.layer is None else self.model.at_layer(spec.layer)
+        name = _name_of(model.layer, model.network)
 
         def explain(network: Module, inputs: Tensor, targets: Tensor) -> Tensor:
-            layer = getattr(network, "_orig_mod", network).get_submodule(name)
             method = METHODS[spec.name](
-                network, layer, attribute_to_layer_input=at_input, **spec.options
+                network,
+                getattr(network, "_orig_mod", network).get_submodule(name),
+                attribute_to_layer_input=model.attribute_to_layer_input,
+                reshape_transform=model.reshape_transform,
+                **spec.options,
             )
             return method(inputs, targets)
 
@@ -224,6 +226,11 @@ class Evaluator:
             size = torch.tensor(sample.image_size).flip(0).repeat(2)
             about["boxes"] = (sample.boxes / size).tolist()
         return about
+
+
+def _name_of(layer: Module, network: Module) -> str:
+    names = {module: name for name, module in network.named_modules()}
+    return names[layer]
 
 
 def _scaled(masks: Tensor | None, inputs: Tensor) -> Tensor | None:

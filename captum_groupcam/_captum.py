@@ -25,6 +25,7 @@ __all__ = [
     "log_usage",
     "progress_bar",
     "run_forward",
+    "uncompiled",
 ]
 
 ForwardFunc: TypeAlias = Callable[..., Any]
@@ -54,8 +55,8 @@ def run_forward(
     )
     if not isinstance(output, Tensor):
         raise TypeError(
-            f"forward_func returned a {type(output).__name__}, expected a tensor. Wrap it in a "
-            "function that returns the tensor to explain."
+            f"forward_func returned a {type(output).__name__}, expected a tensor. Wrap it so "
+            "that it returns the tensor to explain: captum_groupcam.outputs.SelectOutput."
         )
     return output
 
@@ -142,8 +143,9 @@ def layer_gradients_and_activations(
                 raise
             raise ValueError(
                 f"The output has no gradient with respect to the layer {_name(layer)}: the output "
-                "does not depend on it, or the network computes it without gradients. Choose a "
-                "layer on the way to the output, or gradient-free weights."
+                "does not depend on it, or the network computes it without gradients, as quantised "
+                "ones do. Choose a layer on the way to the output, or what needs no gradients: "
+                "GroupCAM with gradient_free=True, ScoreCAM or RISE."
             ) from error
     return gradients.detach(), activations.detach()
 
@@ -153,7 +155,7 @@ def eager(forward_func: ForwardFunc) -> ForwardFunc:
     return cast(ForwardFunc, getattr(forward_func, "_orig_mod", forward_func))
 
 
-def _uncompiled() -> AbstractContextManager[Any]:
+def uncompiled() -> AbstractContextManager[Any]:
     """Runs what is compiled inside the forward function as it was written, for the same reason."""
     if "torch._dynamo" not in sys.modules:  # nothing is compiled, and to import it takes seconds
         return nullcontext()
@@ -172,6 +174,11 @@ def _watching(layer: Module, at_input: bool, *, begin_graph: bool) -> Iterator[N
         raise TypeError(
             f"layer must be a torch.nn.Module of the network, got {type(layer).__name__}."
         )
+    if isinstance(layer, torch.jit.ScriptModule):
+        raise ValueError(
+            f"The layer is a {type(layer).__name__} of TorchScript, which cannot be watched. "
+            "Explain the network that it was made of, or choose a layer outside; RISE needs none."
+        )
 
     def watch(_module: Module, args: Any, output: Any = None) -> None:
         value = args if at_input else output
@@ -189,14 +196,16 @@ def _watching(layer: Module, at_input: bool, *, begin_graph: bool) -> Iterator[N
     register = layer.register_forward_pre_hook if at_input else layer.register_forward_hook
     handle = register(watch)
     try:
-        with _uncompiled():
+        with uncompiled():
             yield
     except AssertionError as error:
         if "did not obtain any outputs" not in str(error):  # not Captum's, the network's own
             raise
         raise ValueError(
             f"The layer {_name(layer)} was not called in the forward pass. Choose a module that "
-            "belongs to the network behind forward_func and that its forward calls."
+            "belongs to the network behind forward_func and that its forward calls. An exported or "
+            "traced network calls none: explain the one that it was made of, or what "
+            "torch.export.unflatten gives; RISE needs no layer."
         ) from error
     finally:
         handle.remove()

@@ -16,6 +16,7 @@ from captum_groupcam._call import isolated, prepare
 from captum_groupcam._maps import weighted_sum
 from captum_groupcam._targets import Target
 from captum_groupcam.masking.queries import Network
+from captum_groupcam.transformers import ReshapeTransform
 
 __all__ = ["CAM"]
 
@@ -51,6 +52,7 @@ class CAM(LayerAttribution):
         attribute_to_layer_input: bool = False,
         relu_attributions: bool = False,
         *,
+        reshape_transform: ReshapeTransform | None = None,
         internal_batch_size: int | None = None,
     ) -> Tensor:
         """Computes the map of each sample, at the resolution of the layer.
@@ -65,6 +67,8 @@ class CAM(LayerAttribution):
                 example that of the pooling. Default: False.
             relu_attributions (bool, optional): Whether the sum's negative part is dropped; the
                 paper keeps it. Default: False.
+            reshape_transform (Callable, optional): Brings activations to N x K x spatial, for
+                example the averaged tokens of a transformer. Default: None.
             internal_batch_size (int, optional): Largest number of samples in one forward pass.
                 Default: None.
 
@@ -100,6 +104,8 @@ class CAM(LayerAttribution):
                 device_ids=self.device_ids,
             )
             activations = network.activations(self.layer, inputs_, attribute_to_layer_input)
+            if reshape_transform is not None:
+                activations = reshape_transform(activations)
             call.check_maps(activations)
             maps = weighted_sum(activations, _class_weights(network, inputs_, activations))
             return maps.relu() if relu_attributions else maps
@@ -145,7 +151,7 @@ def _class_weights(network: Network, inputs: tuple[Tensor, ...], activations: Te
     pooled = activations.flatten(2).mean(-1)
 
     def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
-        with _LinearCalls() as linear:
+        with _captum.uncompiled(), _LinearCalls() as linear:
             outputs = network.scores(rows, samples)
         features = pooled[samples]
         for call in reversed(linear.calls):

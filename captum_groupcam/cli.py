@@ -1,4 +1,4 @@
-"""The command line: ``captum-groupcam explain`` and ``captum-groupcam demo``."""
+"""The command line: ``captum-groupcam explain``, ``explore`` and ``demo``."""
 
 from __future__ import annotations
 
@@ -135,6 +135,33 @@ def explain(
 
 
 @app.command()
+def explore(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A network on offer, as for 'explain', with '=' and weights if not the default. "
+            "Can be repeated. Otherwise efficientnet_lite0."
+        ),
+    ] = None,
+    host: Annotated[
+        str,
+        typer.Option(help="Address to listen on. With 0.0.0.0, others can use this computer."),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Otherwise the first free from 7860.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, ... Otherwise cuda if there is one.")
+    ] = None,
+) -> None:
+    """Opens a page to explain images on: classes, methods side by side, groups, curves, code."""
+    with _usage_errors():
+        from captum_groupcam.explorer.page import serve
+
+        serve(model or ["efficientnet_lite0"], host=host, port=port, device=_device(device))
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The picture that is written.")] = Path("demo.png"),
     n_groups: Annotated[int, typer.Option(min=1, help="Groups of channels.")] = 32,
@@ -178,6 +205,7 @@ def _map(
         model.network,
         model.layer,
         attribute_to_layer_input=model.attribute_to_layer_input,
+        reshape_transform=model.reshape_transform,
         **options,
     )
     return explain(inputs, target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from captum_groupcam import _captum
 from captum_groupcam._call import isolated, prepare
 from captum_groupcam._maps import weighted_sum
+from captum_groupcam.transformers import ReshapeTransform
 
 __all__ = ["GradCAMPlusPlus", "channel_weights"]
 
@@ -78,7 +78,7 @@ class GradCAMPlusPlus(LayerAttribution):
         attribute_to_layer_input: bool = False,
         relu_attributions: bool = True,
         *,
-        reshape_transform: Callable[[Tensor], Tensor] | None = None,
+        reshape_transform: ReshapeTransform | None = None,
         internal_batch_size: int | None = None,
     ) -> Tensor:
         """Computes the map of each sample, at the resolution of the layer.

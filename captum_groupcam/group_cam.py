@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -20,6 +19,7 @@ from captum_groupcam.masking.queries import (
     score_masks,
     score_samples,
 )
+from captum_groupcam.transformers import ReshapeTransform
 
 __all__ = ["GroupCAM"]
 
@@ -67,9 +67,10 @@ class GroupCAM(LayerAttribution):
         score_func: ScoreFunc = class_probability,
         relu_scores: bool = False,
         merge_normalized: bool = True,
-        reshape_transform: Callable[[Tensor], Tensor] | None = None,
+        reshape_transform: ReshapeTransform | None = None,
         internal_batch_size: int | None = None,
         return_group_scores: bool = False,
+        return_group_masks: bool = False,
         show_progress: bool = False,
     ) -> Any:
         r"""Computes the map of each sample, at the resolution of the input.
@@ -115,22 +116,28 @@ class GroupCAM(LayerAttribution):
             merge_normalized (bool, optional): Whether the merged masks are those that the network
                 saw, normalised to [0, 1] (paper), or the maps before normalisation. Default: True.
             reshape_transform (Callable, optional): Brings activations without spatial dimensions to
-                N x K x spatial, for example the tokens of a transformer. Default: None.
+                N x K x spatial: those of a transformer, for which
+                :func:`~captum_groupcam.layers.find_layer` finds it. Default: None.
             internal_batch_size (int, optional): Largest number of inputs in one forward pass; sets
                 the peak of memory, not the result. Default: None, a size that runs fast on the
                 device (:data:`~captum_groupcam.masking.queries.DEFAULT_BATCH_SIZE`).
             return_group_scores (bool, optional): Whether the scores :math:`\alpha_l` are returned
                 too. Default: False.
+            return_group_masks (bool, optional): Whether to return the masks, too, as
+                :class:`~captum_groupcam.masking.masks.LayerMasks`: map, scores, masks.
+                Default: False.
             show_progress (bool, optional): Whether to show a progress bar. Default: False.
 
         Returns:
-            *Tensor* or *tuple[Tensor, ...]* of **attributions**, or a pair with **group scores**:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**; with **group scores**, and
+            **group masks**, a tuple:
 
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*): N x 1 x spatial at the
               resolution of the input, float32 or wider. A tuple if inputs is one, with a zero
               (N x 1) for an input that is not masked.
-            - **group scores** (*Tensor*): N x G, only if ``return_group_scores``. Zero for a group
-              whose mask is flat.
+            - **group scores** (*Tensor*): N x G, if ``return_group_scores`` or
+              ``return_group_masks``. Zero for a group whose mask is flat.
+            - **group masks** (*LayerMasks*): G masks a sample, if ``return_group_masks``.
 
         Raises:
             TypeError: If an argument has a wrong type.
@@ -209,4 +216,6 @@ class GroupCAM(LayerAttribution):
 
         warn_of_zero_maps(queried)
         result = attributions if isinstance(inputs, tuple) else attributions[0]
+        if return_group_masks:
+            return result, alphas, masks
         return (result, alphas) if return_group_scores else result

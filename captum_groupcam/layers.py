@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import weakref
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+import math
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = ["TargetLayer", "find_layer"]
+from captum_groupcam import _captum
+from captum_groupcam._trace import Step, Trace, evaluating
+from captum_groupcam.transformers import (
+    ReshapeTransform,
+    channels_first,
+    token_grid,
+    tokens_to_grid,
+)
+
+__all__ = ["TargetLayer", "find_layer", "find_reshape_transform"]
 
 
 class TargetLayer(NamedTuple):
@@ -22,36 +30,48 @@ class TargetLayer(NamedTuple):
         name (str): Its dotted name in the network.
         module (torch.nn.Module): The layer.
         attribute_to_layer_input (bool): Whether its input is meant rather than its output.
+        reshape_transform (Callable or None): Brings its activations to N x C x spatial; None if
+            that is what they are.
     """
 
     name: str
     module: Module
     attribute_to_layer_input: bool
+    reshape_transform: ReshapeTransform | None = None
 
 
 def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLayer:
     """Finds the last layer that still knows where in the input something is.
 
-    It is the last module in execution order whose output has the dimensions of the input and more
-    than one position. If a block and its last child give the same output, it is the block. If the
-    module that makes the output is called several times (a shared ReLU), it is the input of the
-    module that takes it, usually the pooling. Class maps that are pooled straight into the output
-    are passed over if there is anything else: each class looks at one channel of them, so there is
-    nothing to group.
+    In a convolutional network it is the last module in execution order whose output has the
+    dimensions of the input and more than one position. If a block and its last child give the same
+    output, it is the block. If the module that makes the output is called several times (a shared
+    ReLU), it is the input of the module that takes it, usually the pooling. Class maps that are
+    pooled straight into the output are passed over if there is anything else: each class looks at
+    one channel of them, so there is nothing to group.
 
-    The network runs once, in evaluation mode and without a graph; nothing of it is changed.
+    In a transformer it is the last module that gives tokens, or channels-last maps, all of whose
+    positions reach the network's output. Where the class token is the output, that is the first
+    norm of the last block: after its attention no other token counts. Where tokens are averaged it
+    is the last norm or block. Linear layers are passed over, since a projection inside attention
+    carries only a part of what the tokens say. The transform that gives them back their positions
+    comes with the layer, and is made for the size of these inputs.
+
+    The network runs once, in evaluation mode and without a graph, a transformer a second time
+    forwards and backwards; nothing of it is changed.
 
     Args:
-        model (torch.nn.Module): A convolutional network for 1-D to 3-D inputs.
+        model (torch.nn.Module): A network for 1-D to 3-D inputs.
         inputs (Tensor or tuple of Tensor): What the network takes; one sample is enough. The first
             floating-point input of shape N x C x spatial counts.
 
     Returns:
-        TargetLayer: The layer's name, the layer, and whether its input is meant.
+        TargetLayer: The layer's name, the layer, whether its input is meant, and what brings it to
+        N x C x spatial.
 
     Raises:
         ValueError: If no input or no layer has spatial dimensions, or if the network computes on
-            tokens or channels-last maps (a transformer) where they would be.
+            tokens or channels-last maps and the layer cannot be told.
 
     Examples::
 
@@ -66,166 +86,206 @@ def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLaye
         >>> find_layer(net, torch.rand(1, 3, 16, 16)).name
         '0'
     """
-    whole = inputs if isinstance(inputs, tuple) else (inputs,)
-    reference = next((t for t in whole if t.is_floating_point() and 3 <= t.dim() <= 5), None)
-    if reference is None:
-        raise ValueError(
-            "Expected an input of shape N x C x spatial, floating point, with one to three spatial "
-            f"dimensions; got {[(tuple(t.shape), t.dtype) for t in whole]}."
-        )
-    # Compiled code does not call hooks.
-    model = getattr(model, "_orig_mod", model)
-    trace = _Trace(reference.shape[0], reference.dim())
-    with _evaluating(model), trace.watching(model):
-        # Clones: in-place layers must not reach the caller's tensors, and tensors of
-        # inference_mode have no version.
-        output = model(*(t.detach().clone() for t in whole))
-
+    model, whole, size = _prepared(model, inputs)
+    trace, output = _traced(model, whole, size)
     n_outputs = output.shape[1] if isinstance(output, Tensor) and output.dim() > 1 else None
 
     def is_class_map(index: int) -> bool:
         return trace.steps[index].shape[1] == n_outputs and trace.last_parameters <= index
 
     # What comes before any parameter, an image that is normalised or cropped, is no feature.
-    latest_first = range(len(trace.steps) - 1, trace.first_parameters - 1, -1)
+    begin = trace.first_parameters if trace.last_parameters >= 0 else len(trace.steps)
+    latest_first = range(len(trace.steps) - 1, begin - 1, -1)
     for index in sorted(latest_first, key=is_class_map):
         step = trace.steps[index]
         layer = trace.layer(step)
-        if layer is None:
+        if layer is None or (trace.token_shapes and not _is_map(step, size)):
             continue
-        if trace.last_tokens > index or trace.token_shape == step.shape:
-            raise ValueError(
-                f"The last layer with spatial dimensions, {layer[0]!r}, is followed by layers that "
-                "compute on tokens or channels-last maps, as in a transformer, so it is not the "
-                "layer to explain. Choose a layer, and give a reshape_transform that turns its "
-                "output into N x C x spatial."
-            )
+        if trace.last_tokens > index or step.shape in trace.token_shapes[-1:]:
+            break
         return TargetLayer(layer[0], model.get_submodule(layer[0]), layer[1])
+    if not trace.token_shapes:
+        raise ValueError(
+            f"No layer of {type(model).__name__} has an output with {len(size)} spatial dimensions "
+            f"and more than one position for an input of size {tuple(size)}. Class activation maps "
+            "need a layer that keeps positions, as convolutional ones do."
+        )
+    found = _token_layer(model, whole, size, trace)
+    if found is None:
+        raise ValueError(
+            f"{type(model).__name__} computes on tokens or channels-last maps, as a transformer "
+            "does, and none of its layers gives tokens on a grid with the input's aspect ratio, "
+            "all of which reach the output with gradients. Choose a layer, and give a "
+            "reshape_transform that turns its output into N x C x spatial; "
+            "captum_groupcam.transformers has some."
+        )
+    return found
+
+
+def find_reshape_transform(
+    model: Module,
+    layer: Module,
+    inputs: Tensor | tuple[Tensor, ...],
+    *,
+    attribute_to_layer_input: bool = False,
+) -> ReshapeTransform | None:
+    """Finds what brings the activations of a chosen layer to N x C x spatial.
+
+    Args:
+        model (torch.nn.Module): The network, see :func:`find_layer`.
+        layer (torch.nn.Module): A module of it.
+        inputs (Tensor or tuple of Tensor): What the network takes; one sample is enough. The
+            transform is made for their size.
+        attribute_to_layer_input (bool, optional): Whether the layer's input is meant.
+            Default: False.
+
+    Returns:
+        Callable or None: The transform. None if the activations have these dimensions already, or
+        no positions that could be found: then a method on the layer says so.
+
+    Raises:
+        ValueError: If no input has spatial dimensions, or there are as many channels as positions
+            along each axis and it cannot be told which is which.
+
+    Examples::
+
+        >>> import torch
+        >>> from torch import nn
+        >>> class Tokens(nn.Module):
+        ...     def forward(self, maps):
+        ...         return maps.flatten(2).transpose(1, 2)
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), Tokens(), nn.Linear(8, 5))
+        >>> images = torch.rand(1, 3, 16, 24)
+        >>> find_reshape_transform(net, net[1], images).keywords["grid"]
+        (4, 6)
+    """
+    model, whole, size = _prepared(model, inputs)
+    shapes: list[torch.Size] = []
+
+    def watch(_module: Module, args: Any, output: Any = None) -> None:
+        values = args if attribute_to_layer_input else (output,)
+        shapes.extend(value.shape for value in values if isinstance(value, Tensor))
+
+    register = (
+        layer.register_forward_pre_hook if attribute_to_layer_input else layer.register_forward_hook
+    )
+    handle = register(watch)
+    try:
+        trace, _ = _traced(model, whole, size)
+    finally:
+        handle.remove()
+    if not shapes or (len(shapes[-1]) > 3 and shapes[-1] not in trace.token_shapes):
+        return None
+    if len(shapes[-1]) > 3 and len(set(shapes[-1][1:])) == 1:
+        raise ValueError(
+            f"A layer of the shape {tuple(shapes[-1])} may have its channels first or last: give "
+            "inputs of another size."
+        )
+    return _transform(shapes[-1], size, trace)
+
+
+def _prepared(
+    model: Module, inputs: Tensor | tuple[Tensor, ...]
+) -> tuple[Module, tuple[Tensor, ...], torch.Size]:
+    """The network that calls hooks, its inputs, and the spatial size of the one that counts."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError(
+            "The layers of a TorchScript network cannot be watched. Explain the network that it "
+            "was made of; RISE needs no layer."
+        )
+    whole = inputs if isinstance(inputs, tuple) else (inputs,)
+    for tensor in whole:
+        if tensor.is_floating_point() and 3 <= tensor.dim() <= 5:
+            return cast(Module, _captum.eager(model)), whole, tensor.shape[2:]
     raise ValueError(
-        f"No layer of {type(model).__name__} has an output with {reference.dim() - 2} spatial "
-        f"dimensions and more than one position for an input of shape {tuple(reference.shape)}. "
-        "Class activation maps need a layer that keeps positions, as convolutional ones do."
+        "Expected an input of shape N x C x spatial, floating point, with one to three spatial "
+        f"dimensions; got {[(tuple(t.shape), t.dtype) for t in whole]}."
     )
 
 
-class _Step:
-    """A tensor with spatial extent, and the modules between which it passes."""
+def _traced(model: Module, inputs: tuple[Tensor, ...], size: torch.Size) -> tuple[Trace, Any]:
+    """Runs the network: what it does with maps of the input's dimensions, and its output."""
 
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor = weakref.ref(tensor)  # activations are not kept
-        self._version = tensor._version
-        self.shape = tensor.shape
-        self.givers: list[str] = []
-        self.takers: list[str] = []
+    def is_map(shape: torch.Size) -> bool:
+        return len(shape) == len(size) + 2 and shape[2:].numel() > 1
 
-    def holds(self, tensor: Tensor) -> bool:
-        """Whether this is the tensor, not changed in place since."""
-        return self._tensor() is tensor and self._version == tensor._version
+    trace = Trace(len(inputs[0]), is_map)
+    with evaluating(model), torch.no_grad(), trace.watching(model):
+        # Clones: in-place layers must not reach the caller's tensors, and tensors of
+        # inference_mode have no version.
+        output = model(*(tensor.detach().clone() for tensor in inputs))
+    return trace, output
 
 
-class _Trace:
-    """What a network does with spatial tensors, in execution order.
+def _transform(shape: torch.Size, size: torch.Size, trace: Trace) -> ReshapeTransform | None:
+    """What brings tokens or channels-last maps of a shape to N x C x spatial, if that can be told.
 
-    ``first_parameters``, ``last_parameters`` and ``last_tokens`` count the steps that had been made
-    when the first and last module with parameters, and the last token layer, gave their output.
+    Args:
+        shape (torch.Size): N x T x C or N x spatial x C.
+        size (torch.Size): Spatial size of the input.
+        trace (Trace): Where the maps are found that the tokens were made of.
     """
-
-    def __init__(self, n_samples: int, dims: int) -> None:
-        self._n_samples = n_samples
-        self._dims = dims
-        self.steps: list[_Step] = []
-        self.calls: Counter[str] = Counter()
-        self.first_parameters = 0
-        self.last_parameters = -1
-        self.last_tokens = -1
-        self.token_shape: torch.Size | None = None
-
-    @contextmanager
-    def watching(self, model: Module) -> Iterator[None]:
-        """Hooks into every module but the model itself."""
-        handles = []
-        try:
-            for name, module in model.named_modules():
-                if name:
-                    handles.append(module.register_forward_pre_hook(self._takes(name)))
-                    handles.append(module.register_forward_hook(self._gives(name)))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def layer(self, step: _Step) -> tuple[str, bool] | None:
-        """Name of the module that stands for a step, and whether its input is meant."""
-        # The outermost block finishes last and begins first.
-        for name in reversed(step.givers):
-            if self.calls[name] == 1:
-                return name, False
-        for name in step.takers:
-            if self.calls[name] == 1:
-                return name, True
+    if len(shape) == len(size) + 2 and len(shape) > 3:
+        return channels_first if _same_aspect(shape[1:-1], size) else None
+    if len(shape) != 3 or shape[1] == 1:
         return None
+    # Tokens of a signal look like maps themselves, but not what a module made before them.
+    maps = trace.steps[: trace.first_tokens] if len(size) == 1 else trace.steps
+    extents = [step.shape[2:] for step in reversed(maps) if _is_map(step, size)]
+    for extent in [*extents, size]:
+        with suppress(ValueError):
+            grid = token_grid(shape[1], extent)
+            n_prefix = shape[1] - math.prod(grid)
+            return partial(tokens_to_grid, grid=grid, n_prefix=n_prefix)
+    return None
 
-    def _takes(self, name: str) -> Any:
-        def hook(_module: Module, args: tuple[Any, ...]) -> None:
-            if len(args) == 1 and (step := self._step(args[0])) is not None:
-                step.takers.append(name)
 
-        return hook
+def _is_map(step: Step, size: torch.Size) -> bool:
+    """Whether it is a map also where there are tokens: not queries or keys in their heads."""
+    return bool(step.givers) and _same_aspect(step.shape[2:], size)
 
-    def _gives(self, name: str) -> Any:
-        def hook(module: Module, _args: tuple[Any, ...], output: Any) -> None:
-            self.calls[name] += 1
-            if any(True for _ in module.parameters(recurse=False)):
-                if self.last_parameters < 0:
-                    self.first_parameters = len(self.steps)
-                self.last_parameters = len(self.steps)
-            if _computes_on_tokens(module, output):
-                self.last_tokens, self.token_shape = len(self.steps), output.shape
-            step = self._step(output)
-            # A module that passes its input on (dropout, identity) did not make it; a block did.
-            if step is not None and (
-                not (step.givers or step.takers)
-                or any(giver.startswith(f"{name}.") for giver in step.givers)
-            ):
-                step.givers.append(name)
 
-        return hook
+def _same_aspect(grid: torch.Size, size: torch.Size) -> bool:
+    """Whether one patch size, up to rounding of the grid, gives all sides of the input."""
+    smallest = max(side / (n + 1) for n, side in zip(grid, size, strict=True))
+    largest = min(side / (n - 1) if n > 1 else math.inf for n, side in zip(grid, size, strict=True))
+    return smallest < largest and grid.numel() > 1
 
-    def _step(self, tensor: Any) -> _Step | None:
-        """The step of a spatial tensor, a new one if it is new; None for anything else."""
-        if (
-            not isinstance(tensor, Tensor)
-            or tensor.dim() != self._dims
-            or tensor.shape[0] != self._n_samples
-            or tensor.shape[2:].numel() <= 1
-        ):
+
+def _token_layer(
+    model: Module, inputs: tuple[Tensor, ...], size: torch.Size, seen: Trace
+) -> TargetLayer | None:
+    """The last layer all of whose tokens (or channels-last positions) the output depends on."""
+    transforms: dict[torch.Size, ReshapeTransform | None] = {}
+
+    def is_tokens(shape: torch.Size) -> bool:
+        if len(shape) != len(seen.token_shapes[-1]):
+            return False
+        if shape not in transforms:
+            transforms[shape] = _transform(shape, size, seen)
+        return transforms[shape] is not None
+
+    trace = Trace(len(inputs[0]), is_tokens)
+    with evaluating(model), torch.enable_grad(), trace.watching(model):
+        leaves = [
+            tensor.detach().clone().requires_grad_(tensor.is_floating_point()) for tensor in inputs
+        ]
+        output = model(*(leaf.clone() for leaf in leaves))
+        if not isinstance(output, Tensor) or not output.requires_grad:
             return None
-        for step in reversed(self.steps):
-            if step.holds(tensor):
-                return step
-        self.steps.append(_Step(tensor))
-        return self.steps[-1]
-
-
-def _computes_on_tokens(module: Module, output: Any) -> bool:
-    """Whether a layer has just worked along the last dimension of N x positions x C."""
-    if not isinstance(output, Tensor) or output.shape[1:-1].numel() <= 1:
-        return False
-    if isinstance(module, torch.nn.Linear):
-        return output.dim() > 2
-    # Channels-first subclasses of LayerNorm have their channels elsewhere.
-    return isinstance(module, torch.nn.LayerNorm) and module.normalized_shape == output.shape[-1:]
-
-
-@contextmanager
-def _evaluating(model: Module) -> Iterator[None]:
-    """Runs in evaluation mode and without a graph, and puts the training flags back."""
-    training = [module for module in model.modules() if module.training]
-    try:
-        for module in training:
-            module.training = False
-        with torch.inference_mode(False), torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+        # NaN times anything is NaN: it goes back to all that the output depends on, even by a
+        # weight that is zero, as that of a new head often is.
+        torch.autograd.grad(
+            output,
+            [leaf for leaf in leaves if leaf.requires_grad],
+            torch.full_like(output, torch.nan),
+            allow_unused=True,
+        )
+    for step in reversed(trace.steps):
+        layer, transform = trace.layer(step), transforms[step.shape]
+        if layer is None or transform is None or step.reached is None:
+            continue
+        module = model.get_submodule(layer[0])
+        if transform(step.reached).all() and (layer[1] or not isinstance(module, torch.nn.Linear)):
+            return TargetLayer(layer[0], module, layer[1], transform)
+    return None

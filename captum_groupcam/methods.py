@@ -25,11 +25,14 @@ from captum.attr import (
 from torch import Tensor
 from torch.nn import Module
 
+from captum_groupcam._call import isolated, prepare
+from captum_groupcam._maps import weighted_sum
 from captum_groupcam.cam import CAM
 from captum_groupcam.grad_cam_plus_plus import GradCAMPlusPlus
 from captum_groupcam.group_cam import GroupCAM
 from captum_groupcam.rise import RISE
 from captum_groupcam.score_cam import ScoreCAM
+from captum_groupcam.transformers import ReshapeTransform
 from captum_groupcam.xrai import XRAI
 
 __all__ = ["METHODS", "Factory", "Method", "Subject", "Target"]
@@ -50,6 +53,7 @@ class Factory(Protocol):
         layer: Module | None = None,
         *,
         attribute_to_layer_input: bool = False,
+        reshape_transform: ReshapeTransform | None = None,
         **options: Any,
     ) -> Method:
         """Binds a method to a network.
@@ -60,6 +64,8 @@ class Factory(Protocol):
                 Default: None.
             attribute_to_layer_input (bool, optional): Whether the layer's input is meant.
                 Default: False.
+            reshape_transform (Callable, optional): Brings the layer's activations to N x K x h x w,
+                for transformers; see :func:`~captum_groupcam.layers.find_layer`. Default: None.
             **options (Any, optional): Arguments of the method's function in this module.
 
         Raises:
@@ -74,6 +80,7 @@ class Subject(NamedTuple):
     model: Module
     layer: Module | None
     attribute_to_layer_input: bool
+    reshape_transform: ReshapeTransform | None
 
 
 def group_cam(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
@@ -89,8 +96,13 @@ def group_cam_gradient_free(
 
 
 def grad_cam(subject: Subject, inputs: Tensor, target: Target) -> Tensor:
-    """Captum's Grad-CAM, with the ReLU of its paper (Selvaraju et al. 2017, eq. 2)."""
-    return _on_layer(LayerGradCam, subject, inputs, target, relu_attributions=True)
+    """Grad-CAM with the ReLU of its paper (Selvaraju et al. 2017, eq. 2).
+
+    It is Captum's, and where there is a ``reshape_transform``, which Captum's does not take, the
+    same of what that gives.
+    """
+    method = LayerGradCam if subject.reshape_transform is None else _ReshapedGradCAM
+    return _on_layer(method, subject, inputs, target, relu_attributions=True)
 
 
 def grad_cam_plus_plus(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
@@ -273,10 +285,12 @@ def _method(explain: Callable[..., Tensor]) -> Factory:
         layer: Module | None = None,
         *,
         attribute_to_layer_input: bool = False,
+        reshape_transform: ReshapeTransform | None = None,
         **options: Any,
     ) -> Method:
         inspect.signature(explain).bind(None, None, None, **options)
-        return partial(_run, explain, Subject(model, layer, attribute_to_layer_input), options)
+        subject = Subject(model, layer, attribute_to_layer_input, reshape_transform)
+        return partial(_run, explain, subject, options)
 
     return factory
 
@@ -348,10 +362,36 @@ def _on_layer(
 ) -> Tensor:
     if subject.layer is None:
         raise ValueError(f"{method.__name__} explains a layer: give one.")
+    if subject.reshape_transform is not None:
+        options["reshape_transform"] = subject.reshape_transform
     attributions = method(subject.model, subject.layer).attribute(
         inputs, target, attribute_to_layer_input=subject.attribute_to_layer_input, **options
     )
     return cast(Tensor, LayerAttribution.interpolate(attributions, inputs.shape[2:], "bilinear"))
+
+
+class _ReshapedGradCAM(LayerAttribution):
+    """Grad-CAM of a layer whose activations have to be brought to N x K x spatial."""
+
+    def attribute(
+        self,
+        inputs: Tensor,
+        target: Target,
+        attribute_to_layer_input: bool,
+        relu_attributions: bool,
+        reshape_transform: ReshapeTransform,
+    ) -> Tensor:
+        with isolated():
+            inputs_, _, network = call = prepare(
+                self.forward_func, inputs, target, None, baselines=0, device_ids=self.device_ids
+            )
+            gradients, activations = map(
+                reshape_transform,
+                network.gradients_and_activations(self.layer, inputs_, attribute_to_layer_input),
+            )
+            call.check_maps(activations)
+            maps = weighted_sum(activations, gradients.flatten(2).mean(2))
+            return maps.relu() if relu_attributions else maps
 
 
 class _GuidedReLU6(torch.nn.ReLU):

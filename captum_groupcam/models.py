@@ -18,7 +18,8 @@ from torch.nn import Module
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-from captum_groupcam.layers import TargetLayer, find_layer
+from captum_groupcam.layers import TargetLayer, find_layer, find_reshape_transform
+from captum_groupcam.transformers import ReshapeTransform
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,6 +60,8 @@ class LoadedModel:
         network (torch.nn.Module): N x 3 x H x W to N x classes; in evaluation mode, channels last.
         layer (torch.nn.Module): The layer to explain.
         attribute_to_layer_input (bool): Whether the input of the layer is meant.
+        reshape_transform (Callable or None): Brings the layer's activations to N x C x h x w, for
+            inputs of the size that preprocess gives; None if that is what they are.
         preprocess (Callable): A PIL image (RGB) to 3 x H x W, on the CPU.
         class_names (list of str): A name for each class.
         mean (tuple of float): Mean of each channel that preprocess takes off, of values in [0, 1].
@@ -69,6 +72,7 @@ class LoadedModel:
     network: Module
     layer: Module
     attribute_to_layer_input: bool
+    reshape_transform: ReshapeTransform | None
     preprocess: Callable[[Image], Tensor]
     class_names: list[str]
     mean: tuple[float, ...]
@@ -78,6 +82,23 @@ class LoadedModel:
         """Turns preprocessed images (... x 3 x H x W) into what the network sees, in [0, 1]."""
         mean, std = (inputs.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return (inputs * std + mean).clamp(0, 1)
+
+    def at_layer(self, name: str) -> LoadedModel:
+        """The same network with another layer to explain: the output of the one of this name.
+
+        Args:
+            name (str): The layer's dotted name.
+
+        Raises:
+            ValueError: If there is no such layer.
+        """
+        layer = _named_layer(self.network, self.preprocess, name, at_input=False)
+        return replace(
+            self,
+            layer=layer.module,
+            attribute_to_layer_input=False,
+            reshape_transform=layer.reshape_transform,
+        )
 
 
 def load_model(
@@ -98,14 +119,14 @@ def load_model(
             Default: None.
         device (torch.device or str, optional): Where the network goes. Default: None, the CPU.
         layer (str, optional): Dotted name of the layer to explain, its output. Default: None, the
-            last one with spatial dimensions.
+            last one that knows positions, see :func:`~captum_groupcam.layers.find_layer`.
 
     Returns:
         LoadedModel: Network, layer, preprocessing and class names.
 
     Raises:
         ValueError: If the name, the weights or the layer are unknown, or the network needs a layer
-            to be named (a transformer).
+            to be named.
         ModuleNotFoundError: If a package is missing, with the command that installs it.
 
     Examples::
@@ -129,6 +150,7 @@ def load_model(
         network=network.to(device),
         layer=target.module,
         attribute_to_layer_input=target.attribute_to_layer_input,
+        reshape_transform=target.reshape_transform,
         preprocess=classifier.preprocess,
         class_names=classifier.class_names,
         mean=classifier.mean,
@@ -137,15 +159,31 @@ def load_model(
 
 
 def _target_layer(network: Module, classifier: Classifier) -> TargetLayer:
-    name = classifier.layer
-    if name is None:
-        from PIL import Image
+    if classifier.layer is None:
+        return find_layer(network, _blank(classifier.preprocess))
+    return _named_layer(
+        network, classifier.preprocess, classifier.layer, classifier.attribute_to_layer_input
+    )
 
-        return find_layer(network, classifier.preprocess(Image.new("RGB", (64, 64)))[None])
+
+def _named_layer(
+    network: Module, preprocess: Callable[[Image], Tensor], name: str, at_input: bool
+) -> TargetLayer:
     modules = {name: module for name, module in network.named_modules() if name}
     if name not in modules:
         raise ValueError(_unknown("layer", name, modules))
-    return TargetLayer(name, modules[name], classifier.attribute_to_layer_input)
+    device = next((parameter.device for parameter in network.parameters()), None)
+    transform = find_reshape_transform(
+        network, modules[name], _blank(preprocess).to(device), attribute_to_layer_input=at_input
+    )
+    return TargetLayer(name, modules[name], at_input, transform)
+
+
+def _blank(preprocess: Callable[[Image], Tensor]) -> Tensor:
+    """An image of no content, as the network takes it."""
+    from PIL import Image
+
+    return preprocess(Image.new("RGB", (64, 64)))[None]
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:

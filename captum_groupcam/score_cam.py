@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -15,6 +14,7 @@ from captum_groupcam._maps import weighted_sum
 from captum_groupcam.masking.baselines import Baselines
 from captum_groupcam.masking.masks import LayerMasks, upsample
 from captum_groupcam.masking.queries import ScoreFunc, score_masks, score_samples
+from captum_groupcam.transformers import ReshapeTransform
 
 __all__ = ["ScoreCAM", "raw_score"]
 
@@ -58,7 +58,7 @@ class ScoreCAM(LayerAttribution):
         baselines: Baselines = 0,
         weighting: Literal["softmax", "increase", "score"] = "softmax",
         score_func: ScoreFunc = raw_score,
-        reshape_transform: Callable[[Tensor], Tensor] | None = None,
+        reshape_transform: ReshapeTransform | None = None,
         internal_batch_size: int | None = None,
         show_progress: bool = False,
     ) -> Any:

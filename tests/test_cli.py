@@ -47,6 +47,19 @@ def test_other_methods(method: str, cat_file: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / f"cat_{method}.png").is_file()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--method", "grad_cam"), ("--layer", "blocks.9")],
+    ids=["group_cam", "grad_cam", "a layer"],
+)
+def test_a_transformer_is_explained(options, cat_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    model = ("--model", "timm:vit_tiny_patch16_224", "--weights", "random")
+    result = explain(cat_file, *model, *options, "--target", 3, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
 #: So that the methods which ask the network thousands of times are quick.
 FEW_QUERIES = {
     "rise": {"n_masks": 8},

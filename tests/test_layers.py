@@ -9,7 +9,8 @@ import torchvision
 from torch import Tensor, nn
 
 from captum_groupcam import GroupCAM
-from captum_groupcam.layers import find_layer
+from captum_groupcam.layers import find_layer, find_reshape_transform
+from captum_groupcam.transformers import channels_first, tokens_to_grid
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 POOLINGS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
@@ -34,8 +35,8 @@ def test_finds_the_last_layer_with_positions(dims: int) -> None:
         nn.Flatten(),
         nn.Linear(6, 5),
     )
-    name, module, at_input = find_layer(net, torch.rand(2, 2, *[9] * dims))
-    assert (name, at_input) == ("3", False)
+    name, module, at_input, transform = find_layer(net, torch.rand(2, 2, *[9] * dims))
+    assert (name, at_input, transform) == ("3", False, None)
     assert module is net[3]
 
 
@@ -78,7 +79,7 @@ def test_a_shared_relu_stands_for_the_input_of_the_pooling() -> None:
 
     net = Shared()
     layer = find_layer(net, image())
-    assert layer == ("pool", net.pool, True)
+    assert layer == ("pool", net.pool, True, None)
 
 
 def test_lite0s_table_entry_is_what_the_search_finds(lite0) -> None:
@@ -158,15 +159,33 @@ def test_the_first_image_among_several_inputs_counts() -> None:
 
 def test_inference_tensors_and_compiled_networks() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), *head())
+    vit = small_vit()
     with torch.inference_mode():
         assert find_layer(net, image()).name == "1"
+        assert find_layer(vit, image(32)).name.endswith("ln_1")
     assert find_layer(torch.compile(net, backend="eager"), image()).module is net[1]
 
 
-def small_vit() -> nn.Module:
+def small_vit(**options) -> nn.Module:
     return torchvision.models.VisionTransformer(
-        image_size=32, patch_size=8, num_layers=1, num_heads=2, hidden_dim=16, mlp_dim=32
+        image_size=32,
+        patch_size=8,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=16,
+        mlp_dim=32,
+        num_classes=5,
+        **options,
     )
+
+
+def small_timm(name: str, **options) -> Callable[[], nn.Module]:
+    return lambda: pytest.importorskip("timm").create_model(name, num_classes=5, **options)
+
+
+def timm_vit(**options) -> Callable[[], nn.Module]:
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
+    return small_timm("vit_tiny_patch16_224", **{**sizes, **options})
 
 
 class Tokens1d(nn.Module):
@@ -174,31 +193,132 @@ class Tokens1d(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed = nn.Conv1d(3, 8, 4, stride=4)
-        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.embed = nn.Conv1d(3, 12, 4, stride=4)
+        self.encoder = nn.TransformerEncoderLayer(12, 2, 16, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.encoder(self.embed(x).transpose(1, 2)).mean(1)
 
 
-def timm_model(name: str) -> Callable[[], nn.Module]:
-    return lambda: pytest.importorskip("timm").create_model(name)
+@pytest.mark.parametrize(
+    ("build", "size", "expected"),
+    [
+        # The class token is the output: the last norm before it stops looking at the others.
+        (small_vit, (32, 32), ("encoder.layers.encoder_layer_1.ln_1", False, (4, 4), 1)),
+        (
+            lambda: nn.Sequential(nn.BatchNorm2d(3), small_vit()),
+            (32, 32),
+            ("1.encoder.layers.encoder_layer_1.ln_1", False, (4, 4), 1),
+        ),
+        (timm_vit(), (32, 32), ("blocks.1.norm1", False, (4, 4), 1)),
+        (timm_vit(img_size=(24, 40)), (24, 40), ("blocks.1.norm1", False, (3, 5), 1)),
+        (timm_vit(dynamic_img_size=True), (40, 24), ("blocks.1.norm1", False, (5, 3), 1)),
+        (timm_vit(reg_tokens=2, qk_norm=True), (32, 32), ("blocks.1.norm1", False, (4, 4), 3)),
+        # Its tokens are averaged: the last there are.
+        (timm_vit(global_pool="avg"), (32, 32), ("blocks", False, (4, 4), 1)),
+        (
+            timm_vit(global_pool="avg", class_token=False, fc_norm=False),
+            (32, 32),
+            ("norm", False, (4, 4), 0),
+        ),
+        # An attention pools them, whose keys in their heads, 16 x 16, look like a map.
+        (
+            timm_vit(global_pool="map", class_token=False, embed_dim=32),
+            (32, 32),
+            ("attn_pool", True, (4, 4), 0),
+        ),
+        (
+            small_timm("deit_tiny_distilled_patch16_224", depth=1, img_size=64),
+            (64, 64),
+            ("blocks.0.norm1", False, (4, 4), 2),
+        ),
+        (Tokens1d, (64,), ("encoder", False, (16,), 0)),
+    ],
+    ids=[
+        "torchvision",
+        "behind batch norm",
+        "timm",
+        "not square",
+        "size of the input",
+        "registers",
+        "averaged, norm after",
+        "averaged",
+        "attention pooling",
+        "distilled",
+        "1-D",
+    ],
+)
+def test_transformers_are_explained_where_all_tokens_reach_the_output(build, size, expected):
+    layer = find_layer(build(), torch.rand(1, 3, *size))
+    transform = layer.reshape_transform
+    assert transform.func is tokens_to_grid
+    assert transform.keywords == {"grid": expected[2], "n_prefix": expected[3]}
+    assert (layer.name, layer.attribute_to_layer_input) == expected[:2]
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"])
+def test_channels_last_transformers(name: str) -> None:
+    options = {"depths": (1, 2), "embed_dim": 8, "num_heads": (2, 2), "window_size": 4}
+    net = small_timm(name, img_size=(32, 64), **options)()
+    layer = find_layer(net, torch.rand(1, 3, 32, 64))
+    assert layer == ("norm", net.norm, False, channels_first)
+
+
+def test_a_head_of_zeros_hides_no_layer() -> None:
+    net = small_vit()
+    assert not net.heads.head.weight.any()  # torchvision's initialisation
+    assert find_layer(net, image(32)).name.endswith("ln_1")
 
 
 @pytest.mark.parametrize(
-    ("build", "inputs"),
+    "build",
     [
-        (small_vit, image(32)),
-        (lambda: nn.Sequential(nn.BatchNorm2d(3), small_vit()), image(32)),
-        (Tokens1d, torch.rand(1, 3, 32)),
-        (timm_model("vit_tiny_patch16_224"), image(224)),
-        (timm_model("swin_tiny_patch4_window7_224"), image(224)),
+        lambda: nn.Sequential(small_vit(), Detached()),
+        lambda: nn.Sequential(Odd(), nn.LayerNorm(6), nn.Flatten(), nn.LazyLinear(5)),
     ],
-    ids=["vit", "vit behind batch norm", "1-D tokens", "timm vit", "timm swin"],
+    ids=["no gradients", "no grid"],
 )
-def test_transformers_are_refused(build: Callable[[], nn.Module], inputs: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"as in a transformer.*reshape_transform"):
-        find_layer(build(), inputs)
+def test_transformers_whose_layer_cannot_be_told_are_refused(build) -> None:
+    net = build()
+    net(image(32))
+    with pytest.raises(ValueError, match=r"as a transformer does.*give a reshape_transform"):
+        find_layer(net, image(32))
+
+
+class Detached(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.detach()
+
+
+class Odd(nn.Module):
+    """Tokens that no grid has: 11 of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2)[..., :22].reshape(len(x), 11, 6)
+
+
+def test_transform_of_a_chosen_layer() -> None:
+    net = small_vit()
+    inputs = image(32)
+    for name, at_input in [("encoder.layers.encoder_layer_0", False), ("encoder.dropout", True)]:
+        transform = find_reshape_transform(
+            net, net.get_submodule(name), inputs, attribute_to_layer_input=at_input
+        )
+        assert transform.keywords == {"grid": (4, 4), "n_prefix": 1}
+    assert find_reshape_transform(net, net.conv_proj, inputs) is None
+    assert find_reshape_transform(net, net.heads, inputs) is None
+    swin, layer = chosen_swin(32)
+    assert find_reshape_transform(swin, swin.layers[0], inputs) is channels_first
+    assert find_reshape_transform(swin, layer, inputs) is None
+    with pytest.raises(ValueError, match=r"\(1, 12, 12, 12\) may have its channels first or last"):
+        find_reshape_transform(*chosen_swin(48), image(48))
+
+
+def chosen_swin(size: int) -> tuple[nn.Module, nn.Module]:
+    """A Swin transformer and its layer before the channels go last."""
+    options = {"depths": (1, 1), "embed_dim": 12, "num_heads": (2, 2)}
+    net = small_timm("swin_tiny_patch4_window7_224", img_size=size, **options)()
+    return net, net.patch_embed.proj
 
 
 class Normalized(nn.Module):
@@ -225,17 +345,19 @@ class Failing(nn.Module):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_leaves_no_trace(fails: bool) -> None:
+@pytest.mark.parametrize("kind", ["convolutional", "transformer"])
+def test_leaves_no_trace(kind: str, fails: bool) -> None:
+    whole = {
+        "convolutional": [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), *head()],
+        "transformer": [small_vit(dropout=0.1)],
+    }
     net = nn.Sequential(
         nn.ReLU(inplace=True),
-        nn.Conv2d(3, 4, 3),
-        nn.BatchNorm2d(4).eval(),
-        nn.BatchNorm2d(4),
-        nn.Dropout(),
-        *head(),
+        nn.BatchNorm2d(3).eval(),
+        *whole[kind],
         *([Failing()] if fails else []),
     )
-    inputs = torch.randn(2, 3, 8, 8)
+    inputs = torch.randn(2, 3, 32, 32)
     before = copy.deepcopy(net.state_dict()), inputs.clone(), torch.get_rng_state()
     flags = [module.training for module in net.modules()]
     if fails:
@@ -250,3 +372,5 @@ def test_leaves_no_trace(fails: bool) -> None:
     assert torch.equal(inputs, before[1])
     assert torch.equal(torch.get_rng_state(), before[2])
     assert torch.is_grad_enabled()
+    assert inputs.grad is None
+    assert not inputs.requires_grad

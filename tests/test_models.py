@@ -161,9 +161,14 @@ def test_unknown_names(name: str, weights: str | None, message: str) -> None:
         load_model(name, weights)
 
 
-def test_transformers_need_a_layer() -> None:
-    with pytest.raises(ValueError, match="as in a transformer"):
-        load_model("vit_b_32", "random")
+def test_transformers_come_with_their_transform() -> None:
+    model = load_model("vit_b_32", "random")
+    assert model.layer is model.network.encoder.layers[-1].ln_1
+    assert model.reshape_transform.keywords == {"grid": (7, 7), "n_prefix": 1}
+    other = load_model("vit_b_32", "random", layer="encoder.layers.encoder_layer_9")
+    assert other.layer is other.network.encoder.layers[9]
+    assert other.reshape_transform.keywords == {"grid": (7, 7), "n_prefix": 1}
+    assert load_model("resnet18", "random").reshape_transform is None
 
 
 def test_a_state_dict_of_another_network(tmp_path: Path) -> None:

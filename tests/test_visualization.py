@@ -17,6 +17,8 @@ from captum_groupcam.visualization import (
     method_sheet,
     overlay,
     save_figure,
+    signal_plot,
+    volume_slices,
 )
 
 
@@ -188,3 +190,50 @@ def test_a_floor_under_a_map_is_not_drawn() -> None:
         for attribution in (blob(), blob() + 5)
     ]
     np.testing.assert_allclose(drawn[0], drawn[1], atol=1e-4)
+
+
+def test_a_signal_is_drawn_whole_and_coloured_by_its_map() -> None:
+    signal, values = torch.randn(2, 30), torch.rand(1, 30)
+    figure = signal_plot(signal, values, title="ECG")
+    for axes, channel in zip(figure.axes[:2], signal, strict=True):
+        (line,) = axes.collections
+        pieces = np.stack(line.get_segments())
+        np.testing.assert_allclose(pieces[:, 1, 1], channel, atol=1e-6)
+        np.testing.assert_allclose(pieces[:, 1, 0], np.arange(30))
+        np.testing.assert_allclose(pieces[:-1, 2], pieces[1:, 0])  # no gap
+        np.testing.assert_allclose(line.get_array(), values[0], atol=1e-6)
+        assert line.get_cmap().name == POSITIVE_COLORS
+        assert line.get_clim() == (0, pytest.approx(float(values.max())))
+        low, high = axes.get_ylim()
+        assert low <= channel.min() < channel.max() <= high
+    assert figure.get_suptitle() == "ECG"
+
+
+def test_slices_of_a_volume_share_their_colors() -> None:
+    volume, values = torch.randn(1, 9, 5, 6), torch.randn(1, 9, 5, 6)
+    figure = volume_slices(volume, values, n_slices=3)
+    shown = figure.axes[:3], figure.axes[3:6]
+    for above, below, depth in zip(*shown, (1, 4, 7), strict=True):
+        assert above.get_title() == f"slice {depth}"
+        np.testing.assert_allclose(above.images[0].get_array(), volume[0, depth], atol=1e-6)
+        np.testing.assert_allclose(below.images[1].get_array(), values[0, depth], atol=1e-6)
+        largest = pytest.approx(float(values.abs().max()))
+        assert below.images[1].get_clim() == (-largest.expected, largest)
+        assert below.images[1].get_cmap().name == SIGNED_COLORS
+    assert len(volume_slices(volume, values, n_slices=50).axes) == 2 * 9 + 1
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: signal_plot(torch.rand(8), torch.rand(8)), "C x L"),
+        (lambda: signal_plot(torch.rand(1, 8), torch.rand(1, 9)), r"shape \(1, 8\)"),
+        (lambda: signal_plot(torch.rand(1, 8), torch.rand(8) / 0), "infinite"),
+        (lambda: volume_slices(torch.rand(2, 3, 4, 4), torch.rand(3, 4, 4)), "1 x D x H x W"),
+        (lambda: volume_slices(torch.rand(3, 4, 4), torch.rand(3, 4, 5)), r"\(1, 3, 4, 4\)"),
+        (lambda: volume_slices(torch.rand(3, 4, 4), torch.rand(3, 4, 4), n_slices=0), "at least 1"),
+    ],
+)
+def test_what_signals_and_volumes_refuse(draw, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        draw()

@@ -156,7 +156,7 @@ def class_indices(model: LoadedModel, classes: Sequence[str]) -> list[int]:
     """
     known = {name: index for index, name in enumerate(model.class_names)}
     if not set(classes) <= known.keys():
-        known = {name: index for index, name in enumerate(_wordnet_ids())}
+        known |= {name: index for index, name in enumerate(_wordnet_ids())}
     unknown = [name for name in classes if name not in known]
     if unknown or max(known[name] for name in classes) >= len(model.class_names):
         raise ValueError(

@@ -174,6 +174,7 @@ class _Session:
                 f"A batch of {settings.batch_size} cannot be shared by {fabric.world_size} "
                 "processes evenly."
             )
+        torch.manual_seed(derived_seed(seed))  # for weights that are random
         loaded = load_model(settings.model, settings.weights, layer=settings.layer)
         self._prepare_data(loaded)
         network = loaded.network
@@ -298,9 +299,10 @@ class _Session:
         n = len(self.validation)
         predicted = torch.zeros(n, dtype=torch.long, device=self.fabric.device)
         losses = torch.zeros(n, device=self.fabric.device)
-        with torch.no_grad():
+        # Not through what synchronises processes: one may have a batch more than the others.
+        with torch.no_grad(), self.fabric.autocast():
             for images, labels, where in self._batches(self.validation, np.arange(n)):
-                outputs = self.model(images).float()
+                outputs = self.network(images).float()
                 predicted[where] = outputs.argmax(1)
                 losses[where] = F.cross_entropy(outputs, labels, reduction="none")
         # Each process has filled in its own part.

@@ -18,7 +18,8 @@ from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
 from benchmarks.report.labels import place_labels
-from benchmarks.report.tables import Score, Table
+from benchmarks.report.measured import Score
+from benchmarks.report.tables import Table
 from benchmarks.rows import Row
 from captum_groupcam.group_cam import GroupCAM
 from captum_groupcam.visualization import LINE_COLORS
@@ -172,6 +173,7 @@ def cost_figures(accuracy: Table, cost: Table) -> list[Figure]:
     """
     drawn = [score for score in accuracy.scores if score.source.endswith("over_all")]
     drawn += [score for score in accuracy.scores if "PointingGame" in score.measure][:1]
+    drawn = [score for score in drawn if len(accuracy.having(score)) > 1]
     prices = [score for score in cost.scores if score.name in _PRICES]
     return [_cost_figure(accuracy, score, cost, price) for score in drawn for price in prices]
 
@@ -180,7 +182,7 @@ def study_figures(table: Table, methods: Mapping[str, Mapping[str, Any]]) -> lis
     """Scores of a study's variants: a line over a varied number, else dots; a panel for each score.
 
     Args:
-        table (Table): The study's table; its reference is the default variant.
+        table (Table): The study's table; its reference is marked.
         methods (mapping): The configuration's methods: name and options of each.
     """
     name, values = varied(table.methods, methods)
@@ -210,7 +212,7 @@ def study_figures(table: Table, methods: Mapping[str, Mapping[str, Any]]) -> lis
                 axes.set_xlim(-0.5, len(labels) - 0.5)
             for place, label in enumerate(labels):
                 if label == table.reference:
-                    axes.plot(x[place], means[place], "D", color=_RED, label="default")
+                    axes.plot(x[place], means[place], "D", color=_RED, label="reference")
                     axes.legend(frameon=False)
             n = table.n(score)
             axes.set(title=f"{score.name} ({_direction(score)}), n = {n}", xlabel=name)
@@ -265,6 +267,7 @@ def _cost_figure(accuracy: Table, score: Score, cost: Table, price: Score) -> Fi
             ecolor="#b5cfe3", markersize=4, elinewidth=1,
         )  # fmt: skip
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.set_xlim(floor / 1.5, max(x.max(initial=1.0), 1.0) * 3)
         if free.any():
             axes.axvline(floor, color=_GREY, linewidth=0.5, linestyle=":")

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
-from benchmarks.report.tables import Cell, Score, Table
+from benchmarks.report.measured import Score
+from benchmarks.report.tables import Cell, Table
 from benchmarks.statistics import Interval
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "decimals",
     "markdown",
     "marks",
+    "mean_decimals",
     "number",
     "spread",
     "tidy_csv",
@@ -102,6 +104,16 @@ def column_decimals(table: Table, score: Score) -> int:
     return decimals(table.cells[m, score.name].interval.mean for m in table.having(score))
 
 
+def mean_decimals(table: Table, score: Score, cell: Cell) -> int:
+    """Decimals for a mean: those of its column, or its own for costs, which differ by powers."""
+    interval = cell.interval
+    if score.category != "cost":
+        return column_decimals(table, score)
+    if interval.mean == interval.low == interval.high and interval.mean.is_integer():
+        return 0
+    return decimals([interval.mean])
+
+
 def _means(table: Table) -> str:
     heads = [f"{_escaped(s.name)} {'↑' if s.higher_is_better else '↓'}" for s in table.scores]
     rows = [
@@ -119,7 +131,7 @@ def _mean(table: Table, score: Score, method: str) -> str:
     if cell is None:
         failed = table.failed.get((method, score.name))
         return f"all {failed} failed" if failed else ""
-    places = column_decimals(table, score)
+    places = mean_decimals(table, score, cell)
     mean = number(cell.interval.mean, places)
     text = f"{f'**{mean}**' if cell.best else mean} {spread(cell.interval, places)}"
     if cell.interval.n != table.n(score):

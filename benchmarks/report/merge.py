@@ -19,6 +19,10 @@ __all__ = ["Section", "Shown", "merge", "merge_rows"]
 
 #: What runs of one network on the same data may differ in.
 _FREE = ("methods", "measures", "studies", "environment")
+#: Scores that are another on every run.
+_TIMES = ("seconds", "forward_passes")
+#: Scores that depend on the machine, and on what else it does.
+_TIMED = ("seconds", "forward_passes")
 #: Machines round differently; more than this is another result.
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-6
 
@@ -50,6 +54,7 @@ class Section:
         title (str): Network and data, and what else tells it from the other sections.
         configuration (mapping): As in :class:`~benchmarks.run_folder.RunFolder`, with the methods,
             measures and studies of all runs.
+        compared (sequence of str): The methods but for variants of a study.
         environments (sequence of mapping): The environment of each run.
         rows (sequence of Row): By sample, method and measure.
         gallery (sequence of Shown): The samples with pictures.
@@ -58,6 +63,7 @@ class Section:
 
     title: str
     configuration: Mapping[str, Any]
+    compared: Sequence[str]
     environments: Sequence[Mapping[str, str]]
     rows: Sequence[Row]
     gallery: Sequence[Shown]
@@ -113,7 +119,7 @@ def merge_rows(runs: Iterable[Iterable[Row]]) -> list[Row]:
 
 def _agree(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
     return before.keys() == after.keys() and all(
-        name == "seconds" or math.isclose(value, after[name], rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
+        name in _TIMES or math.isclose(value, after[name], rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
         for name, value in before.items()
     )
 
@@ -156,7 +162,9 @@ def _section(title: str, folders: Sequence[RunFolder]) -> Section:
     )
     environments = [dict(folder.configuration.get("environment", {})) for folder in folders]
     pictures = [path for folder in folders for path in sorted(folder.pictures.glob("*.png"))]
-    return Section(title, configuration, environments, rows, _gallery(folders), pictures)
+    return Section(
+        title, configuration, _compared(folders), environments, rows, _gallery(folders), pictures
+    )
 
 
 def _union(group: str, folders: Sequence[RunFolder]) -> dict[str, Any]:
@@ -169,6 +177,23 @@ def _union(group: str, folders: Sequence[RunFolder]) -> dict[str, Any]:
                     f"{value}, and there {union[name]}. Report them apart."
                 )
     return union
+
+
+def _compared(folders: Sequence[RunFolder]) -> list[str]:
+    """What a run has beside its studies; all methods, if that is less than two.
+
+    A method without options is one of its own, though it may be part of a study, too.
+    """
+    chosen: dict[str, None] = {}
+    every: dict[str, None] = {}
+    for folder in folders:
+        configuration = folder.configuration
+        variants = {label for study in configuration["studies"].values() for label in study}
+        for label in configuration["methods"]:
+            every[label] = None
+            if label not in variants or ":" not in label:
+                chosen[label] = None
+    return list(chosen if len(chosen) > 1 else every)
 
 
 def _gallery(folders: Sequence[RunFolder]) -> list[Shown]:

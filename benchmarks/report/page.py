@@ -23,11 +23,12 @@ from benchmarks.report.figures import (
     varied,
 )
 from benchmarks.report.gallery import Strip, strips
+from benchmarks.report.measured import Measured, Score
 from benchmarks.report.merge import Section
 from benchmarks.report.tables import (
     ALL_SAMPLES,
+    CATEGORIES,
     REFERENCE,
-    Measured,
     Table,
     make_table,
     section_tables,
@@ -44,7 +45,8 @@ class Study:
     Args:
         title (str): What it is called.
         option (str): What is varied.
-        table (Table): On the samples that all variants have; the reference is the default variant.
+        table (Table): On the samples that all variants have; the reference is the variant with the
+            fewest options.
         figures (sequence of Figure): One for each score.
     """
 
@@ -80,6 +82,7 @@ class Chapter:
     title: str
     section: Section
     n_samples: int
+    n_unloaded: int
     tables: Sequence[Table]
     curves: Mapping[str, Sequence[Figure]]
     cost: Sequence[Figure]
@@ -105,7 +108,7 @@ def chapter(section: Section) -> Chapter:
         section (Section): The section.
     """
     measured = Measured(section)
-    methods = _compared(section.configuration)
+    methods = section.compared
     reference = REFERENCE if REFERENCE in methods else methods[0]
     measures = section.configuration["measures"]
     rows = section.rows
@@ -122,6 +125,7 @@ def chapter(section: Section) -> Chapter:
         section.title,
         section,
         len(measured.about),
+        len(measured.unloaded),
         tables,
         {
             name: curve_figures(rows, name, methods, reference)
@@ -160,7 +164,8 @@ def render(chapters: Sequence[Chapter]) -> str:
         lstrip_blocks=True,
     )
     environment.globals |= {
-        name: getattr(files, name) for name in ("number", "spread", "marks", "column_decimals")
+        name: getattr(files, name)
+        for name in ("number", "spread", "marks", "column_decimals", "mean_decimals")
     }
     environment.filters["breakable"] = _breakable
     return environment.get_template("page.html").render(chapters=chapters)
@@ -172,14 +177,6 @@ def _breakable(text: str) -> markupsafe.Markup:
     return markupsafe.Markup("<wbr>").join(broken.split("\0"))
 
 
-def _compared(configuration: Mapping[str, Any]) -> list[str]:
-    """The methods but for variants that only belong to a study; all, if there are only these."""
-    variants = {label for study in configuration["studies"].values() for label in study}
-    methods = list(configuration["methods"])
-    chosen = [m for m in methods if m not in variants or m == REFERENCE]
-    return chosen if len(chosen) > 1 else methods
-
-
 def _fair(tables: Sequence[Table]) -> dict[str, Table]:
     """For each category the table over all samples, or over those that all methods have."""
     return {table.category: table for table in tables if table.subset == ALL_SAMPLES}
@@ -188,31 +185,34 @@ def _fair(tables: Sequence[Table]) -> dict[str, Table]:
 def _studies(section: Section, measured: Measured) -> list[Study]:
     methods = section.configuration["methods"]
     found = []
-    for title, listed in section.configuration["studies"].items():
-        labels = [
-            label
-            for label in listed
-            if any(measured.values(label, score) for score in measured.scores)
+    for title, labels in section.configuration["studies"].items():
+        scores = [
+            score
+            for score in sorted(measured.scores, key=_place)
+            if sum(bool(measured.values(label, score)) for label in labels) > 1
         ]
-        if not labels:
+        having = [label for label in labels if any(measured.values(label, s) for s in scores)]
+        if not having:
             continue
-        default = min(labels, key=lambda label: len(methods[label]["options"]))
-        samples = set(measured.about)
-        for label in labels:
-            for score in measured.scores:
-                samples &= measured.values(label, score).keys() or samples
+        values = [measured.values(label, score).keys() for label in having for score in scores]
+        shared = set(measured.about).intersection(*filter(None, values))
+        plainest = min(having, key=lambda label: len(methods[label]["options"]))
         table = make_table(
             measured,
-            labels,
-            measured.scores,
+            having,
+            scores,
             f"study {title}",
-            samples or set(measured.about),
-            reference=default,
+            shared or measured.about,
+            reference=plainest,
         )
-        if table.cells:
-            option, _ = varied(table.methods, methods)
-            found.append(Study(title, option, table, study_figures(table, methods)))
+        option, _ = varied(table.methods, methods)
+        found.append(Study(title, option, table, study_figures(table, methods)))
     return found
+
+
+def _place(score: Score) -> int:
+    known = score.category in CATEGORIES
+    return CATEGORIES.index(score.category) if known else len(CATEGORIES)
 
 
 def _incidents(said: Any) -> list[Incident]:

@@ -10,8 +10,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import t as student
 
-from benchmarks.report.merge import Section
-from benchmarks.rows import COST, Row
+from benchmarks.report.measured import Measured, Score
 from benchmarks.statistics import Interval, bootstrap_mean
 
 __all__ = [
@@ -20,8 +19,6 @@ __all__ = [
     "REFERENCE",
     "SMALL_COVER",
     "Cell",
-    "Measured",
-    "Score",
     "Table",
     "holm",
     "make_table",
@@ -42,38 +39,12 @@ _LEVEL = 0.05
 
 
 @dataclass(frozen=True)
-class Score:
-    """A column of a table.
-
-    Args:
-        name (str): What it is called.
-        source (str): The score in the rows.
-        measure (str): The measure that gives it.
-        category (str): The measure's category.
-        higher_is_better (bool): The direction.
-        per_class (bool, optional): Whether it is the mean of the means of classes. Default: False.
-    """
-
-    name: str
-    source: str
-    measure: str
-    category: str
-    higher_is_better: bool
-    per_class: bool = False
-
-    @property
-    def unit(self) -> str:
-        """What is counted by n."""
-        return "classes" if self.per_class else "samples"
-
-
-@dataclass(frozen=True)
 class Cell:
     """What a table says of a method and a score.
 
     Args:
         interval (Interval): The mean.
-        failed (int): Samples without a value, since something failed.
+        failed (int): Samples without a value, since the method or the measure failed.
         difference (Interval, optional): To the reference, on what both have. Default: None, it is
             the reference, or they have nothing in common.
         n_differing (int, optional): How many of these differ at all. Default: 0.
@@ -161,48 +132,6 @@ class Table:
     def having(self, score: Score) -> list[str]:
         """The methods with a value."""
         return [method for method in self.methods if (method, score.name) in self.cells]
-
-
-class Measured:
-    """The values of a section's rows, by score and method.
-
-    Args:
-        section (Section): The section.
-    """
-
-    def __init__(self, section: Section) -> None:
-        self.methods = list(section.configuration["methods"])
-        self.about: dict[str, Row] = {}
-        self._values: dict[tuple[str, str], dict[str, float]] = {}
-        self._failed: dict[tuple[str, str], set[str]] = {}
-        for row in section.rows:
-            self.about.setdefault(row.sample, row)
-            if row.error:
-                self._failed.setdefault((row.method, row.measure), set()).add(row.sample)
-            for name, value in row.scores.items():
-                self._values.setdefault((row.method, name), {})[row.sample] = value
-        self.scores = [
-            Score(name, name, measure, about["category"], higher)
-            for measure, about in section.configuration["measures"].items()
-            for name, higher in about["scores"].items()
-            if any((method, name) in self._values for method in self.methods)
-        ]
-
-    def values(self, method: str, score: Score) -> Mapping[str, float]:
-        """Sample to value."""
-        return self._values.get((method, score.source), {})
-
-    def failed(self, method: str, measure: str) -> set[str]:
-        """Samples that should have a value but do not."""
-        kinds = (("", ""), (method, COST), (method, measure))
-        return set().union(*(self._failed.get(kind, set()) for kind in kinds))
-
-    def classes(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Class to the mean of its samples."""
-        by_class: dict[str, list[float]] = {}
-        for sample, value in values.items():
-            by_class.setdefault(self.about[sample].label, []).append(value)
-        return {label: math.fsum(of_it) / len(of_it) for label, of_it in by_class.items()}
 
 
 def section_tables(measured: Measured, methods: Sequence[str]) -> list[Table]:

@@ -63,7 +63,7 @@ def configuration(methods: Iterable[str], **changes: Any) -> dict[str, Any]:
                 "description": f"What {name} is.",
                 "source": "somewhere",
                 "category": category,
-                "parameters": parameters,
+                "parameters": dict(parameters),
             }
             for name, (scores, category, parameters) in _MEASURES.items()
         },

@@ -49,11 +49,14 @@ OPTIONS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Classes that differ in what a noisy square shows: 7 pictures to train, 5 to validate."""
+    """Classes that differ in what a noisy square shows: 7 pictures to train, 5 and 4 to validate.
+
+    Of the nine, one of two processes gets a batch more.
+    """
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for label in range(2):
-        for index in range(12):
+        for index in range(12 - label):
             pixels = rng.integers(0, 255, (32, 32, 3))
             y, x = rng.integers(0, 16, 2)
             pixels[y : y + 16, x : x + 16, label] //= 4
@@ -134,40 +137,52 @@ def test_cost_is_that_of_augmented_steps(whole: Path) -> None:
         assert float(row["step_seconds"]) > 0
 
 
-def test_summary_is_what_the_files_say(whole: Path) -> None:
-    predictions = lines(whole / "predictions.csv")
-    names = [line["picture"] for line in predictions]
-    assert names == [
-        f"class {label}/{i}.png" for label in range(2) for i in sorted(range(7, 12), key=str)
-    ]
+def check_summary(out: Path) -> None:
+    """The table of a summary against the predictions, counted by hand."""
+    predictions = lines(out / "predictions.csv")
+    runs = [name for name in predictions[0] if name not in ("picture", "label")]
     top1 = {
-        run: sum(line[run] == line["label"] for line in predictions) / 10
-        for run in predictions[0]
-        if run not in ("picture", "label")
+        run: 100 * sum(line[run] == line["label"] for line in predictions) / len(predictions)
+        for run in runs
     }
-    for row in lines(whole / "epochs.csv"):
-        if row["epoch"] == "4":
-            assert float(row["top1"]) == pytest.approx(top1[f"{row['arm']}-{row['seed']}"])
-    text = (whole / "summary.md").read_text()
+    last = {f"{row['arm']}-{row['seed']}": row for row in lines(out / "epochs.csv")}
+    text = (out / "summary.md").read_text()
+    for run in runs:
+        assert 100 * float(last[run]["top1"]) == pytest.approx(top1[run])
     for arm in ARMS:
         (line,) = re.findall(rf"^\| {arm} \| .*$", text, re.M)
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        assert float(cells[1]) == pytest.approx(
-            50 * (top1[f"{arm}-0"] + top1[f"{arm}-1"]), abs=0.01
-        )
+        seeds = [run.rpartition("-")[2] for run in runs if run.startswith(f"{arm}-")]
+        tops = [top1[f"{arm}-{seed}"] for seed in seeds]
+        assert float(cells[1]) == pytest.approx(np.mean(tops), abs=0.01)
+        assert [float(top) for top in cells[2].split(", ")] == pytest.approx(tops, abs=0.01)
+        entropies = [float(last[f"{arm}-{seed}"]["map_entropy"]) for seed in seeds]
+        assert float(cells[4]) == pytest.approx(np.mean(entropies), abs=1e-4)
         if arm == "plain":
-            assert cells[3] == ""
-            assert cells[5] == "1.00 x"
-        else:
-            found = re.fullmatch(r"(\S+) \[(\S+), (\S+)\]", cells[3])
-            assert found
-            mean, low, high = map(float, found.groups())
-            expected = sum(top1[f"{arm}-{s}"] - top1[f"plain-{s}"] for s in range(2)) * 50
-            assert mean == pytest.approx(expected, abs=0.01)
-            assert low <= mean <= high
-            assert float(cells[5].rstrip(" x")) > 1
+            assert (cells[3], cells[5]) == ("", "1.00 x")
+            continue
+        found = re.fullmatch(r"(\S+) \[(\S+), (\S+)\]", cells[3])
+        assert found
+        mean, low, high = map(float, found.groups())
+        differences = [top1[f"{arm}-{seed}"] - top1[f"plain-{seed}"] for seed in seeds]
+        assert mean == pytest.approx(np.mean(differences), abs=0.01)
+        assert low <= mean <= high
+        assert float(cells[5].rstrip(" x")) > 1
+
+
+def test_summary_is_what_the_files_say(whole: Path) -> None:
+    check_summary(whole)
+    names = [line["picture"] for line in lines(whole / "predictions.csv")]
+    assert names == [
+        f"class {label}/{i}.png"
+        for label in range(2)
+        for i in sorted(range(7, 12 - label), key=str)
+    ]
     assert (whole / "curves.png").stat().st_size > 1000
-    assert str(whole) not in text
+
+
+def test_committed_results_are_what_their_files_say() -> None:
+    check_summary(ROOT / "benchmarks" / "results" / "finetune")
 
 
 # --- the training itself, by another loop
@@ -233,11 +248,8 @@ def test_kept_head_has_all_classes(data: Path, tmp_path: Path) -> None:
 # --- stopped and shared runs
 
 
-@pytest.mark.parametrize("points", [(1, 2), (3, 6)])
-def test_a_killed_run_ends_as_if_nothing_had_been(
-    points: tuple[int, ...], data: Path, whole: Path, tmp_path: Path
-) -> None:
-    for point in points:
+def test_a_killed_run_ends_as_if_nothing_had_been(data: Path, whole: Path, tmp_path: Path) -> None:
+    for point in (1, 6):  # in the first epoch of all, and in the second arm
         killed = run(data, tmp_path, die_at=point, seeds=1)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
     finetune(data, tmp_path, **OPTIONS)
@@ -261,7 +273,7 @@ def test_two_processes_are_one(data: Path, whole: Path, tmp_path: Path) -> None:
         expected = alone[row["arm"], row["seed"], row["epoch"]]
         for column in ("train_loss", "val_loss", "map_entropy"):
             assert float(row[column]) == pytest.approx(float(expected[column]), rel=1e-3)
-        assert float(row["top1"]) == pytest.approx(float(expected["top1"]), abs=0.101)
+        assert float(row["top1"]) == pytest.approx(float(expected["top1"]), abs=0.12)
     for arm in ("plain", "random"):
         torch.testing.assert_close(
             weights(tmp_path, f"{arm}-0"), weights(whole, f"{arm}-0"), rtol=1e-3, atol=1e-4

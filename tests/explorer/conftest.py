@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+
+from captum_groupcam.explorer.questions import Models, Photo, Question
+
+LITE0 = "efficientnet_lite0"
+RANDOM = "squeezenet1_1=random"
+
+
+@pytest.fixture(scope="session")
+def models() -> Models:
+    return Models([LITE0, RANDOM])
+
+
+@pytest.fixture(scope="session")
+def cat() -> Photo:
+    return Photo.from_sample("cat")
+
+
+@pytest.fixture(scope="session")
+def ask(cat: Photo):
+    """Makes a question about the cat: ``ask("group_cam", n_groups=4)``."""
+
+    def make(method: str, *, model: str = LITE0, layer: str = "", target: int = 281, **options):
+        return Question(cat, model, layer, target, method, options)
+
+    return make
