@@ -488,7 +488,7 @@ def relevance_rank_accuracy(samples: Explained) -> Tensor:
 
 
 def relevance_mass_accuracy(samples: Explained) -> Tensor:
-    """The share of abs(map) inside the mask, as in :func:`attribution_localisation`."""
+    """The share of abs(map) inside the mask."""
     metric = _metric(quantus.RelevanceMassAccuracy, abs=True)
     return _finite(metric, [_run(metric, *one)[0] for one in _one_by_one(samples)], _NO_MASS)
 

@@ -255,7 +255,7 @@ def _configuration(
         "measures": {
             COST: {
                 "scores": {"seconds": False, "queries": False, "forward_passes": False},
-                "description": "What the explanation takes, also in plain forward passes of an image.",
+                "description": "What the explanation takes, also in plain forward passes.",
                 "source": "",
                 "category": "cost",
                 "parameters": {},

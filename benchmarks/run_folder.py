@@ -37,7 +37,7 @@ class RunFolder:
         results-0.jsonl      rows of process 0 as they are made, and so on
         results.jsonl        all rows, when the run is complete
         gallery/             for its first samples: image, boxes and maps
-    pictures/            figures beside them
+        pictures/            figures beside them
 
     Args:
         path (str or Path): The folder; it is made when something is written.

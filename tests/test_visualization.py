@@ -10,12 +10,17 @@ from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
+from captum_groupcam.metrics.functional import DeletionInsertionResult
 from captum_groupcam.visualization import (
+    LINE_COLORS,
     POSITIVE_COLORS,
     SIGNED_COLORS,
+    curves,
+    group_panels,
     method_grid,
     method_sheet,
     overlay,
+    overlay_pixels,
     save_figure,
     signal_plot,
     volume_slices,
@@ -190,6 +195,99 @@ def test_a_floor_under_a_map_is_not_drawn() -> None:
         for attribution in (blob(), blob() + 5)
     ]
     np.testing.assert_allclose(drawn[0], drawn[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_pixels_of_an_overlay_are_those_of_the_image(scale: int) -> None:
+    picture = image(57, 113)  # sizes whose inches are not exact
+    pixels = overlay_pixels(picture, blob(57, 113), alpha=0.0, scale=scale)
+    assert pixels.shape == (57 * scale, 113 * scale, 3)
+    assert pixels.dtype == np.uint8
+    grey = (picture * 255).int().float().mean(0)
+    stretched = 255 * (grey - grey.min()) / (grey.max() - grey.min())  # by Captum
+    middles = pixels[scale // 2 :: scale, scale // 2 :: scale]
+    np.testing.assert_allclose(middles.mean(2), stretched, atol=2.5)
+    bright = overlay_pixels(picture, blob(57, 113), alpha=1.0)
+    hit = bright[2:6, -10:-5].mean()
+    assert hit > bright[30:, :50].mean() + 100
+
+
+def result(*areas: float) -> DeletionInsertionResult:
+    """Straight curves whose deletion areas are given; insertion runs one higher."""
+    fractions = torch.tensor([0.0, 0.5, 1.0])
+    deletion = torch.tensor(areas)
+    flat = deletion[:, None].expand(-1, 3)
+    return DeletionInsertionResult(
+        deletion, deletion + 1, torch.ones_like(deletion), fractions, flat, flat + 1
+    )
+
+
+def test_curves_are_means_with_their_areas_in_the_legend() -> None:
+    figure = curves({"a": result(0.1, 0.3), "b": result(0.4)}, title="cat")
+    left, right = figure.axes
+    assert figure.get_suptitle() == "cat"
+    assert [line.get_label() for line in left.lines] == ["a: 0.200", "b: 0.400"]
+    assert [line.get_label() for line in right.lines] == ["a: 1.200", "b: 1.400"]
+    np.testing.assert_allclose(left.lines[0].get_xdata(), [0, 0.5, 1])
+    np.testing.assert_allclose(left.lines[0].get_ydata(), [0.2, 0.2, 0.2])
+    assert not left.collections
+    looks = {(line.get_color(), line.get_linestyle()) for line in left.lines}
+    assert len(looks) == 2
+
+
+def test_bands_hold_the_share_of_the_samples() -> None:
+    (left, _) = curves({"a": result(0.0, 1.0, 2.0, 3.0, 4.0)}, band=0.5).axes
+    (band,) = left.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == (1.0, 3.0)  # the quartiles
+
+
+def test_many_curves_differ_in_colour_or_dashes() -> None:
+    (left, _) = curves({str(n): result(0.1 * n) for n in range(28)}).axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in left.lines}) == 28
+
+
+def test_what_curves_refuse() -> None:
+    with pytest.raises(ValueError, match="at least one result"):
+        curves({})
+    with pytest.raises(ValueError, match=r"in \(0, 1\], got 1.5"):
+        curves({"a": result(0.1)}, band=1.5)
+
+
+def test_panels_show_the_groups_of_the_largest_scores() -> None:
+    picture = image()
+    masks = torch.zeros(4, 20, 30)
+    masks[2, :, :15] = 1
+    masks[3] = 0.5
+    scores = torch.tensor([-0.1, 0.0, 0.3, 0.7])
+    figure = group_panels(picture, masks, scores, columns=2, title="tabby")
+    titles = ["group 3: +0.700", "group 2: +0.300", "group 0: -0.100"]
+    assert [axes.get_title() for axes in figure.axes] == titles
+    shown = [np.asarray(axes.images[0].get_array()) for axes in figure.axes]
+    whole = picture.permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(shown[0], whole * 0.5, atol=1e-6)
+    np.testing.assert_allclose(shown[1][:, :15], whole[:, :15], atol=1e-6)
+    assert not shown[1][:, 15:].any()
+    few = group_panels(picture, masks, scores, n_groups=1)
+    assert [axes.get_title() for axes in few.axes] == titles[:1]
+
+
+def test_what_panels_refuse() -> None:
+    with pytest.raises(ValueError, match=r"a score for each of 2 masks, got \(3,\)"):
+        group_panels(image(), torch.rand(2, 20, 30), torch.rand(3))
+    with pytest.raises(ValueError, match="every mask is flat"):
+        group_panels(image(), torch.rand(2, 20, 30), torch.zeros(2))
+
+
+def test_line_colors_are_told_apart_without_red_and_green() -> None:
+    """Simulated for deuteranopia (Viénot et al. 1999), colours keep their distance."""
+    rgb = np.array([matplotlib.colors.to_rgb(color) for color in LINE_COLORS]) ** 2.2
+    to_lms = np.array([[17.88, 43.52, 4.12], [3.46, 27.16, 3.87], [0.03, 0.18, 1.47]])
+    lms = rgb @ to_lms.T
+    lms[:, 1] = 0.494207 * lms[:, 0] + 1.24827 * lms[:, 2]
+    seen = np.clip(lms @ np.linalg.inv(to_lms).T, 0, 1) ** (1 / 2.2)
+    distances = [np.linalg.norm(a - b) for i, a in enumerate(seen) for b in seen[:i]]
+    assert min(distances) > 0.15
 
 
 def test_a_signal_is_drawn_whole_and_coloured_by_its_map() -> None:

@@ -133,6 +133,9 @@ def map_entropy(maps: Tensor) -> Tensor:
 def train(fabric: Fabric, settings: Settings, arm: str, seed: int, run: Run) -> None:
     """Fine-tunes a network, or goes on with it from the last epoch that is done.
 
+    Several processes give what one gives, up to rounding, unless the network draws (dropout): each
+    process draws its own.
+
     Args:
         fabric (Fabric): Devices, processes and precision; launched.
         settings (Settings): How.

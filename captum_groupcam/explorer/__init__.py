@@ -1,7 +1,8 @@
 """An app in the browser that asks a network which part of an image made it decide.
 
-``captum-groupcam explore`` starts it. Its pieces: :mod:`~captum_groupcam.explorer.questions`
-computes, :mod:`~captum_groupcam.explorer.options` finds what a method can be told,
-:mod:`~captum_groupcam.explorer.figures` writes the code that reproduces a picture, and
-:mod:`~captum_groupcam.explorer.page` is the page.
+``captum-groupcam explore`` starts it. :mod:`~captum_groupcam.explorer.questions` computes,
+:mod:`~captum_groupcam.explorer.options` finds what a method can be told,
+:mod:`~captum_groupcam.explorer.figures` draws, and writes the code that draws the same,
+:mod:`~captum_groupcam.explorer.handlers` says what a click does, and
+:mod:`~captum_groupcam.explorer.page` what stands where.
 """

@@ -39,7 +39,7 @@ __all__ = ["PROGRESS", "Handlers"]
 
 #: The default by which Gradio knows the argument that reports progress.
 PROGRESS: Any = gr and gr.Progress()
-#: Pixels of a picture on the page for each of the image: the page does not enlarge, and 224 are few.
+#: Pixels of a picture on the page for each of the image, as the page does not enlarge it.
 SCALE = 3
 _FIRST = "Explain an image first."
 

@@ -175,7 +175,7 @@ def build(models: Models, folder: str | Path) -> gr.Blocks:
         divided = divide.click(on.divide, answers, groups, **computes)
         measured = measure.click(on.measure, [answers, step], curves, **computes)
         # What runs is not cancelled by Gradio, but by `stop`; what waits for its turn is.
-        running = [explained, divided, measured]
+        running: list[Any] = [explained, divided, measured]
         stop.click(on.stop, outputs=status, queue=False, cancels=running, **private)
         page.unload(on.leave)
     return page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -103,11 +102,9 @@ def test_speed_counts_and_times(options: list[str], tmp_path: Path) -> None:
     output(
         "speed",
         "methods",
-        "group_cam",
         *options,
         f"--out={tmp_path}",
         "--methods=group_cam centre",
-        "--rounds=1",
         "--limit=1",
     )
     rows = {row.method: row for row in RunFolder(tmp_path).rows()}
@@ -116,8 +113,6 @@ def test_speed_counts_and_times(options: list[str], tmp_path: Path) -> None:
     assert 1 < rows["group_cam"].scores["queries"] <= 34
     scores = rows["group_cam"].scores
     assert scores["forward_passes"] > 0
-    (key,) = json.loads((tmp_path / "speed.json").read_text())
-    assert key.startswith("group_cam, squeezenet1_1")
 
 
 def test_report_merges_runs(options: list[str], tmp_path: Path) -> None:

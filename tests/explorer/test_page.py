@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
     from selenium.webdriver.remote.webelement import WebElement
 
-SECONDS = 30  # on a busy machine
+SECONDS = 120  # on a busy machine
 PASSING = (
     ElementClickInterceptedException,
     ElementNotInteractableException,
