@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from benchmarks.ablation import STUDIES, chosen_studies
+from benchmarks.finetune import finetune
 from benchmarks.memory import run_memory
 from benchmarks.methods import METHODS
 from benchmarks.report import write_report
@@ -34,6 +35,19 @@ _SANITY_METHODS = ("group_cam", "grad_cam", "guided_backprop", "integrated_gradi
 _EACH_METHOD = "methods"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What the user can put right, as a message; anything else as it is."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Stopped. The same command goes on from here.")
+        raise typer.Exit(130) from None
+    except (ConfigurationError, RowError, ValueError, ModuleNotFoundError) as error:
+        Console(stderr=True, highlight=False, markup=False).print(f"{error}", style="red")
+        raise typer.Exit(1) from error
 
 
 @app.callback()
@@ -163,18 +177,7 @@ def _run_and_report(settings: Settings) -> None:
         typer.echo(write_report([folder.path], folder.path / "report"))
 
 
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """What the user can put right, as a message; anything else as it is."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Stopped. The same command goes on from here.")
-        raise typer.Exit(130) from None
-    except (ConfigurationError, RowError, ValueError, ModuleNotFoundError) as error:
-        Console(stderr=True, highlight=False, markup=False).print(f"{error}", style="red")
-        raise typer.Exit(1) from error
-
+app.command()(_clear_errors()(finetune))
 
 if __name__ == "__main__":
     sys.exit(app())

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 from torchvision.transforms.functional import to_pil_image
 
+from benchmarks.certainty import GROUPED, certainty_figure
 from benchmarks.datasets import Sample, to_inputs
 from benchmarks.explained import Explain, Explained
 from benchmarks.measures import MEASURES
@@ -25,6 +26,7 @@ from benchmarks.run_folder import RunFolder
 from benchmarks.specs import MethodSpec
 from captum_groupcam.masking.queries import default_batch_size
 from captum_groupcam.models import LoadedModel
+from captum_groupcam.visualization import save_figure
 
 __all__ = ["Evaluator", "TargetChoice"]
 
@@ -140,12 +142,23 @@ class Evaluator:
                 yield replace(about, measure=COST, scores={} if seen["error"] else cost, **seen)
             if seen["error"]:
                 continue
+            of_map = replace(explained, maps=maps, explain=explain)
             if place < self.n_shown:
                 folder.show_map(place, str(spec), maps[0])
-            of_map = replace(explained, maps=maps, explain=explain)
+                if spec.name in GROUPED:
+                    self._show_certainty(place, spec, of_map, folder)
             for name in names:
                 if name != COST:
                     yield self._measured(replace(about, measure=name), of_map, device)
+
+    def _show_certainty(
+        self, place: int, spec: MethodSpec, explained: Explained, folder: RunFolder
+    ) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the map's own warnings, noted before
+            figure = certainty_figure(self._model_of(spec), self._network, spec, explained)
+        name = str(spec).replace(":", " ")
+        save_figure(figure, folder.pictures / f"how sure {name} is of {place:05}.png", dpi=80)
 
     def _seconds_of_a_pass(self, inputs: Tensor) -> float:
         """What a plain forward pass takes for an image, in batches of the usual size."""
@@ -192,7 +205,7 @@ class Evaluator:
 
     def explain(self, spec: MethodSpec) -> Explain:
         """A method as a function of a network: this one, or a copy of it."""
-        model = self.model if spec.layer is None else self.model.at_layer(spec.layer)
+        model = self._model_of(spec)
         name = _name_of(model.layer, model.network)
 
         def explain(network: Module, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -206,6 +219,9 @@ class Evaluator:
             return method(inputs, targets)
 
         return explain
+
+    def _model_of(self, spec: MethodSpec) -> LoadedModel:
+        return self.model if spec.layer is None else self.model.at_layer(spec.layer)
 
     def _target(self, sample: Sample, inputs: Tensor) -> int:
         with torch.no_grad():
@@ -229,7 +245,7 @@ class Evaluator:
 
 
 def _name_of(layer: Module, network: Module) -> str:
-    names = {module: name for name, module in network.named_modules()}
+    names: dict[Module, str] = {module: name for name, module in network.named_modules()}
     return names[layer]
 
 

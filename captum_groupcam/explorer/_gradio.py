@@ -1,13 +1,13 @@
-"""Gradio, which only the explorer needs: None where it is not installed."""
+"""Gradio, which only the explorer needs: None where it cannot be imported."""
 
 from __future__ import annotations
 
+_why_not = ""
 try:
     import gradio as gr
-except ModuleNotFoundError as error:
-    if error.name != "gradio":
-        raise
+except ImportError as error:  # of gradio, or of what it needs
     gr = None  # type: ignore[assignment]
+    _why_not = str(error)
 
 __all__ = ["gr", "needs_gradio"]
 
@@ -16,10 +16,11 @@ def needs_gradio() -> None:
     """Says what to install.
 
     Raises:
-        ModuleNotFoundError: If gradio is missing.
+        ModuleNotFoundError: If gradio cannot be imported.
     """
     if gr is None:
         raise ModuleNotFoundError(
-            "The explorer needs the package gradio: pip install 'captum_groupcam[explorer]'",
+            "The explorer needs the package gradio: pip install 'captum_groupcam[explorer]' "
+            f"({_why_not})",
             name="gradio",
         )

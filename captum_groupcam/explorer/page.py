@@ -191,12 +191,14 @@ class Settings:
     @classmethod
     def laid_out(cls, label: str, choices: list[str], elem_id: str) -> Settings:
         """Puts them on the page, each method's options in a group that shows with its method."""
-        with gr.Column(min_width=300, elem_id=f"{elem_id}-settings"):
+        with gr.Column(min_width=300):
             method = gr.Dropdown(choices, label=label, elem_id=f"{elem_id}-method")
             options, groups = {}, {}
             for name in METHODS:
                 visible = name == choices[0] and bool(options_of(name))
-                with gr.Accordion("Options", open=False, visible=visible) as groups[name]:
+                with gr.Accordion(
+                    "Options", open=False, visible=visible, elem_id=f"{elem_id}-{name}"
+                ) as groups[name]:
                     options[name] = {
                         option.name: _control(option, f"{elem_id}-{name}-{option.name}")
                         for option in options_of(name)

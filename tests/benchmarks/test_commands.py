@@ -78,6 +78,8 @@ def test_ablate_names_its_studies(options: list[str], tmp_path: Path) -> None:
         "weights": ["group_cam", "group_cam_gradient_free"],
         "layer": ["group_cam", "group_cam:layer=features.10"],
     }
+    pictures = {path.name for path in RunFolder(tmp_path).pictures.iterdir()}
+    assert "how sure group_cam denoise_at=input is of 00000.png" in pictures
     # What several studies share is done once.
     assert len(RunFolder(tmp_path).rows()) == 4 * 2
 

@@ -16,7 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-pytest.importorskip("gradio", reason="needs gradio: pip install 'captum_groupcam[explorer]'")
+pytest.importorskip(
+    "gradio",
+    reason="needs gradio: pip install 'captum_groupcam[explorer]'",
+    exc_type=ImportError,
+)
 pytest.importorskip("selenium", reason="needs selenium: pip install 'captum_groupcam[dev]'")
 
 from PIL import Image
@@ -167,11 +171,9 @@ class Page:
         tab = f"//button[@role='tab'][normalize-space()='{name}']"
         self.wait(lambda: self.browser.find_element(By.XPATH, tab).click() or True)
 
-    def open_options(self, side: str) -> None:
-        """Shows the options of a side's method."""
-        button = f"//*[@id='{side}-settings']//button[contains(., 'Options')]"
-        shown = [b for b in self.browser.find_elements(By.XPATH, button) if b.is_displayed()]
-        shown[0].click()
+    def open_options(self, method: str) -> None:
+        """Shows the options of the first method."""
+        self.click(f"#first-{method} button")
 
     def open_sample(self, number: int, first_class: str) -> None:
         samples = "#samples .grid-container button"
@@ -210,7 +212,7 @@ class Page:
 def quick(page: Page) -> Page:
     """The cat, and Group-CAM with few groups."""
     page.open_sample(0, "tiger cat")
-    page.open_options("first")
+    page.open_options("group_cam")
     page.type("#first-group_cam-n_groups input", "2")
     return page
 
@@ -322,7 +324,7 @@ def test_wrong_options_get_a_message(quick: Page) -> None:
 def test_stop_ends_the_computation(page: Page) -> None:
     page.open_sample(0, "tiger cat")
     page.choose("first-method", "rise")
-    page.open_options("first")
+    page.open_options("rise")
     page.type("#first-rise-n_masks input", "1000000")  # hours
     page.click("#explain")
     page.wait(lambda: "queries" in page.text("status"))
