@@ -13,8 +13,9 @@ READY08 := $(VENV08)/.ready
 # What of the suite runs there: the library. The benchmark is for the current captum.
 TESTS08 := tests captum_groupcam --ignore=tests/benchmarks
 
-# One thread for each worker, so that they do not compete for the cores.
-pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n logical --maxprocesses 4
+# One thread for each worker, so that they do not compete for the cores. Tests of one group share a
+# server, hence a worker.
+pytest = OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
 
 # quantus needs opencv-python, grad-cam its headless twin. Both install the module cv2, and that of
 # the headless one has to stay: it does without libGL, which a server does not have.

@@ -260,4 +260,3 @@ def _merge(
                 with torch.autocast(row.device.type, enabled=False):
                     maps += weights @ rendered.flatten(1).to(weights)
             yield sample, maps.relu() if relu else maps
-

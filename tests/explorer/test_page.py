@@ -63,6 +63,9 @@ app(sys.argv[1:])
 """
 
 
+pytestmark = pytest.mark.xdist_group("explorer")  # one server for all tests
+
+
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("server") / "stderr"

@@ -31,6 +31,9 @@ SCRIPT = Path(__file__).parents[2] / "docs" / "how-to" / "insights_page.py"
 SECONDS = 300  # explaining four photos on a busy machine
 
 
+pytestmark = pytest.mark.xdist_group("insights")  # one server for all tests
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the page; the server, which has no end of its own, ends with the tests."""
