@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,16 @@ from typing import BinaryIO, TypeAlias
 
 from filelock import FileLock, Timeout
 
-__all__ = ["COST", "Key", "Row", "RowError", "RowWriter", "read_rows", "write_rows"]
+__all__ = [
+    "COST",
+    "Key",
+    "Row",
+    "RowError",
+    "RowWriter",
+    "read_rows",
+    "write_atomically",
+    "write_rows",
+]
 
 #: The measure that every explanation gives by itself: its seconds and queries.
 COST = "Cost"
@@ -198,12 +208,27 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     content = "".join(row.to_json() + "\n" for row in rows).encode()
     if path.suffix == ".xz":
         content = lzma.compress(content)
+    write_atomically(path, content)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file, all or nothing, making its folder if there is none.
+
+    Args:
+        path (Path): The file.
+        content (bytes): What it shall contain.
+
+    Raises:
+        RowError: If it cannot be written; what was there stays.
+    """
     unfinished = path.with_name(path.name + ".part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(content)
         unfinished.replace(path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):
+            unfinished.unlink()
         raise RowError(f"{path} cannot be written: {error.strerror}.") from error
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.rows import Key, Row, RowError, RowWriter, read_rows, write_rows
+from benchmarks.rows import Key, Row, RowWriter, read_rows, write_atomically, write_rows
 
 __all__ = ["ConfigurationError", "RunFolder", "done", "fingerprint", "versions"]
 
@@ -93,7 +93,7 @@ class RunFolder:
         elif self._row_files():
             raise ConfigurationError(f"{self.path} has rows but no {_CONFIGURATION}.")
         text = json.dumps(wanted, indent=1, ensure_ascii=False) + "\n"
-        _replace(self.path / _CONFIGURATION, text.encode())
+        write_atomically(self.path / _CONFIGURATION, text.encode())
         return changed
 
     # --- rows
@@ -151,7 +151,7 @@ class RunFolder:
         folder = self._shown(place)
         folder.mkdir(parents=True, exist_ok=True)
         image.save(folder / "image.png")
-        _replace(folder / "sample.json", json.dumps(about, ensure_ascii=False).encode())
+        write_atomically(folder / "sample.json", json.dumps(about, ensure_ascii=False).encode())
 
     def show_map(self, place: int, method: str, attribution: Tensor) -> None:
         """Keeps the map (1 x H x W) of a sample that is shown."""
@@ -224,14 +224,3 @@ def _reject_differences(path: Path, before: Mapping[str, Any], wanted: Mapping[s
             f"{path} holds the rows of another configuration ({'; '.join(differing)}). Give "
             "another folder, or the former options to go on."
         )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file, all or nothing."""
-    unfinished = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
-    except OSError as error:
-        raise RowError(f"{path} cannot be written: {error.strerror}.") from error

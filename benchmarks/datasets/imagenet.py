@@ -14,7 +14,7 @@ from benchmarks.datasets._samples import Dataset, Sample, existing_folder
 from benchmarks.datasets.categories import N_IMAGENET
 from captum_groupcam.images import SUFFIXES, ImageError, open_image
 
-__all__ = ["imagenet"]
+__all__ = ["imagenet", "wordnet_ids"]
 
 #: Where the XML files with ILSVRC's boxes are looked for, below the root.
 _BOX_FOLDERS = (
@@ -114,17 +114,27 @@ def _class_indices(wnids: list[str], n_classes: int, base: Path) -> dict[str, in
                 f"expected {N_IMAGENET}, ImageNet's, or one for each folder."
             )
         return {wnid: index for index, wnid in enumerate(wnids)}
-    try:
-        info: Any = importlib.import_module("timm.data").ImageNetInfo()
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "ImageNet needs the package timm: pip install 'captum_groupcam[bench]'",
-            name=error.name,
-        ) from error
-    known = {wnid: index for index, wnid in enumerate(info.label_names())}
+    known = {wnid: index for index, wnid in enumerate(wordnet_ids())}
     for wnid in wnids:
         if wnid not in known:
             raise ValueError(
                 f"{base / wnid}: no class of ImageNet. Expected a folder with {_CONTENT}."
             )
     return {wnid: known[wnid] for wnid in wnids}
+
+
+def wordnet_ids() -> list[str]:
+    """The WordNet ids of ImageNet's 1000 classes, in the order of the networks' outputs.
+
+    Raises:
+        ModuleNotFoundError: If timm, which has them, is missing, with the command that installs it.
+    """
+    try:
+        info: Any = importlib.import_module("timm.data").ImageNetInfo()
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "The WordNet ids of ImageNet's classes come with timm: "
+            "pip install 'captum_groupcam[bench]'",
+            name=error.name,
+        ) from error
+    return list(info.label_names())

@@ -12,8 +12,10 @@ import typer
 from lightning_fabric import Fabric
 
 from benchmarks.finetune.data import image_folder
-from benchmarks.finetune.results import Run, write_atomically, write_results
-from benchmarks.finetune.training import ARMS, Settings, train
+from benchmarks.finetune.results import Run, write_results
+from benchmarks.finetune.settings import ARMS, Settings
+from benchmarks.finetune.training import train
+from benchmarks.rows import write_atomically
 from benchmarks.run_folder import ConfigurationError, versions
 
 __all__ = ["finetune"]

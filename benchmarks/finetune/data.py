@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from benchmarks.datasets.imagenet import wordnet_ids
 from captum_groupcam.images import open_image
 from captum_groupcam.models import LoadedModel
 
@@ -156,7 +156,7 @@ def class_indices(model: LoadedModel, classes: Sequence[str]) -> list[int]:
     """
     known = {name: index for index, name in enumerate(model.class_names)}
     if not set(classes) <= known.keys():
-        known |= {name: index for index, name in enumerate(_wordnet_ids())}
+        known |= {name: index for index, name in enumerate(wordnet_ids())}
     unknown = [name for name in classes if name not in known]
     if unknown or max(known[name] for name in classes) >= len(model.class_names):
         raise ValueError(
@@ -164,14 +164,3 @@ def class_indices(model: LoadedModel, classes: Sequence[str]) -> list[int]:
             "names of its own or WordNet ids of ImageNet's 1000. Replace its head for others."
         )
     return [known[name] for name in classes]
-
-
-def _wordnet_ids() -> list[str]:
-    try:
-        timm_data: Any = importlib.import_module("timm.data")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "The WordNet ids of ImageNet's classes come with timm: pip install timm",
-            name=error.name,
-        ) from error
-    return list(timm_data.ImageNetInfo("imagenet-1k").label_names())

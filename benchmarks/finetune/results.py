@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.rows import write_atomically
 from benchmarks.statistics import Interval
 from captum_groupcam.visualization import save_figure
 
-__all__ = ["EpochRow", "Run", "crossed_bootstrap", "write_atomically", "write_results"]
+__all__ = ["EpochRow", "Run", "crossed_bootstrap", "write_results"]
 
 _PLAIN = "plain"
 
@@ -168,13 +169,6 @@ def write_results(out: Path, runs: Mapping[tuple[str, int], Run], about: Mapping
     summary = out / "summary.md"
     write_atomically(summary, _summary(rows, correct, about).encode())
     return summary
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file, all or nothing."""
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
 
 
 def _summary(
