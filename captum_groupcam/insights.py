@@ -104,8 +104,10 @@ class Registration:
             return attribution(model), {}
         found = self.layer if isinstance(self.layer, Module) else self.layer(model, inputs)
         if isinstance(found, TargetLayer):
-            at_input = {"attribute_to_layer_input": found.attribute_to_layer_input}
-            return attribution(model, found.module), at_input
+            return attribution(model, found.module), {
+                "attribute_to_layer_input": found.attribute_to_layer_input,
+                "reshape_transform": found.reshape_transform,
+            }
         return attribution(model, found), {}
 
 

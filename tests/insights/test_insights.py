@@ -8,6 +8,7 @@ import pytest
 import torch
 from captum.attr import LayerAttribution
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 from captum_groupcam import GroupCAM
 from captum_groupcam.grad_cam_plus_plus import GradCAMPlusPlus
@@ -184,3 +185,21 @@ def test_without_insights_the_error_says_what_to_install(call):
         call()
     assert "environment of its own" in str(caught.value)
     assert "captum 0.9 dropped" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Group-CAM", "Score-CAM", "Grad-CAM++"])
+def test_transformers_are_explained_on_their_grid(name: str) -> None:
+    torch.manual_seed(0)
+    sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32, "num_classes": 5}
+    vit = VisionTransformer(image_size=32, patch_size=8, **sizes).eval()
+    torch.nn.init.normal_(vit.heads.head.weight)
+    images = torch.rand(1, 3, 32, 32)
+    options = OPTIONS[name]
+    (drawn,) = explain(name, vit, (images,), target=4, **options)
+    found = find_layer(vit, images)
+    maps = METHODS[name].attribution(vit, found.module).attribute(
+        images, 4, reshape_transform=found.reshape_transform, **options
+    )
+    maps = LayerAttribution.interpolate(maps, images.shape[2:], "bilinear")
+    assert maps.any()
+    torch.testing.assert_close(drawn[:, :1], maps, check_dtype=False)
