@@ -202,4 +202,4 @@ def test_transformers_are_explained_on_their_grid(name: str) -> None:
     )
     maps = LayerAttribution.interpolate(maps, images.shape[2:], "bilinear")
     assert maps.any()
-    torch.testing.assert_close(drawn[:, :1], maps, check_dtype=False)
+    torch.testing.assert_close(drawn.sum(1, keepdim=True), maps, check_dtype=False)
