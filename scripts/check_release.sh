@@ -21,7 +21,8 @@ step "Build: sdist, and the wheel from the sdist"
 "$python" -m venv "$work/tools"
 "$work/tools/bin/python" -m pip install --quiet build twine
 rm -rf dist
-"$work/tools/bin/python" -m build --outdir dist . > "$work/build.log" || { cat "$work/build.log"; exit 1; }
+"$work/tools/bin/python" -m build --outdir dist . > "$work/build.log" 2>&1 ||
+    { cat "$work/build.log"; exit 1; }
 "$work/tools/bin/twine" check --strict dist/*
 wheel=$(realpath dist/*.whl)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from benchmarks import quantus_measures
 from benchmarks.explained import Explained
 from benchmarks.measures import DEFAULT_MEASURES, MEASURES, Measure
+from benchmarks.sanity_check import chosen_layers
 
 SIZE = 16
 QUANTUS = {
@@ -131,6 +132,7 @@ def additive(*, baseline_weight: float = 0.0) -> Explained:
 def test_registry_holds_everything_and_names_agree():
     ours = {"DeletionInsertion", "DeletionInsertion.rise", "DeletionInsertion.official"}
     ours |= {"AverageDrop", "PointingGame", "PointingGame.0px"}
+    ours |= {"ParameterRandomisation.cascading", "ParameterRandomisation.independent"}
     theirs = {f"quantus.{kind}": category for category in QUANTUS for kind in QUANTUS[category]}
     assert set(MEASURES) == ours | set(theirs)
     assert {name: MEASURES[name].category for name in theirs} == theirs
@@ -200,7 +202,11 @@ def test_queries_and_explanations_are_as_many_as_said(measure):
         assert sum(passes) <= said  # the segments of so small an image are fewer
     else:
         assert sum(passes) == said * len(explained)
-    assert len(explanations) == measure.explanations
+    expected = measure.explanations
+    if measure.name.startswith("ParameterRandomisation"):
+        # one for each layer with parameters, if there are no more
+        expected = len(chosen_layers(explained.model, measure.explanations))
+    assert len(explanations) == expected
     assert bool(said) <= ("model" in measure.needs)
 
 
