@@ -197,8 +197,10 @@ def test_transformers_are_explained_on_their_grid(name: str) -> None:
     options = OPTIONS[name]
     (drawn,) = explain(name, vit, (images,), target=4, **options)
     found = find_layer(vit, images)
-    maps = METHODS[name].attribution(vit, found.module).attribute(
-        images, 4, reshape_transform=found.reshape_transform, **options
+    maps = (
+        METHODS[name]
+        .attribution(vit, found.module)
+        .attribute(images, 4, reshape_transform=found.reshape_transform, **options)
     )
     maps = LayerAttribution.interpolate(maps, images.shape[2:], "bilinear")
     assert maps.any()
