@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap
 
+from captum_groupcam._bootstrap import Interval
+
 __all__ = ["Interval", "bootstrap_mean", "paired_bootstrap"]
 
 #: Numbers that one batch of resamples may hold: 32 MiB of values and as much of indices.
 _BATCH_ELEMENTS = 2**22
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over samples and its confidence interval.
-
-    Args:
-        mean (float): The mean of the sample's values.
-        low (float): Lower end of the interval; NaN for a single value.
-        high (float): Upper end of the interval; NaN for a single value.
-        n (int): Number of values.
-    """
-
-    mean: float
-    low: float
-    high: float
-    n: int
 
 
 def bootstrap_mean(

@@ -55,10 +55,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def settings(data: Path, weights: Path, tmp_path: Path) -> Settings:
+def settings_for(out: Path, data: Path, weights: Path) -> Settings:
     return Settings(
-        tmp_path / "run",
+        out,
         SPECS,
         MEASURED,
         dataset="folder",
@@ -70,23 +69,15 @@ def settings(data: Path, weights: Path, tmp_path: Path) -> Settings:
     )
 
 
+@pytest.fixture
+def settings(data: Path, weights: Path, tmp_path: Path) -> Settings:
+    return settings_for(tmp_path / "run", data, weights)
+
+
 @pytest.fixture(scope="module")
 def whole(data: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
     """The rows of a run without interruption."""
-    out = tmp_path_factory.mktemp("whole")
-    folder = run(
-        Settings(
-            out,
-            SPECS,
-            MEASURED,
-            dataset="folder",
-            root=data,
-            model="squeezenet1_1",
-            weights=str(weights),
-            n_shown=1,
-            accelerator="cpu",
-        )
-    )
+    folder = run(settings_for(tmp_path_factory.mktemp("whole"), data, weights))
     assert folder is not None
     return folder.rows()
 
