@@ -8,14 +8,12 @@ from torch.nn import Module
 from benchmarks.explained import Explained
 from benchmarks.specs import MethodSpec
 from captum_groupcam import GroupCAM
+from captum_groupcam.methods import GROUPED
 from captum_groupcam.models import LoadedModel
 from captum_groupcam.uncertainty import maximum_probability, scored_masks, standard_error
 from captum_groupcam.visualization import method_sheet
 
-__all__ = ["GROUPED", "certainty_figure"]
-
-#: Methods whose map is a sum over groups, and their arguments of :class:`GroupCAM`.
-GROUPED = {"group_cam": {}, "group_cam_gradient_free": {"gradient_free": True}}
+__all__ = ["certainty_figure"]
 
 
 def certainty_figure(
@@ -26,7 +24,7 @@ def certainty_figure(
     Args:
         model (LoadedModel): The network with the layer that is explained.
         network (Module): What answers the queries: the network, or its compiled form.
-        spec (MethodSpec): One of :data:`GROUPED`.
+        spec (MethodSpec): One of :data:`~captum_groupcam.methods.GROUPED`.
         explained (Explained): One sample and its map.
     """
     scored = scored_masks(

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import Module
 from torchvision.transforms.functional import to_pil_image
 
-from benchmarks.certainty import GROUPED, certainty_figure
+from benchmarks.certainty import certainty_figure
 from benchmarks.datasets import Sample, to_inputs
 from benchmarks.explained import Explain, Explained
 from benchmarks.measures import MEASURES
@@ -25,6 +25,7 @@ from benchmarks.rows import COST, Key, Row
 from benchmarks.run_folder import RunFolder
 from benchmarks.specs import MethodSpec
 from captum_groupcam.masking.queries import default_batch_size
+from captum_groupcam.methods import GROUPED
 from captum_groupcam.models import LoadedModel
 from captum_groupcam.visualization import save_figure
 

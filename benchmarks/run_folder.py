@@ -22,6 +22,8 @@ _RESULTS = "results.jsonl"
 _GALLERY = "gallery"
 #: What may differ from one start of a run to the next, and grow.
 _GROWING = ("methods", "measures", "studies")
+#: What only says in words what an entry is.
+_WORDS = ("description", "source")
 
 
 class ConfigurationError(Exception):
@@ -217,10 +219,17 @@ def _reject_differences(path: Path, before: Mapping[str, Any], wanted: Mapping[s
         f"{name}: {before[group][name]!r}, now {wanted[group][name]!r}"
         for group in _GROWING
         for name in before[group]
-        if name in wanted[group] and before[group][name] != wanted[group][name]
+        if name in wanted[group]
+        and _without_words(before[group][name]) != _without_words(wanted[group][name])
     ]
     if differing:
         raise ConfigurationError(
             f"{path} holds the rows of another configuration ({'; '.join(differing)}). Give "
             "another folder, or the former options to go on."
         )
+
+
+def _without_words(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    return {key: value for key, value in entry.items() if key not in _WORDS}

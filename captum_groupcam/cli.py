@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from torch import Tensor
 
+from captum_groupcam.group_cam import GroupCAM
 from captum_groupcam.images import ImageError, find_images, open_image, sample_images
-from captum_groupcam.methods import METHODS
+from captum_groupcam.methods import GROUPED, METHODS
+from captum_groupcam.metrics.functional import deletion_insertion
 from captum_groupcam.models import LoadedModel, load_model
-from captum_groupcam.visualization import method_grid, method_sheet, overlay, save_figure
+from captum_groupcam.uncertainty import scored_masks
+from captum_groupcam.visualization import (
+    curves,
+    group_panels,
+    method_grid,
+    method_sheet,
+    overlay,
+    save_figure,
+)
 
 __all__ = ["ALL", "app", "find_class", "output_names"]
 
@@ -33,8 +45,6 @@ app = typer.Typer(
 
 #: What ``--method`` takes for all of :data:`~captum_groupcam.methods.METHODS`, in one picture.
 ALL = "all"
-#: The methods that the options about groups are for.
-GROUPED = ("group_cam", "group_cam_gradient_free")
 
 
 # --- commands
@@ -67,7 +77,14 @@ def explain(
     ] = "group_cam",
     n_groups: Annotated[int, typer.Option(min=1, help="Groups of channels of Group-CAM.")] = 32,
     denoise_percentile: Annotated[str, typer.Option(help="From 0 to below 100, or 'none'.")] = "70",
-    out: Annotated[Path, typer.Option(help="Folder for the overlays.")] = Path("out"),
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Draw the groups that speak most for the class, too.")
+    ] = False,
+    curves: Annotated[
+        bool,
+        typer.Option("--curves", help="Draw deletion and insertion, too: 200 passes a map."),
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("out"),
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, ... Otherwise cuda if there is one.")
     ] = None,
@@ -77,6 +94,8 @@ def explain(
     with _usage_errors():
         if method not in (*METHODS, ALL):
             raise ValueError(f"Unknown method {method!r}; known are {', '.join(METHODS)}, {ALL}.")
+        if groups and method not in GROUPED:
+            raise ValueError(f"{method} has no groups; with --groups go {', '.join(GROUPED)}.")
         options = {"n_groups": n_groups, "denoise_percentile": _percentile(denoise_percentile)}
         loaded = load_model(model, weights, _device(device), layer=layer)
         chosen = None if target is None else find_class(target, loaded.class_names)
@@ -96,14 +115,17 @@ def explain(
     files = list(dict.fromkeys(files))
     names = list(METHODS) if method == ALL else [method]
 
+    kinds = ["", *["_groups"] * groups, *["_curves"] * curves]
+    paths = {kind: output_names(files, method + kind, out) for kind in kinds}
+
     with _progress(console) as progress:
-        bar = progress.add_task(method, total=len(files) * len(names))
-        for file, picture in zip(files, output_names(files, method, out), strict=True):
+        bar = progress.add_task(method, total=len(files) * (len(names) + len(kinds)))
+        for index, file in enumerate(files):
             try:
                 inputs = loaded.preprocess(open_image(file)).unsqueeze(0).to(_device_of(loaded))
             except ImageError as error:
                 fail(str(error))
-                progress.advance(bar, len(names))
+                progress.advance(bar, len(names) + len(kinds))
                 continue
             best = _print_classes(console, loaded, file, inputs)
             explained = best if chosen is None else chosen
@@ -118,17 +140,20 @@ def explain(
                 except (ValueError, RuntimeError, ModuleNotFoundError) as error:
                     fail(f"{file}: {name}: {error}")
                 progress.advance(bar)
-            if maps:
-                shown, title = loaded.denormalize(inputs)[0], loaded.class_names[explained]
-                figure = (
-                    method_sheet(shown, {name: one[0] for name, one in maps.items()}, title=title)
-                    if method == ALL
-                    else overlay(shown, maps[method][0], title=title)
-                )
+            draw: dict[str, Callable[[], Figure]] = {
+                "": partial(_picture, loaded, inputs, explained, maps),
+                "_groups": partial(_groups, loaded, method, inputs, explained, options),
+                "_curves": partial(_curves, loaded, inputs, explained, maps),
+            }
+            for kind in kinds if maps else []:
+                what = kind.removeprefix("_") or method
+                progress.update(bar, description=what)
                 try:
-                    _say(console, str(save_figure(figure, out / picture)))
-                except OSError as error:
+                    with _warnings_of(console, f"{file}: {what}"):
+                        _say(console, str(save_figure(draw[kind](), out / paths[kind][index])))
+                except (ValueError, OSError) as error:
                     fail(f"{file}: {error}")
+                progress.advance(bar)
     if failures:
         _say(errors, f"{len(failures)} failed, {len(files)} files were found", "red")
         raise typer.Exit(1)
@@ -209,6 +234,42 @@ def _map(
         **options,
     )
     return explain(inputs, target)
+
+
+def _picture(model: LoadedModel, inputs: Tensor, target: int, maps: dict[str, Tensor]) -> Figure:
+    """The map over the image, or all methods' maps beside it."""
+    image, title = model.denormalize(inputs)[0], model.class_names[target]
+    if len(maps) > 1:
+        return method_sheet(image, {name: one[0] for name, one in maps.items()}, title=title)
+    (attributions,) = maps.values()
+    return overlay(image, attributions[0], title=title)
+
+
+def _groups(
+    model: LoadedModel, method: str, inputs: Tensor, target: int, options: dict[str, Any]
+) -> Figure:
+    """What the groups of the largest scores show of the image."""
+    scored = scored_masks(
+        GroupCAM(model.network, model.layer),
+        inputs,
+        target,
+        attribute_to_layer_input=model.attribute_to_layer_input,
+        reshape_transform=model.reshape_transform,
+        **GROUPED[method],
+        **options,
+    )
+    masks, scores = scored.of_sample(0)
+    return group_panels(
+        model.denormalize(inputs)[0], masks, scores, title=model.class_names[target]
+    )
+
+
+def _curves(model: LoadedModel, inputs: Tensor, target: int, maps: dict[str, Tensor]) -> Figure:
+    """Deletion and insertion of each map, by the paper's protocol."""
+    results = {
+        name: deletion_insertion(model.network, inputs, one, target) for name, one in maps.items()
+    }
+    return curves(results, title=model.class_names[target])
 
 
 def _print_classes(console: Console, model: LoadedModel, file: Path, inputs: Tensor) -> int:

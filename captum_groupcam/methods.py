@@ -35,7 +35,7 @@ from captum_groupcam.score_cam import ScoreCAM
 from captum_groupcam.transformers import ReshapeTransform
 from captum_groupcam.xrai import XRAI
 
-__all__ = ["METHODS", "Factory", "Method", "Subject", "Target"]
+__all__ = ["GROUPED", "METHODS", "Factory", "Method", "Subject", "Target", "factory"]
 
 #: What is explained, in any of Captum's forms for outputs of shape N x classes.
 Target: TypeAlias = int | Tensor | list[int]
@@ -75,7 +75,14 @@ class Factory(Protocol):
 
 
 class Subject(NamedTuple):
-    """The network that is explained, and where."""
+    """The network that is explained, and where.
+
+    Attributes:
+        model (torch.nn.Module): N x C x H x W to N x classes.
+        layer (torch.nn.Module or None): The layer, for methods on a layer.
+        attribute_to_layer_input (bool): Whether its input is meant.
+        reshape_transform (Callable or None): Brings its activations to N x K x h x w.
+    """
 
     model: Module
     layer: Module | None
@@ -279,8 +286,27 @@ def edges(_subject: Subject, inputs: Tensor, _target: Target) -> Tensor:
     return gradients.square().sum(1, keepdim=True).sqrt()
 
 
-def _method(explain: Callable[..., Tensor]) -> Factory:
-    def factory(
+def factory(explain: Callable[..., Tensor]) -> Factory:
+    """Makes an entry of :data:`METHODS` of a function.
+
+    Args:
+        explain (Callable): Takes a :class:`Subject`, inputs (N x C x H x W), the target, and its
+            own options by name; returns N x 1 x H x W.
+
+    Returns:
+        Factory: Binds the function to a network. Inputs and outputs are checked, and the global
+        state is kept.
+
+    Examples::
+
+        >>> def brightness(subject, inputs, target):
+        ...     return inputs.mean(1, keepdim=True)
+        >>> explain = factory(brightness)(torch.nn.Flatten().eval())
+        >>> explain(torch.ones(2, 3, 4, 4), 0).shape
+        torch.Size([2, 1, 4, 4])
+    """
+
+    def bind(
         model: Module,
         layer: Module | None = None,
         *,
@@ -292,13 +318,13 @@ def _method(explain: Callable[..., Tensor]) -> Factory:
         subject = Subject(model, layer, attribute_to_layer_input, reshape_transform)
         return partial(_run, explain, subject, options)
 
-    return factory
+    return bind
 
 
 #: Every method of the comparison, by name. ``METHODS[name](model, layer)(inputs, target)`` gives
 #: N x 1 x H x W and leaves no trace: neither on the network and the inputs nor on the global state.
 METHODS: dict[str, Factory] = {
-    explain.__name__: _method(explain)
+    explain.__name__: factory(explain)
     for explain in (
         group_cam,
         group_cam_gradient_free,
@@ -318,6 +344,12 @@ METHODS: dict[str, Factory] = {
         centre,
         edges,
     )
+}
+
+#: The methods whose map is a sum over groups, and what makes them of :class:`GroupCAM`.
+GROUPED: dict[str, dict[str, Any]] = {
+    "group_cam": {},
+    "group_cam_gradient_free": {"gradient_free": True},
 }
 
 

@@ -4,17 +4,24 @@ import shutil
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
 import captum_groupcam
+from captum_groupcam import GroupCAM
 from captum_groupcam.__main__ import main
 from captum_groupcam.cli import app, find_class, output_names
+from captum_groupcam.images import open_image
 from captum_groupcam.methods import METHODS
+from captum_groupcam.metrics.functional import deletion_insertion
+from captum_groupcam.models import load_model
 from captum_groupcam.visualization import save_figure
 
+Figures: TypeAlias = dict[str, Figure]
 CATS = ("tabby", "tiger cat", "Egyptian cat")
 
 
@@ -24,6 +31,19 @@ def run(*arguments: object):
 
 def explain(*arguments: object):
     return run("explain", "--n-groups", 4, *arguments)
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> Figures:
+    """The figures that are written, by the names of their files."""
+    figures: Figures = {}
+
+    def save_and_keep(figure: Figure, path: Path) -> Path:
+        figures[path.name] = figure
+        return save_figure(figure, path)
+
+    monkeypatch.setattr("captum_groupcam.cli.save_figure", save_and_keep)
+    return figures
 
 
 def test_a_cat_is_explained(cat_file: Path, tmp_path: Path) -> None:
@@ -45,6 +65,44 @@ def test_other_methods(method: str, cat_file: Path, tmp_path: Path) -> None:
     result = explain(cat_file, "--method", method, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out" / f"cat_{method}.png").is_file()
+
+
+def test_groups_and_curves_are_drawn_too(cat_file: Path, tmp_path: Path, drawn: Figures) -> None:
+    result = explain(
+        cat_file, "--method", "group_cam_gradient_free", "--groups", "--curves", "--out", tmp_path
+    )
+    assert result.exit_code == 0, result.output
+    stem = "cat_group_cam_gradient_free"
+    assert sorted(drawn) == [f"{stem}.png", f"{stem}_curves.png", f"{stem}_groups.png"]
+    assert all(str(tmp_path / name) in result.stdout.splitlines() for name in drawn)
+
+    # Against the library, step by step.
+    model = load_model("efficientnet_lite0")
+    inputs = model.preprocess(open_image(cat_file)).unsqueeze(0)
+    target = int(model.network(inputs).argmax())
+    attributions, scores = GroupCAM(model.network, model.layer).attribute(
+        inputs,
+        target,
+        attribute_to_layer_input=True,
+        n_groups=4,
+        gradient_free=True,
+        return_group_scores=True,
+    )
+    titles = [axes.get_title() for axes in drawn[f"{stem}_groups.png"].axes]
+    ranked = scores[0].argsort(descending=True).tolist()
+    assert titles == [f"group {group}: {scores[0, group]:+.3f}" for group in ranked]
+    areas = deletion_insertion(model.network, inputs, attributions, target)
+    left, right = drawn[f"{stem}_curves.png"].axes
+    name = "group_cam_gradient_free"
+    assert left.lines[0].get_label() == f"{name}: {float(areas.deletion):.3f}"
+    assert right.lines[0].get_label() == f"{name}: {float(areas.insertion):.3f}"
+
+
+def test_methods_without_groups_have_no_panels_of_them(cat_file: Path, tmp_path: Path) -> None:
+    result = explain(cat_file, "--method", "grad_cam", "--groups", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "grad_cam has no groups; with --groups go group_cam" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -70,21 +128,17 @@ FEW_QUERIES = {
 }
 
 
-def test_all_methods_in_one_picture(cat_file: Path, tmp_path: Path, monkeypatch) -> None:
+def test_all_methods_in_one_picture(
+    cat_file: Path, tmp_path: Path, drawn: Figures, monkeypatch
+) -> None:
     for name, options in FEW_QUERIES.items():
         monkeypatch.setitem(METHODS, name, partial(METHODS[name], **options))
-    titles: list[str] = []
-    monkeypatch.setattr(
-        "captum_groupcam.cli.save_figure",
-        lambda figure, path: (
-            titles.extend(axes.get_title() for axes in figure.axes) or save_figure(figure, path)
-        ),
-    )
     # A layer of 16 channels, hence as many queries of Score-CAM. CAM cannot explain it.
     result = explain(cat_file, "--method", "all", "--layer", "_blocks.0._bn2", "--out", tmp_path)
     assert result.exit_code == 1
     assert "cat.png: cam: " in result.stderr
     assert "1 failed" in result.stderr
+    titles = [axes.get_title() for axes in drawn["cat_all.png"].axes]
     assert titles[1:] == [name for name in METHODS if name != "cam"]
     assert (tmp_path / "cat_all.png").is_file()
 

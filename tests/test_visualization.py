@@ -5,9 +5,11 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from captum_groupcam.metrics.functional import DeletionInsertionResult
@@ -16,6 +18,7 @@ from captum_groupcam.visualization import (
     POSITIVE_COLORS,
     SIGNED_COLORS,
     curves,
+    draw_curve,
     group_panels,
     method_grid,
     method_sheet,
@@ -230,16 +233,28 @@ def test_curves_are_means_with_their_areas_in_the_legend() -> None:
     assert [line.get_label() for line in right.lines] == ["a: 1.200", "b: 1.400"]
     np.testing.assert_allclose(left.lines[0].get_xdata(), [0, 0.5, 1])
     np.testing.assert_allclose(left.lines[0].get_ydata(), [0.2, 0.2, 0.2])
-    assert not left.collections
     looks = {(line.get_color(), line.get_linestyle()) for line in left.lines}
     assert len(looks) == 2
-
-
-def test_bands_hold_the_share_of_the_samples() -> None:
-    (left, _) = curves({"a": result(0.0, 1.0, 2.0, 3.0, 4.0)}, band=0.5).axes
-    (band,) = left.collections
+    (band,) = left.collections  # a single sample has none
     heights = band.get_paths()[0].vertices[:, 1]
-    assert (heights.min(), heights.max()) == (1.0, 3.0)  # the quartiles
+    assert heights.min() == pytest.approx(0.1)
+    assert heights.max() == pytest.approx(0.3)
+    assert not curves({"a": result(0.1, 0.3)}, confidence=None).axes[0].collections
+
+
+def test_bands_are_bootstrap_intervals_at_each_point() -> None:
+    samples = np.random.default_rng(0).normal(size=(30, 4)) * np.array([1, 2, 3, 0])
+    axes = Figure().subplots()
+    draw_curve(axes, range(4), samples, color="black", label="", confidence=0.9)
+    heights = axes.collections[0].get_paths()[0].vertices
+    for x in range(4):
+        ends = heights[heights[:, 0] == x, 1]
+        expected = scipy.stats.bootstrap(
+            (samples[:, x],), np.mean, confidence_level=0.9, method="percentile", rng=0
+        ).confidence_interval
+        width = expected.high - expected.low
+        assert ends.min() == pytest.approx(expected.low, abs=width / 15 + 1e-12)
+        assert ends.max() == pytest.approx(expected.high, abs=width / 15 + 1e-12)
 
 
 def test_many_curves_differ_in_colour_or_dashes() -> None:
@@ -250,8 +265,8 @@ def test_many_curves_differ_in_colour_or_dashes() -> None:
 def test_what_curves_refuse() -> None:
     with pytest.raises(ValueError, match="at least one result"):
         curves({})
-    with pytest.raises(ValueError, match=r"in \(0, 1\], got 1.5"):
-        curves({"a": result(0.1)}, band=1.5)
+    with pytest.raises(ValueError, match=r"between 0 and 1, got 1.5"):
+        curves({"a": result(0.1, 0.2)}, confidence=1.5)
 
 
 def test_panels_show_the_groups_of_the_largest_scores() -> None:

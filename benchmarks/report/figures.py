@@ -22,11 +22,10 @@ from benchmarks.report.measured import Score
 from benchmarks.report.tables import Table
 from benchmarks.rows import Row
 from captum_groupcam.group_cam import GroupCAM
-from captum_groupcam.visualization import LINE_COLORS
+from captum_groupcam.visualization import LINE_COLORS, draw_curve
 
 __all__ = [
     "Figure",
-    "band",
     "cost_figures",
     "curve_figures",
     "sanity_figures",
@@ -50,8 +49,6 @@ _SIZE = (3.3, 2.5)
 _WIDE = (4.6, 3.6)
 #: What a map costs; other units of time would be the same picture again.
 _PRICES = ("queries", "seconds")
-_N_RESAMPLES = 2000
-_BATCH = 2**22
 
 
 @dataclass(frozen=True)
@@ -65,31 +62,6 @@ class Figure:
 
     source: str
     text: str
-
-
-def band(
-    curves: NDArray[np.float64], confidence: float = 0.95, seed: int = 0
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bootstrap intervals of a mean curve, at each point for itself.
-
-    Args:
-        curves (numpy.ndarray): N x K, one a sample.
-        confidence (float, optional): Confidence level. Default: 0.95.
-        seed (int, optional): Seed of the resampling. Default: 0.
-
-    Returns:
-        tuple of numpy.ndarray: Lower and upper ends, K each; the curve itself where N is 1.
-    """
-    n = len(curves)
-    rng = np.random.default_rng(seed)
-    step = max(1, _BATCH // n)
-    means = [
-        rng.multinomial(n, np.full(n, 1 / n), size=min(step, _N_RESAMPLES - start)) @ curves / n
-        for start in range(0, _N_RESAMPLES, step)
-    ]
-    outside = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(means), [outside, 1 - outside], axis=0)
-    return low, high
 
 
 def curve_figures(
@@ -113,10 +85,16 @@ def curve_figures(
             for name, color in (("deletion", _RED), ("insertion", _BLUE)):
                 key = f"{name}_curve"
                 if method != reference and shared:
-                    theirs = _stack(curves[reference], shared, key).mean(0)
-                    dashes = "--" if name == "deletion" else "-"
-                    axes.plot(fractions, theirs, dashes, color=_GREY, linewidth=1)
-                _line(axes, fractions, _stack(own, own, key), color, name)
+                    draw_curve(
+                        axes,
+                        fractions,
+                        _stack(curves[reference], shared, key),
+                        color=_GREY,
+                        label="_",  # none in the legend
+                        linestyle="--" if name == "deletion" else "-",
+                        confidence=None,
+                    )
+                draw_curve(axes, fractions, _stack(own, own, key), color=color, label=name)
             axes.set(title=f"{_wrapped(method)}\nn = {len(own)}", xlim=(0, 1), ylim=(0, 1))
             axes.set(xlabel="share of the pixels", ylabel="p(class)")
             axes.legend(frameon=False, loc="center right")
@@ -147,8 +125,8 @@ def sanity_figures(
         with _canvas((_SIZE[0], _SIZE[1] + 0.6)) as (canvas, axes):
             for name, color in (("ssim", _BLUE), ("spearman", _RED)):
                 stacked = _stack(own, own, name)
-                _line(axes, np.arange(stacked.shape[1]), stacked, color, name, marker=".")
-            n_points = stacked.shape[1]
+                n_points = stacked.shape[1]
+                draw_curve(axes, range(n_points), stacked, color=color, label=name, marker=".")
             names = list(layers) if len(layers) == n_points else [*map(str, range(1, n_points + 1))]
             axes.set_xticks(range(n_points), names, rotation=60, ha="right", fontsize=6)
             axes.axhline(0, color=_GREY, linewidth=0.5)
@@ -302,19 +280,6 @@ def _stack(
 
 def _array(values: Any) -> NDArray[np.float64]:
     return np.array(values, dtype=np.float64)
-
-
-def _line(
-    axes: Axes,
-    x: NDArray[Any],
-    curves: NDArray[np.float64],
-    color: str,
-    label: str,
-    marker: str = "",
-) -> None:
-    axes.plot(x, curves.mean(0), color=color, label=label, marker=marker)
-    if len(curves) > 1:
-        axes.fill_between(x, *band(curves), color=color, alpha=0.2, linewidth=0)
 
 
 @contextmanager

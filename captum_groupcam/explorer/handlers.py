@@ -16,7 +16,6 @@ from torch import Tensor
 from captum_groupcam.explorer._gradio import gr
 from captum_groupcam.explorer.figures import group_figures, picture, script, title_of
 from captum_groupcam.explorer.questions import (
-    GROUPED,
     Explanation,
     Models,
     OnQuery,
@@ -32,6 +31,7 @@ from captum_groupcam.explorer.questions import (
     value_at,
 )
 from captum_groupcam.images import ImageError, sample_images
+from captum_groupcam.methods import GROUPED
 from captum_groupcam.metrics.functional import Protocol
 from captum_groupcam.visualization import curves, overlay_pixels, save_figure
 

@@ -19,7 +19,7 @@ from captum_groupcam.explorer.options import Value, options_of
 from captum_groupcam.group_cam import GroupCAM
 from captum_groupcam.images import open_image, sample_images
 from captum_groupcam.layers import find_reshape_transform
-from captum_groupcam.methods import METHODS
+from captum_groupcam.methods import GROUPED, METHODS
 from captum_groupcam.metrics.functional import (
     DeletionInsertionResult,
     Protocol,
@@ -29,7 +29,6 @@ from captum_groupcam.models import LoadedModel, load_model
 from captum_groupcam.uncertainty import scored_masks, standard_error
 
 __all__ = [
-    "GROUPED",
     "Explanation",
     "Groups",
     "Models",
@@ -317,19 +316,13 @@ def n_queries(method: str, options: Mapping[str, Value]) -> int | None:
     return int(counts[0]) if counts else None
 
 
-#: Methods that merge groups, and what makes them of :class:`~captum_groupcam.GroupCAM`.
-GROUPED: dict[str, dict[str, Any]] = {
-    "group_cam": {},
-    "group_cam_gradient_free": {"gradient_free": True},
-}
-
-
 def divide(models: Models, explanation: Explanation, on_query: OnQuery = lambda _: None) -> Groups:
     """Finds the groups behind an answer, at the same price.
 
     Args:
         models (Models): Where its model is.
-        explanation (Explanation): The answer of a method in :data:`GROUPED`.
+        explanation (Explanation): The answer of one of
+            :data:`~captum_groupcam.methods.GROUPED`.
         on_query (Callable, optional): See :data:`OnQuery`. Default: does nothing.
     """
     question = explanation.question

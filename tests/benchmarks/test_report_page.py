@@ -22,13 +22,12 @@ from matplotlib.text import Text
 from PIL import Image
 
 from benchmarks.report import write_report
-from benchmarks.report.figures import band, varied
+from benchmarks.report.figures import varied
 from benchmarks.report.labels import place_labels
 from benchmarks.rows import Row
 from benchmarks.run import Settings, run
 from benchmarks.run_folder import RunFolder
 from benchmarks.specs import MethodSpec
-from benchmarks.statistics import bootstrap_mean
 from tests.benchmarks.report_runs import ALL_MEASURES, configuration, rows_of, write_run
 
 if TYPE_CHECKING:
@@ -148,16 +147,6 @@ def test_labels_lie_beside_each_other() -> None:
     inside = axes.bbox.expanded(1.02, 1.02)
     assert all(inside.x0 <= box.x0 and box.x1 <= inside.x1 for box in boxes)
     assert not any(a.expanded(0.95, 0.95).overlaps(b) for a, b in combinations(boxes, 2))
-
-
-def test_bands_are_the_intervals_at_each_point() -> None:
-    curves = np.random.default_rng(0).normal(size=(30, 4)) * np.array([1, 2, 3, 0])
-    low, high = band(curves)
-    for column in range(4):
-        interval = bootstrap_mean(curves[:, column])
-        width = interval.high - interval.low
-        assert low[column] == pytest.approx(interval.low, abs=width / 15 + 1e-12)
-        assert high[column] == pytest.approx(interval.high, abs=width / 15 + 1e-12)
 
 
 def test_what_is_varied() -> None:

@@ -254,6 +254,18 @@ def test_another_configuration_is_noticed(
     assert (settings.out / "results.jsonl").read_bytes() == results
 
 
+def test_a_measure_may_be_described_in_other_words_but_not_change(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    before = {"scores": {"score": True}, "description": "Counts.", "parameters": {"tolerance": 15}}
+    both = {"methods": {}, "studies": {}, "environment": {}}
+    folder.configure({"measures": {"game": before}} | both)
+    reworded = before | {"description": "Counts hits."}
+    folder.configure({"measures": {"game": reworded}} | both)
+    assert folder.configuration["measures"] == {"game": reworded}
+    with pytest.raises(ConfigurationError, match="'tolerance': 0"):
+        folder.configure({"measures": {"game": before | {"parameters": {"tolerance": 0}}}} | both)
+
+
 def test_another_environment_is_reported(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,6 @@ from torch import nn
 
 from captum_groupcam import GroupCAM
 from captum_groupcam.explorer.questions import (
-    GROUPED,
     Models,
     Photo,
     Stopped,
@@ -24,7 +23,7 @@ from captum_groupcam.explorer.questions import (
     watched,
 )
 from captum_groupcam.images import ImageError
-from captum_groupcam.methods import METHODS
+from captum_groupcam.methods import GROUPED, METHODS
 from captum_groupcam.metrics.functional import Protocol, deletion_insertion
 from tests.explorer.conftest import LITE0, RANDOM
 from tests.networks import hooks

@@ -1,49 +1,26 @@
-"""Maps as matplotlib figures, drawn by Captum's own ``visualize_image_attr``.
-
-The figures do not go through pyplot: nothing is shown, and nothing has to be closed.
-"""
+"""Maps over their images."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from captum.attr import visualization as captum_visualization
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from captum_groupcam.metrics.functional import DeletionInsertionResult
+from captum_groupcam.visualization._figures import INCH, POSITIVE_COLORS, SIGNED_COLORS
 
 __all__ = [
-    "LINE_COLORS",
-    "POSITIVE_COLORS",
-    "SIGNED_COLORS",
-    "curves",
     "draw_overlay",
     "group_panels",
     "method_grid",
     "method_sheet",
     "overlay",
     "overlay_pixels",
-    "save_figure",
-    "signal_plot",
-    "volume_slices",
 ]
-
-#: Colour map of maps without negative values: its lightness rises steadily, for every kind of eye.
-POSITIVE_COLORS = "inferno"
-#: Colour map of signed maps: purple against orange, which colour-blind people can tell apart.
-SIGNED_COLORS = "PuOr_r"
-#: Colours of lines, told apart by colour-blind people (Okabe and Ito 2008).
-LINE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-
-_INCH = 2.6  # width of one picture of a grid
 
 
 def draw_overlay(
@@ -210,8 +187,8 @@ def method_grid(
             raise ValueError(f"Expected {len(images)} entries of {what!r}, got {len(values)}.")
     width = 1 + len(maps)
     columns, rows = width * images_per_row, -(-len(images) // images_per_row)
-    height = _INCH * max(image.shape[-2] / image.shape[-1] for image in images) + 0.3
-    figure = Figure(figsize=(_INCH * columns, height * rows), layout="constrained")
+    height = INCH * max(image.shape[-2] / image.shape[-1] for image in images) + 0.3
+    figure = Figure(figsize=(INCH * columns, height * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for index, image in enumerate(images):
         row, block = divmod(index, images_per_row)
@@ -251,8 +228,8 @@ def method_sheet(
     """
     columns = min(columns, 1 + len(maps))
     rows = -(-(1 + len(maps)) // columns)
-    height = _INCH * image.shape[-2] / image.shape[-1] + 0.3
-    figure = Figure(figsize=(_INCH * columns, height * rows), layout="constrained")
+    height = INCH * image.shape[-2] / image.shape[-1] + 0.3
+    figure = Figure(figsize=(INCH * columns, height * rows), layout="constrained")
     places = figure.subplots(rows, columns, squeeze=False).flatten()
     _draw_image(places[0], image, title)
     for place, (method, attribution) in zip(places[1:], maps.items(), strict=False):
@@ -305,8 +282,8 @@ def group_panels(
         raise ValueError("No group has a score: every mask is flat.")
     columns = min(columns, len(shown))
     rows = -(-len(shown) // columns)
-    height = _INCH * image.shape[-2] / image.shape[-1] + 0.3
-    figure = Figure(figsize=(_INCH * columns, height * rows + 0.4), layout="constrained")
+    height = INCH * image.shape[-2] / image.shape[-1] + 0.3
+    figure = Figure(figsize=(INCH * columns, height * rows + 0.4), layout="constrained")
     figure.suptitle(title)
     places = figure.subplots(rows, columns, squeeze=False).flatten()
     for place, group in zip(places, shown, strict=False):
@@ -315,82 +292,6 @@ def group_panels(
     for place in places[len(shown) :]:
         place.remove()
     return figure
-
-
-def curves(
-    results: Mapping[str, DeletionInsertionResult], *, band: float | None = None, title: str = ""
-) -> Figure:
-    """Makes a figure of deletion and insertion curves, their areas in the legends.
-
-    Each line is the mean over a method's samples.
-
-    Args:
-        results (mapping of str to DeletionInsertionResult): Name of a method to what
-            :func:`~captum_groupcam.metrics.functional.deletion_insertion` gave.
-        band (float, optional): Shades between which scores this share of the samples lies, at each
-            point: 0.5 is the middle half. Default: None, no bands.
-        title (str, optional): Stands above all. Default: "".
-
-    Raises:
-        ValueError: If there are no results, or the band is not in (0, 1].
-
-    Examples::
-
-        >>> import torch
-        >>> from captum_groupcam.metrics.functional import deletion_insertion
-        >>> result = deletion_insertion(
-        ...     lambda x: x.mean((1, 2, 3)), torch.ones(1, 1, 4, 4), torch.rand(1, 1, 4, 4)
-        ... )
-        >>> [axes.get_title() for axes in curves({"Group-CAM": result}).axes]
-        ['Deletion (lower is better)', 'Insertion (higher is better)']
-    """
-    if not results:
-        raise ValueError("Expected at least one result.")
-    if band is not None and not 0 < band <= 1:
-        raise ValueError(f"band is a share of the samples, in (0, 1], got {band}.")
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    figure.suptitle(title)
-    left, right = figure.subplots(1, 2, sharey=True)
-    for index, (name, result) in enumerate(results.items()):
-        # Names repeat their colours only where the dashes differ.
-        color = LINE_COLORS[index % len(LINE_COLORS)]
-        dashes = ("-", "--", ":", "-.")[index % 4]
-        shares = result.fractions.cpu()
-        for axes, areas, scores in (
-            (left, result.deletion, result.deletion_curve.cpu()),
-            (right, result.insertion, result.insertion_curve.cpu()),
-        ):
-            label = f"{name}: {float(areas.mean()):.3f}"
-            axes.plot(shares, scores.mean(0), dashes, color=color, label=label)
-            if band is not None:
-                outside = (1 - band) / 2
-                limits = scores.quantile(scores.new_tensor([outside, 1 - outside]), dim=0)
-                axes.fill_between(shares, *limits, color=color, alpha=0.2, linewidth=0)
-    for axes, name in (
-        (left, "Deletion (lower is better)"),
-        (right, "Insertion (higher is better)"),
-    ):
-        axes.set(title=name, xlabel="share of the pixels replaced", xlim=(0, 1))
-        axes.grid(alpha=0.3)
-        axes.legend(title="area under the curve")
-    return figure
-
-
-def save_figure(figure: Figure, path: str | Path, *, dpi: float = 150) -> Path:
-    """Writes a figure, making the folder if there is none.
-
-    Args:
-        figure (matplotlib.figure.Figure): The figure.
-        path (str or Path): Where to; the suffix says the format (.png, .pdf, .svg, ...).
-        dpi (float, optional): Pixels per inch. Default: 150.
-
-    Returns:
-        Path: The path.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
-    return path
 
 
 def _draw_image(axes: Axes, image: Tensor, title: str) -> None:
@@ -405,122 +306,3 @@ def _pixels(image: Tensor) -> np.ndarray:
         raise ValueError(f"Expected an image of shape 3 x H x W, got {tuple(image.shape)}.")
     pixels = image.detach().cpu().float().clamp(0, 1).expand(3, -1, -1).permute(1, 2, 0)
     return np.asarray(pixels.numpy())
-
-
-def signal_plot(signal: Tensor, attribution: Tensor, *, title: str = "") -> Figure:
-    """Makes a figure of a signal, coloured by its map; each channel has a row.
-
-    Args:
-        signal (Tensor): C x L.
-        attribution (Tensor): 1 x L or L. Shown as signed if it has negative values.
-        title (str, optional): Stands above all. Default: "".
-
-    Raises:
-        ValueError: If shapes do not fit or the map is not finite.
-
-    Examples::
-
-        >>> import torch
-        >>> figure = signal_plot(torch.rand(2, 16), torch.rand(1, 16), title="ECG")
-        >>> len(figure.axes)  # two channels and the scale of the colours
-        3
-    """
-    if signal.dim() != 2:
-        raise ValueError(f"Expected a signal of shape C x L, got {tuple(signal.shape)}.")
-    values = _map_like(attribution, signal.shape[1:])
-    colors = _colors(values)
-    figure = Figure(figsize=(8, 1 + 1.6 * len(signal)), layout="constrained")
-    figure.suptitle(title)
-    places = figure.subplots(len(signal), 1, sharex=True, squeeze=False).flatten()
-    for axes, channel in zip(places, signal.detach().cpu().double().numpy(), strict=True):
-        points = np.column_stack([np.arange(len(channel)), channel])
-        # A piece of the line for each value, half way to its neighbours.
-        halves = (points[1:] + points[:-1]) / 2
-        starts = np.concatenate([points[:1], halves])
-        ends = np.concatenate([halves, points[-1:]])
-        pieces = np.stack([starts, points, ends], axis=1)
-        axes.add_collection(LineCollection(list(pieces), array=values, linewidths=2.5, **colors))
-        axes.set_facecolor("0.85")  # the ends of the colour maps are dark or bright
-        axes.autoscale_view()
-    places[-1].set_xlabel("position")
-    figure.colorbar(places[0].collections[0], ax=list(places), label="map")
-    return figure
-
-
-def volume_slices(
-    volume: Tensor,
-    attribution: Tensor,
-    *,
-    n_slices: int = 6,
-    alpha: float = 0.5,
-    title: str = "",
-) -> Figure:
-    """Makes a figure of evenly spaced slices of a volume, each above the same with its map.
-
-    Colours and greys mean the same in all slices.
-
-    Args:
-        volume (Tensor): 1 x D x H x W or D x H x W; slices are cut across D.
-        attribution (Tensor): 1 x D x H x W or D x H x W. Shown as signed if it has negative values.
-        n_slices (int, optional): Number of slices, at most D. Default: 6.
-        alpha (float, optional): Opacity of the map, 0 to 1. Default: 0.5.
-        title (str, optional): Stands above all. Default: "".
-
-    Raises:
-        ValueError: If shapes do not fit, the map is not finite, or there is no slice to show.
-
-    Examples::
-
-        >>> import torch
-        >>> figure = volume_slices(torch.rand(1, 8, 9, 9), torch.rand(1, 8, 9, 9), n_slices=2)
-        >>> [axes.get_title() for axes in figure.axes[:2]]
-        ['slice 2', 'slice 6']
-    """
-    solid = volume.squeeze(0) if volume.dim() == 4 else volume
-    if solid.dim() != 3:
-        raise ValueError(
-            f"Expected a volume of shape 1 x D x H x W or D x H x W, got {tuple(volume.shape)}."
-        )
-    if n_slices < 1:
-        raise ValueError(f"n_slices must be at least 1, got {n_slices}.")
-    values = _map_like(attribution, solid.shape)
-    colors = _colors(values)
-    pixels = solid.detach().cpu().double().numpy()
-    n_slices = min(n_slices, len(pixels))
-    # The middle of each of so many equal parts.
-    shown = [(2 * part + 1) * len(pixels) // (2 * n_slices) for part in range(n_slices)]
-    height = _INCH * pixels.shape[1] / pixels.shape[2]
-    figure = Figure(figsize=(_INCH * n_slices + 1.2, 2 * height + 0.6), layout="constrained")
-    figure.suptitle(title)
-    grid = figure.subplots(2, n_slices, squeeze=False)
-    for (above, below), depth in zip(grid.T, shown, strict=True):
-        for axes in (above, below):
-            axes.imshow(pixels[depth], cmap="gray", vmin=pixels.min(), vmax=pixels.max())
-            axes.set_axis_off()
-        above.set_title(f"slice {depth}")
-        overlaid = below.imshow(values[depth], alpha=alpha, **colors)
-    figure.colorbar(overlaid, ax=list(grid.flat), label="map")
-    return figure
-
-
-def _map_like(attribution: Tensor, size: Sequence[int]) -> np.ndarray:
-    """A map of one sample as an array of its spatial size."""
-    values = attribution.detach().cpu().double().numpy()
-    if values.shape == (1, *size):
-        values = values[0]
-    if values.shape != tuple(size):
-        raise ValueError(
-            f"Expected a map of shape {(1, *size)}, like what it explains, got "
-            f"{tuple(attribution.shape)}."
-        )
-    if not np.isfinite(values).all():
-        raise ValueError("The map contains NaN or infinite values.")
-    return values
-
-
-def _colors(values: np.ndarray) -> dict[str, Any]:
-    """Colour map and its norm: from zero to the largest value, or on both sides of zero."""
-    largest = float(np.abs(values).max()) or 1.0  # an empty map is all of the lowest colour
-    signed = bool(values.min() < 0)
-    norm = Normalize(-largest if signed else 0, largest)
-    return {"cmap": SIGNED_COLORS if signed else POSITIVE_COLORS, "norm": norm}
