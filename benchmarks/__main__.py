@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmarks.ablation import STUDIES, chosen_studies
 from benchmarks.finetune import finetune
 from benchmarks.memory import run_memory
-from benchmarks.methods import METHODS
+from benchmarks.methods import COMPARED, METHODS
 from benchmarks.report import write_report
 from benchmarks.rows import RowError
 from benchmarks.run import Settings, prepare, run
@@ -62,7 +62,7 @@ def compare(
         list[str] | None,
         typer.Option(
             help=f"Any of {', '.join(METHODS)}, with options as in rise:n_masks=1000,seed=1; "
-            "several in quotes or by repeating the option. Otherwise all."
+            "several in quotes or by repeating the option. Otherwise all but research."
         ),
     ] = None,
     *,
@@ -70,7 +70,7 @@ def compare(
 ) -> None:
     """Compares methods by measures, and writes a report."""
     with _clear_errors():
-        specs = [MethodSpec.parse(text) for text in split(methods) or METHODS]
+        specs = [MethodSpec.parse(text) for text in split(methods) or COMPARED]
         _run_and_report(Settings(methods=specs, **run_options))
 
 
@@ -151,7 +151,7 @@ def speed(
             raise ValueError(f"Unknown: {', '.join(unknown)}; known are {', '.join(COMPARISONS)}.")
         torch.set_num_threads(threads)
         if _EACH_METHOD in chosen:
-            specs = [MethodSpec.parse(text) for text in split(methods) or METHODS]
+            specs = [MethodSpec.parse(text) for text in split(methods) or COMPARED]
             # The cost of an explanation is a row of every run.
             _run_and_report(Settings(methods=specs, **(run_options | {"measures": []})))
         run_speed(

@@ -53,7 +53,9 @@ class Settings:
         weights (str, optional): A weights name, a file, or ``random``. Default: None, the model's.
         layer (str, optional): The layer to explain. Default: None, found.
         target (str, optional): ``label`` or ``predicted``. Default: ``label``.
-        limit (int, optional): Number of samples, the first ones. Default: None, all.
+        samples (str, optional): Which samples there are to the run, as a slice: ``0::2`` is every
+            other one. Default: None, all.
+        limit (int, optional): Number of samples, the first ones of them. Default: None, all.
         seed (int, optional): Seed of the measures. Default: 0.
         n_shown (int, optional): Samples whose pictures are kept. Default: 8.
         compiled (bool, optional): Whether the network is compiled. Default: False.
@@ -73,6 +75,7 @@ class Settings:
     weights: str | None = None
     layer: str | None = None
     target: TargetChoice = "label"
+    samples: str | None = None
     limit: int | None = None
     seed: int = 0
     n_shown: int = 8
@@ -180,8 +183,13 @@ def prepare(settings: Settings, device: torch.device | str = "cpu") -> tuple[Eva
     if settings.dataset not in DATASETS:
         raise ValueError(f"Unknown dataset {settings.dataset!r}; known are {', '.join(DATASETS)}.")
     dataset = DATASETS[settings.dataset](settings.root, len(model.class_names))
+    if settings.samples is not None:
+        dataset = dataset.part(_slice(settings.samples))
     if not len(dataset):
-        raise ValueError(f"The data set {settings.dataset} at {settings.root} has no samples.")
+        raise ValueError(
+            f"The data set {settings.dataset} at {settings.root} has no samples"
+            + (f" {settings.samples}." if settings.samples else ".")
+        )
     evaluator = Evaluator(
         model,
         settings.methods,
@@ -225,6 +233,21 @@ def choose_measures(names: Sequence[str] | None, dataset: Dataset) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _slice(text: str) -> slice:
+    """Reads ``start:stop:step``, each of which may be missing."""
+    parts = text.split(":")
+    try:
+        start, stop, step = (int(part) if part.strip() else None for part in (*parts, "")[:3])
+        if len(parts) not in (2, 3) or step == 0:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"Samples are chosen by a slice start:stop:step, as in 0::2 for every other one; got "
+            f"{text!r}."
+        ) from None
+    return slice(start, stop, step)
+
+
 def _configuration(
     settings: Settings, evaluator: Evaluator, dataset: Dataset, fabric: Fabric
 ) -> dict[str, Any]:
@@ -241,6 +264,8 @@ def _configuration(
         "dataset": settings.dataset,
         "n_samples": len(dataset),
         "samples": hashlib.sha256(ids.encode()).hexdigest()[:16],
+        # Not there where all are meant, so that a folder from before there was a choice goes on.
+        **({} if settings.samples is None else {"chosen_samples": settings.samples}),
         "left_out": dict(dataset.left_out),
         "target": settings.target,
         "seed": settings.seed,

@@ -43,7 +43,13 @@ def _options(
     target: Annotated[
         str, typer.Option(help="The class to explain: label or predicted.")
     ] = "label",
-    limit: Annotated[int | None, typer.Option(min=1, help="Number of samples, the first.")] = None,
+    samples: Annotated[
+        str | None,
+        typer.Option(help="Which samples, as a slice: 0::2 for every other one, 1::2 the others."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Number of samples, the first of them.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the measures.")] = 0,
     n_shown: Annotated[int, typer.Option(min=0, help="Samples whose pictures are kept.")] = 8,
     compiled: Annotated[

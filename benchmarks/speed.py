@@ -106,6 +106,7 @@ def group_cam(subject: Subject) -> list[Timing]:
         subject.image,
         subject.target,
         attribute_to_layer_input=model.attribute_to_layer_input,
+        reshape_transform=model.reshape_transform,
     )
     return subject.time(
         {
@@ -117,10 +118,11 @@ def group_cam(subject: Subject) -> list[Timing]:
 
 
 def score_cam(subject: Subject) -> list[Timing]:
-    """ScoreCAM against pytorch-grad-cam's and torchcam's; they hook the output of a module.
+    """ScoreCAM against pytorch-grad-cam's and torchcam's, on a convolutional network.
 
-    All three explain the same layer: the last one with spatial dimensions whose output they can
-    hook. The peers run as their documentation shows, with the network in the same layout.
+    All three explain the same layer: the last one with spatial dimensions whose output the peers
+    can hook, which hook nothing else. They run as their documentation shows, with the network in
+    the same layout.
     """
     from pytorch_grad_cam import ScoreCAM as PeerScoreCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget

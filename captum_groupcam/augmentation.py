@@ -141,6 +141,20 @@ class BackgroundBlur(ABC):
 
     Raises:
         ValueError: If an option is out of range, or the layer is not found in the teacher.
+
+    Examples::
+
+        >>> import torch
+        >>> from torch import nn
+        >>> class LeftHalf(BackgroundBlur):
+        ...     def masks(self, images, labels, baseline, draws):
+        ...         masks = torch.zeros_like(images[:, :1], dtype=torch.bool)
+        ...         masks[..., : masks.shape[-1] // 2] = True
+        ...         return masks
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> blur = LeftHalf(net, net[0], baseline=0.0)
+        >>> blur(torch.ones(1, 3, 1, 4), torch.tensor([5]))[0, 0]
+        tensor([[1., 1., 0., 0.]])
     """
 
     def __init__(
@@ -306,6 +320,15 @@ class ShiftedBlur(GroupCAMBlur):
 
     Each mask of :class:`GroupCAMBlur` is moved by :func:`shift`, so area and coherence are the
     same and only the place says nothing.
+
+    Examples::
+
+        >>> import torch
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> blur = ShiftedBlur(net, net[0], n_groups=4)
+        >>> blur(torch.rand(2, 3, 16, 16), torch.tensor([3, 1])).shape
+        torch.Size([2, 3, 16, 16])
     """
 
     def masks(self, images: Tensor, labels: Tensor, baseline: Tensor, draws: np.ndarray) -> Tensor:
@@ -316,7 +339,17 @@ class ShiftedBlur(GroupCAMBlur):
 
 
 class GradCAMBlur(BackgroundBlur):
-    """The same augmentation by Grad-CAM's maps, at the price of one pass with gradient."""
+    """The same augmentation by Grad-CAM's maps, at the price of one pass with gradient.
+
+    Examples::
+
+        >>> import torch
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        >>> blur = GradCAMBlur(net, net[0])
+        >>> blur(torch.rand(2, 3, 16, 16), torch.tensor([3, 1])).shape
+        torch.Size([2, 3, 16, 16])
+    """
 
     def masks(
         self, images: Tensor, labels: Tensor, _baseline: Tensor, _draws: np.ndarray

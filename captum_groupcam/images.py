@@ -34,6 +34,14 @@ def find_images(path: str | Path) -> list[Path]:
 
     Raises:
         ImageError: If there is no such path, or no image in the folder.
+
+    Examples::
+
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (2, 2)).save(folder / "cat.png")
+        >>> [path.name for path in find_images(folder)]
+        ['cat.png']
     """
     path = Path(path)
     if path.is_file():
@@ -64,8 +72,19 @@ def open_image(
         upright (bool, optional): Whether the orientation is applied; not where boxes refer to the
             pixels as they are stored. Default: True.
 
+    Returns:
+        PIL.Image.Image: The image, RGB.
+
     Raises:
         ImageError: If the file is missing, damaged, no image, or too large.
+
+    Examples::
+
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "grey.png"
+        >>> Image.new("L", (4, 3), 128).save(path)
+        >>> open_image(path).getpixel((0, 0))
+        (128, 128, 128)
     """
     try:
         with warnings.catch_warnings():

@@ -56,7 +56,14 @@ class Method:
     controls: dict[str, tuple[int, int | None] | list[Any]]
 
     def default(self, keyword: str) -> Any:
-        """The default of a keyword of ``attribute``; empty if there is no such keyword."""
+        """Looks up the default of a keyword of ``attribute``.
+
+        Args:
+            keyword (str): The keyword.
+
+        Returns:
+            Any: Its default; ``inspect.Parameter.empty`` if there is no such keyword.
+        """
         parameter = inspect.signature(self.attribution.attribute).parameters.get(keyword)
         return inspect.Parameter.empty if parameter is None else parameter.default
 
@@ -98,7 +105,16 @@ class Registration:
     def explainer(
         self, model: Module, inputs: tuple[Tensor, ...]
     ) -> tuple[Attribution, dict[str, Any]]:
-        """The method for a model, and the keywords that belong to its layer."""
+        """Constructs the method for a model.
+
+        Args:
+            model (torch.nn.Module): The model.
+            inputs (tuple of Tensor): Its inputs, N x ... each, for what finds the layer.
+
+        Returns:
+            tuple of Attribution and dict: The method, and the keywords of ``attribute`` that belong
+            to its layer.
+        """
         attribution = self.method.attribution
         if not issubclass(attribution, LayerAttribution):
             return attribution(model), {}
@@ -118,6 +134,17 @@ class InsightsMethod(Attribution):
 
     Args:
         model (torch.nn.Module): The model that Insights shows.
+
+    Examples::
+
+        >>> import torch
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+        >>> class OfConvolution(InsightsMethod):
+        ...     registration = Registration("Grad-CAM++", METHODS["Grad-CAM++"], net[0])
+        >>> (shown,) = OfConvolution(net).attribute((torch.rand(1, 3, 16, 16),), target=2)
+        >>> shown.shape
+        torch.Size([1, 3, 16, 16])
     """
 
     registration: ClassVar[Registration]
@@ -139,11 +166,11 @@ class InsightsMethod(Attribution):
         """Computes maps whose sum over the channels, which Insights draws, is that of the method.
 
         Args:
-            inputs (tuple of Tensor): One sample of each feature.
+            inputs (tuple of Tensor): One sample of each feature, 1 x C x spatial.
             target (int or Tensor, optional): The class. Default: None.
             additional_forward_args (Any, optional): As in Captum. Default: None.
-            baselines (tuple of Tensor, optional): The features' baselines. Insights passes zeros
-                for a feature without a baseline transform. Default: None.
+            baselines (tuple of Tensor, optional): The features' baselines, of the inputs' shapes.
+                Insights passes zeros for a feature without a baseline transform. Default: None.
             baseline (str, optional): "auto" takes the features' baselines, but in the place of
                 zeros the method's own (for Group-CAM the blurred input); "feature" takes zeros,
                 too. Default: "auto".
@@ -194,8 +221,9 @@ def register(
 
     Args:
         layer (torch.nn.Module or Callable, optional): The layer to explain, or a function
-            ``(model, inputs)`` that returns it, which also serves several models. Default:
-            :func:`~captum_groupcam.layers.find_layer`, the last layer with spatial dimensions.
+            ``(model, inputs)`` that returns it, which also serves several models.
+            Default: :func:`~captum_groupcam.layers.find_layer`, the last layer with spatial
+            dimensions.
         methods (iterable of str, optional): Names in :data:`METHODS`. Default: all.
 
     Returns:
@@ -240,6 +268,11 @@ def unregister() -> None:
 
     Raises:
         ImportError: If there is no Captum Insights; the message says what to install.
+
+    Examples::
+
+        >>> from captum_groupcam.insights import unregister
+        >>> unregister()  # doctest: +SKIP
     """
     config = _insights_config()
     for name in METHODS:

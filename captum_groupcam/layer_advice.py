@@ -78,8 +78,8 @@ def suggest_layer(
             Default: None.
         layers (sequence of str or TargetLayer, optional): Names of modules, whose outputs are
             meant. Default: None, those of :func:`candidate_layers`.
-        protocol (Protocol or str, optional): How deletion and insertion are measured. Default:
-            None, the paper's with steps of 4 % rather than 1 % of the pixels.
+        protocol (Protocol or str, optional): How deletion and insertion are measured.
+            Default: None, the paper's with steps of 4 % rather than 1 % of the pixels.
         n_groups (int, optional): Groups of GroupCAM. Default: 32.
         score_func (Callable, optional): Turns the network's output into scores. Default: softmax
             over dimension 1.
@@ -174,7 +174,7 @@ def candidate_layers(
     Args:
         model (torch.nn.Module): The network. It runs as for ``find_layer``.
         images (Tensor): N x C x spatial.
-        *additional_forward_args (Tensor, optional): What the network takes besides.
+        *additional_forward_args (Tensor): What the network takes besides, of any shape.
 
     Returns:
         list of TargetLayer: The layers, the highest resolution first.

@@ -79,7 +79,14 @@ class LoadedModel:
     std: tuple[float, ...]
 
     def denormalize(self, inputs: Tensor) -> Tensor:
-        """Turns preprocessed images (... x 3 x H x W) into what the network sees, in [0, 1]."""
+        """Turns preprocessed images into what the network sees.
+
+        Args:
+            inputs (Tensor): ... x 3 x H x W, as ``preprocess`` gives them.
+
+        Returns:
+            Tensor: The same shape, values in [0, 1].
+        """
         mean, std = (inputs.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
         return (inputs * std + mean).clamp(0, 1)
 
@@ -88,6 +95,9 @@ class LoadedModel:
 
         Args:
             name (str): The layer's dotted name.
+
+        Returns:
+            LoadedModel: It shares the network.
 
         Raises:
             ValueError: If there is no such layer.

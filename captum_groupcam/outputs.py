@@ -28,7 +28,7 @@ def select_output(output: Any, key: str | int) -> Tensor:
         key (str or int): Key of the mapping, or name of the attribute; or the position in a tuple.
 
     Returns:
-        Tensor: The tensor.
+        Tensor: The tensor, of its own shape.
 
     Raises:
         ValueError: If the output has nothing of that name or position.
@@ -96,7 +96,15 @@ class SelectOutput(_Adapter):
         self.select = select
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Runs the network and gives the selected tensor."""
+        """Runs the network and gives the selected tensor.
+
+        Args:
+            *args (Any): What the network takes.
+            **kwargs (Any): What else it takes.
+
+        Returns:
+            Tensor: Of the selected tensor's shape.
+        """
         output = self.model(*args, **kwargs)
         if callable(self.select):
             return self.select(output)

@@ -63,7 +63,10 @@ class RandomMasks:
             probability (float): Probability that a cell is one.
             generator (torch.Generator): Where chance comes from.
             n_samples (int): N, the number of samples.
-            like (Tensor): Gives the device and the dtype.
+            like (Tensor): Gives the device and the dtype; of any shape.
+
+        Returns:
+            RandomMasks: G masks, the same for each of N samples.
         """
         device = generator.device
         chance = torch.rand(n_masks, *grid_size, generator=generator, device=device)
@@ -85,7 +88,10 @@ class RandomMasks:
         *,
         normalized: bool = True,  # noqa: ARG002 (they are in [0, 1] as they are)
     ) -> Tensor:
-        """Renders Q masks at an input's size, Q x 1 x size."""
+        """Renders Q masks at an input's size, Q x 1 x size.
+
+        See :class:`~captum_groupcam.masking.masks.MaskSource`.
+        """
         rendered = self.grids[masks]
         with torch.autocast(rendered.device.type, enabled=False):
             # Each step interpolates the first axis of the grid and puts it last.

@@ -20,7 +20,20 @@ __all__ = ["ScoreCAM", "raw_score"]
 
 
 def raw_score(output: Tensor) -> Tensor:
-    """The network's output as it is, usually the logits: the score f of Score-CAM."""
+    """The network's output as it is, usually the logits: the score f of Score-CAM.
+
+    Args:
+        output (Tensor): The network's output, N x classes x ...
+
+    Returns:
+        Tensor: The same, N x classes x ...
+
+    Examples::
+
+        >>> import torch
+        >>> raw_score(torch.tensor([[2.0, -1.0]]))
+        tensor([[ 2., -1.]])
+    """
     return output
 
 

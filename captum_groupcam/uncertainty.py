@@ -49,7 +49,14 @@ class ScoredMasks:
     size: torch.Size
 
     def of_sample(self, sample: int) -> tuple[Tensor, Tensor]:
-        """Renders what the network saw of one sample: masks (G x spatial) and their scores (G)."""
+        """Renders what the network saw of one sample.
+
+        Args:
+            sample (int): Index of the sample.
+
+        Returns:
+            tuple of Tensor: Masks, G x spatial in [0, 1], and their scores, G.
+        """
         groups = torch.arange(self.scores.shape[1], device=self.scores.device)
         rendered = self.masks.render(torch.full_like(groups, sample), groups, self.size)
         return rendered.squeeze(1), self.scores[sample]
@@ -68,6 +75,10 @@ def scored_masks(
 
     Returns:
         ScoredMasks: The masks and scores of which ``attribute`` merges its map.
+
+    Raises:
+        TypeError: If inputs are several, or as ``attribute``.
+        ValueError: As ``attribute``.
 
     Examples::
 

@@ -55,8 +55,9 @@ class XRAI(Attribution):
             additional_forward_args (Any, optional): Arguments of forward_func after the inputs.
                 Default: None.
             baselines (tuple of Tensor or float, optional): Where the paths of integrated gradients
-                begin; their attributions are averaged. Default: None, for each sample its lowest
-                and its highest value, which stand for black and white.
+                begin, each a number or a tensor of the input's shape; their attributions are
+                averaged. Default: None, for each sample its lowest and its highest value, which
+                stand for black and white.
             n_steps (int, optional): Steps of each path. Default: 50.
             algorithm (str, optional): "full", or "fast", which ranks segments without regard to
                 how they overlap. Default: "full".

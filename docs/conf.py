@@ -2,26 +2,37 @@
 
 import doctest
 from importlib.metadata import version as installed_version
+from pathlib import Path
 
 project = "captum_groupcam"
 author = copyright = "the captum_groupcam contributors"  # noqa: A001
 version = release = installed_version(project)
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "**/_*.md"]
 
 html_theme = "furo"
 html_title = f"captum_groupcam {release}"
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+
+# Pages with code cells are run for every build, so that their numbers and pictures are those of the
+# code. A cell that raises, or writes to stderr (as a warning does), fails the build.
+nb_execution_mode = "auto"
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_output_stderr = "warn"
+nb_merge_streams = True
+nb_code_prompt_show = "Show the code of the picture"
+nb_code_prompt_hide = "Hide the code of the picture"
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
@@ -33,17 +44,15 @@ python_maximum_signature_line_length = 88
 doctest_test_doctest_blocks = ""
 # The same flags as in pytest's configuration.
 doctest_default_flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-# What the pages' examples start from: a small network, and two images of noise.
-doctest_global_setup = """
-import torch
-from torch import nn
+# What the pages' examples start from.
+doctest_global_setup = (Path(__file__).parent / "how-to" / "example.py").read_text("utf-8")
 
-torch.manual_seed(0)
-model = nn.Sequential(
-    nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-    nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(),
-    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10),
-).eval()
-layer = model[4]
-images = torch.rand(2, 3, 32, 32)
-"""
+
+def setup(app):
+    """Leaves the cells alone where the examples are run, which needs no pictures."""
+
+    def execute_for_pages(app):
+        if app.builder.name == "doctest":
+            app.config.nb_execution_mode = "off"
+
+    app.connect("builder-inited", execute_for_pages, priority=400)  # MyST-NB reads it at 500

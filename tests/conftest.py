@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before anything imports matplotlib.
 os.environ["MPLBACKEND"] = "Agg"
@@ -18,6 +20,9 @@ from torch import Tensor
 
 from captum_groupcam.images import sample_images
 from captum_groupcam.models import LoadedModel, load_model
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 # Small tensors gain nothing from more threads, and workers must not compete.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -73,3 +78,35 @@ def damaged_file(tmp_path: Path) -> Path:
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     whole.unlink()
     return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Chromium without a window, that notes its console and requests, and knows no other host."""
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="needs selenium: pip install 'captum_groupcam[dev]'"
+    )
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("needs a browser: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-quic",
+        "--disable-sync",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--no-first-run",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+        # Pages have to do without a network.
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+        "--window-size=1280,1400",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as browser:
+        yield browser

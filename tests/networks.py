@@ -1,4 +1,4 @@
-"""Small networks shared by the tests: quick, seeded, and with class rows that differ."""
+"""Small networks and inputs for the tests: quick, seeded, and with class rows that differ."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 POOLS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
@@ -55,6 +58,66 @@ def classifier(
     return seeded(lambda: Classifier(dims, in_channels, channels, classes, inplace), seed).eval()
 
 
+class SmallCNN(nn.Module):
+    """Two convolutions, global average pooling and one linear layer, in double precision.
+
+    The layer ``features`` gives K channels at a ``stride``-th of the input's resolution.
+    """
+
+    def __init__(
+        self, dims: int = 2, channels: int = 6, classes: int = 5, stride: int = 3, seed: int = 0
+    ) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            convolution = CONVOLUTIONS[dims]
+            self.features = nn.Sequential(
+                convolution(3, 8, 3, padding=1),
+                nn.ReLU(),
+                convolution(8, channels, stride, stride=stride),
+                nn.ReLU(),
+            )
+            self.pooling = POOLS[dims](1)
+            self.classifier = nn.Linear(channels, classes)
+            # Activations and scores that tell positions, inputs and classes apart.
+            for index in (0, 2):
+                nn.init.kaiming_normal_(self.features[index].weight)
+            nn.init.orthogonal_(self.classifier.weight, gain=5.0)
+        self.double().eval()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.classifier(self.pooling(self.features(inputs)).flatten(1))
+
+
+class TokenCNN(nn.Module):
+    """A :class:`SmallCNN` on whose way lies a layer of tokens, N x T x C: ``tokens``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = SmallCNN()
+        self.tokens = nn.Identity()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        maps = self.inner.features(inputs)
+        return self.inner.classifier(self.tokens(maps.flatten(2).transpose(1, 2)).mean(1))
+
+
+def small_vit(**options: Any) -> nn.Module:
+    """A vision transformer of torchvision for 32 x 32 pixels: 4 x 4 patches and a class token."""
+    sizes = {"image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 2}
+    return VisionTransformer(**sizes, hidden_dim=16, mlp_dim=32, num_classes=5, **options)
+
+
+def small_timm(name: str, **options: Any) -> nn.Module:
+    return pytest.importorskip("timm").create_model(name, num_classes=5, **options)
+
+
+def small_timm_vit(**options: Any) -> nn.Module:
+    """A vision transformer of timm for 32 x 48 pixels, unless the options say otherwise."""
+    sizes = {"img_size": (32, 48), "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
+    return small_timm("vit_tiny_patch16_224", **{**sizes, **options})
+
+
 def images(n: int = 2, *size: int, channels: int = 3, seed: int = 0) -> Tensor:
     """N random inputs, each with a bright spot of its own, so that no two look alike."""
     generator = torch.Generator().manual_seed(seed)
@@ -64,6 +127,30 @@ def images(n: int = 2, *size: int, channels: int = 3, seed: int = 0) -> Tensor:
         spot = tuple(slice(c, c + max(s // 2, 1)) for c, s in zip(corner, size, strict=True))
         sample[(slice(None), *spot)] += 1
     return inputs
+
+
+def small_inputs(samples: int = 2, dims: int = 2, size: int = 24, seed: int = 0) -> Tensor:
+    """Smooth random inputs, N x 3 x spatial."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(samples, 3, *(5,) * dims, generator=generator, dtype=torch.double)
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[dims]
+    return F.interpolate(coarse, size=(size,) * dims, mode=mode, align_corners=True) * 2 - 1
+
+
+def real_image(size: int = 24) -> Tensor:
+    """A photograph of a cat, 1 x 3 x size x size in [-1, 1]."""
+    from skimage import data
+
+    image = torch.from_numpy(data.chelsea()).permute(2, 0, 1).unsqueeze(0).double() / 127.5 - 1
+    square = image[..., :, 75:375]
+    return F.interpolate(square, size=(size, size), mode="bilinear", antialias=True)
+
+
+def scaled(maps: Tensor) -> Tensor:
+    """Each map min-max normalised."""
+    flat = maps.flatten(1)
+    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+    return ((flat - low) / (high - low)).view_as(maps)
 
 
 class Recorder(nn.Module):
@@ -93,3 +180,19 @@ def hooks(network: nn.Module) -> Counter[str]:
         "_backward_pre_hooks",
     ]
     return Counter({kind: sum(len(getattr(m, kind)) for m in network.modules()) for kind in kinds})
+
+
+class FinishedMaps:
+    """Maps in the place of torchcam's extractors, as far as its metrics look at those."""
+
+    _hooks_off = staticmethod(torch.no_grad)
+
+    def __init__(self, model: nn.Module, maps: Tensor) -> None:
+        self.model = model
+        self.maps = maps
+
+    def __call__(self, *args: object, **kwargs: object) -> list[Tensor]:
+        return [self.maps[:, 0]]
+
+    def fuse_cams(self, cams: list[Tensor]) -> Tensor:
+        return cams[0]

@@ -7,7 +7,7 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 
 from captum_groupcam import CAM
-from tests.small_cnn import SmallCNN, real_image, small_inputs
+from tests.networks import SmallCNN, real_image, small_inputs
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

@@ -8,7 +8,7 @@ from torch import nn
 
 from captum_groupcam import GradCAMPlusPlus
 from captum_groupcam.grad_cam_plus_plus import channel_weights
-from tests.small_cnn import SmallCNN, real_image, scaled, small_inputs
+from tests.networks import SmallCNN, TokenCNN, real_image, scaled, small_inputs
 
 
 def naive_weights(activations, head, target):
@@ -141,17 +141,7 @@ def test_input_of_the_layer_and_relu():
 
 
 def test_tokens_become_maps():
-    class Tokens(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = SmallCNN()
-            self.tokens = nn.Identity()
-
-        def forward(self, inputs):
-            maps = self.inner.features(inputs)
-            return self.inner.classifier(self.tokens(maps.flatten(2).transpose(1, 2)).mean(1))
-
-    network, inputs = Tokens().eval(), small_inputs(2)
+    network, inputs = TokenCNN().eval(), small_inputs(2)
     maps = GradCAMPlusPlus(network, network.tokens).attribute(
         inputs, 1, reshape_transform=lambda tokens: tokens.transpose(1, 2).unflatten(2, (8, 8))
     )

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from captum_groupcam import GroupCAM
 from captum_groupcam.layers import find_layer, find_reshape_transform
 from captum_groupcam.transformers import channels_first, tokens_to_grid
-
-CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-POOLINGS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+from tests.networks import CONVOLUTIONS, POOLS, small_timm, small_timm_vit, small_vit
 
 
 def head(channels: int = 4, classes: int = 3) -> list[nn.Module]:
@@ -31,7 +29,7 @@ def test_finds_the_last_layer_with_positions(dims: int) -> None:
         nn.ReLU(),
         CONVOLUTIONS[dims](4, 6, 3),
         nn.Tanh(),
-        POOLINGS[dims](1),
+        POOLS[dims](1),
         nn.Flatten(),
         nn.Linear(6, 5),
     )
@@ -166,26 +164,7 @@ def test_inference_tensors_and_compiled_networks() -> None:
     assert find_layer(torch.compile(net, backend="eager"), image()).module is net[1]
 
 
-def small_vit(**options) -> nn.Module:
-    return torchvision.models.VisionTransformer(
-        image_size=32,
-        patch_size=8,
-        num_layers=2,
-        num_heads=2,
-        hidden_dim=16,
-        mlp_dim=32,
-        num_classes=5,
-        **options,
-    )
-
-
-def small_timm(name: str, **options) -> Callable[[], nn.Module]:
-    return lambda: pytest.importorskip("timm").create_model(name, num_classes=5, **options)
-
-
-def timm_vit(**options) -> Callable[[], nn.Module]:
-    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
-    return small_timm("vit_tiny_patch16_224", **{**sizes, **options})
+square_vit = partial(small_timm_vit, img_size=32)
 
 
 class Tokens1d(nn.Module):
@@ -210,25 +189,33 @@ class Tokens1d(nn.Module):
             (32, 32),
             ("1.encoder.layers.encoder_layer_1.ln_1", False, (4, 4), 1),
         ),
-        (timm_vit(), (32, 32), ("blocks.1.norm1", False, (4, 4), 1)),
-        (timm_vit(img_size=(24, 40)), (24, 40), ("blocks.1.norm1", False, (3, 5), 1)),
-        (timm_vit(dynamic_img_size=True), (40, 24), ("blocks.1.norm1", False, (5, 3), 1)),
-        (timm_vit(reg_tokens=2, qk_norm=True), (32, 32), ("blocks.1.norm1", False, (4, 4), 3)),
-        # Its tokens are averaged: the last there are.
-        (timm_vit(global_pool="avg"), (32, 32), ("blocks", False, (4, 4), 1)),
+        (square_vit, (32, 32), ("blocks.1.norm1", False, (4, 4), 1)),
+        (partial(square_vit, img_size=(24, 40)), (24, 40), ("blocks.1.norm1", False, (3, 5), 1)),
         (
-            timm_vit(global_pool="avg", class_token=False, fc_norm=False),
+            partial(square_vit, dynamic_img_size=True),
+            (40, 24),
+            ("blocks.1.norm1", False, (5, 3), 1),
+        ),
+        (
+            partial(square_vit, reg_tokens=2, qk_norm=True),
+            (32, 32),
+            ("blocks.1.norm1", False, (4, 4), 3),
+        ),
+        # Its tokens are averaged: the last there are.
+        (partial(square_vit, global_pool="avg"), (32, 32), ("blocks", False, (4, 4), 1)),
+        (
+            partial(square_vit, global_pool="avg", class_token=False, fc_norm=False),
             (32, 32),
             ("norm", False, (4, 4), 0),
         ),
         # An attention pools them, whose keys in their heads, 16 x 16, look like a map.
         (
-            timm_vit(global_pool="map", class_token=False, embed_dim=32),
+            partial(square_vit, global_pool="map", class_token=False, embed_dim=32),
             (32, 32),
             ("attn_pool", True, (4, 4), 0),
         ),
         (
-            small_timm("deit_tiny_distilled_patch16_224", depth=1, img_size=64),
+            partial(small_timm, "deit_tiny_distilled_patch16_224", depth=1, img_size=64),
             (64, 64),
             ("blocks.0.norm1", False, (4, 4), 2),
         ),
@@ -259,7 +246,7 @@ def test_transformers_are_explained_where_all_tokens_reach_the_output(build, siz
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"])
 def test_channels_last_transformers(name: str) -> None:
     options = {"depths": (1, 2), "embed_dim": 8, "num_heads": (2, 2), "window_size": 4}
-    net = small_timm(name, img_size=(32, 64), **options)()
+    net = small_timm(name, img_size=(32, 64), **options)
     layer = find_layer(net, torch.rand(1, 3, 32, 64))
     assert layer == ("norm", net.norm, False, channels_first)
 
@@ -317,7 +304,7 @@ def test_transform_of_a_chosen_layer() -> None:
 def chosen_swin(size: int) -> tuple[nn.Module, nn.Module]:
     """A Swin transformer and its layer before the channels go last."""
     options = {"depths": (1, 1), "embed_dim": 12, "num_heads": (2, 2)}
-    net = small_timm("swin_tiny_patch4_window7_224", img_size=size, **options)()
+    net = small_timm("swin_tiny_patch4_window7_224", img_size=size, **options)
     return net, net.patch_embed.proj
 
 

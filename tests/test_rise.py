@@ -12,7 +12,7 @@ from captum_groupcam import RISE
 from captum_groupcam.masking.baselines import GaussianBlur
 from captum_groupcam.rise import RandomMasks
 from captum_groupcam.score_cam import raw_score
-from tests.small_cnn import SmallCNN, small_inputs
+from tests.networks import SmallCNN, small_inputs
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 

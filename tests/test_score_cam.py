@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 from captum_groupcam import ScoreCAM
 from captum_groupcam.masking.baselines import GaussianBlur
 from captum_groupcam.masking.queries import class_probability
-from tests.small_cnn import SmallCNN, real_image, scaled, small_inputs
+from tests.networks import SmallCNN, TokenCNN, real_image, scaled, small_inputs
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -200,18 +200,7 @@ def test_input_of_the_layer():
 
 
 def test_tokens_become_maps():
-    class Tokens(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = SmallCNN()
-            self.tokens = nn.Identity()
-
-        def forward(self, inputs):
-            maps = self.inner.features(inputs)
-            tokens = self.tokens(maps.flatten(2).transpose(1, 2))
-            return self.inner.classifier(tokens.mean(1))
-
-    network, inputs = Tokens().eval(), small_inputs(2)
+    network, inputs = TokenCNN().eval(), small_inputs(2)
     torch.testing.assert_close(
         ScoreCAM(network, network.tokens).attribute(
             inputs, 1, reshape_transform=lambda t: t.transpose(1, 2).unflatten(2, (8, 8))

@@ -14,14 +14,14 @@ from captum.attr import LayerAttribution, LayerGradCam
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torchvision.models import ConvNeXt, MaxVit, SwinTransformer, VisionTransformer
+from torchvision.models import ConvNeXt, MaxVit, SwinTransformer
 from torchvision.models.convnext import CNBlockConfig
 
 from captum_groupcam import CAM, RISE, GradCAMPlusPlus, GroupCAM, ScoreCAM
 from captum_groupcam.layers import TargetLayer, find_layer
 from captum_groupcam.methods import METHODS
 from captum_groupcam.transformers import channels_first, token_grid, tokens_to_grid
-from tests.networks import images, seeded
+from tests.networks import images, seeded, small_timm, small_timm_vit, small_vit
 from tests.test_group_cam import naive_group_cam
 
 # --- the transforms
@@ -78,31 +78,10 @@ def test_channels_first_moves_the_channels():
 # --- networks
 
 
-def timm(name: str, **options: Any) -> nn.Module:
-    return pytest.importorskip("timm").create_model(name, num_classes=5, **options)
-
-
-def timm_vit(**options: Any) -> nn.Module:
-    sizes = {"img_size": (32, 48), "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
-    return timm("vit_tiny_patch16_224", **{**sizes, **options})
-
-
 SWIN = {"embed_dim": 12, "window_size": 4}
 
 NETWORKS: dict[str, tuple[tuple[int, int], Callable[[], nn.Module]]] = {
-    "torchvision ViT": (
-        (32, 32),
-        partial(
-            VisionTransformer,
-            image_size=32,
-            patch_size=8,
-            num_layers=2,
-            num_heads=2,
-            hidden_dim=16,
-            mlp_dim=32,
-            num_classes=5,
-        ),
-    ),
+    "torchvision ViT": ((32, 32), small_vit),
     "torchvision Swin": (
         (32, 48),
         partial(
@@ -133,17 +112,17 @@ NETWORKS: dict[str, tuple[tuple[int, int], Callable[[], nn.Module]]] = {
             num_classes=5,
         ),
     ),
-    "timm ViT": ((32, 48), timm_vit),
-    "timm ViT with registers": ((32, 48), partial(timm_vit, reg_tokens=1)),
-    "timm ViT, averaged": ((32, 48), partial(timm_vit, global_pool="avg")),
+    "timm ViT": ((32, 48), small_timm_vit),
+    "timm ViT with registers": ((32, 48), partial(small_timm_vit, reg_tokens=1)),
+    "timm ViT, averaged": ((32, 48), partial(small_timm_vit, global_pool="avg")),
     "timm ViT, attention pooling": (
         (32, 48),
-        partial(timm_vit, global_pool="map", class_token=False),
+        partial(small_timm_vit, global_pool="map", class_token=False),
     ),
     "timm DeiT, distilled": (
         (48, 48),
         partial(
-            timm,
+            small_timm,
             "deit_tiny_distilled_patch16_224",
             img_size=48,
             embed_dim=24,
@@ -154,7 +133,7 @@ NETWORKS: dict[str, tuple[tuple[int, int], Callable[[], nn.Module]]] = {
     "timm Swin": (
         (32, 48),
         partial(
-            timm,
+            small_timm,
             "swin_tiny_patch4_window7_224",
             img_size=(32, 48),
             depths=(1, 2),
@@ -164,12 +143,12 @@ NETWORKS: dict[str, tuple[tuple[int, int], Callable[[], nn.Module]]] = {
     ),
     "timm ConvNeXt": (
         (64, 96),
-        partial(timm, "convnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 12, 12)),
+        partial(small_timm, "convnext_atto", depths=(1, 1, 1, 1), dims=(8, 8, 12, 12)),
     ),
     "timm MaxViT": (
         (64, 64),
         partial(
-            timm,
+            small_timm,
             "maxvit_rmlp_pico_rw_256",
             img_size=64,
             embed_dim=(32, 32, 32, 32),
@@ -367,14 +346,16 @@ def positive_grad_cam(net: nn.Module, layer: nn.Module, x: Tensor) -> tuple[Tens
 
 
 def test_averaged_tokens_are_explained_by_cam():
-    net = seeded(partial(timm_vit, global_pool="avg", class_token=False, fc_norm=False)).eval()
+    net = seeded(
+        partial(small_timm_vit, global_pool="avg", class_token=False, fc_norm=False)
+    ).eval()
     layer, x = find_layer(net, images(1, 32, 48)), images(2, 32, 48)
     maps = CAM(net, layer.module).attribute(x, 3, reshape_transform=layer.reshape_transform)
     assert maps.shape == (2, 1, 4, 6)
     # The mean of the map and the bias are the logit (eq. 3 of the paper).
     with torch.no_grad():
         torch.testing.assert_close(maps.mean((1, 2, 3)) + net.head.bias[3], net(x)[:, 3])
-    other = timm_vit().eval()
+    other = small_timm_vit().eval()
     layer = find_layer(other, x)
     with pytest.raises(ValueError, match="not a linear function of the pooled activations"):
         CAM(other, layer.module).attribute(x, 3, reshape_transform=layer.reshape_transform)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from captum_groupcam import XRAI
-from tests.small_cnn import SmallCNN, real_image, small_inputs
+from tests.networks import SmallCNN, real_image, small_inputs
 
 saliency = pytest.importorskip("saliency.core")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -88,13 +87,20 @@ class Dataset:
             else:
                 yield sample
 
-    def limit(self, n: int) -> Dataset:
-        """The first samples, those that cannot be loaded included; nothing is loaded.
+    def part(self, which: slice) -> Dataset:
+        """Some of the samples, those that cannot be loaded included; nothing is loaded.
 
         Args:
-            n (int): How many.
+            which (slice): Which, as of a list: ``slice(0, None, 2)`` is every other one, the first
+                among them.
         """
-        return replace(self, loaders=dict(islice(self.loaders.items(), n)), failures={})
+        chosen = list(self.loaders)[which]
+        loaders = {name: self.loaders[name] for name in chosen}
+        return replace(self, loaders=loaders, failures={})
+
+    def limit(self, n: int) -> Dataset:
+        """The first samples: :meth:`part` up to `n`."""
+        return self.part(slice(n))
 
 
 class Source(Protocol):

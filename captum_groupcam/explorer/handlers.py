@@ -15,19 +15,16 @@ from torch import Tensor
 
 from captum_groupcam.explorer._gradio import gr
 from captum_groupcam.explorer.figures import group_figures, picture, script, title_of
+from captum_groupcam.explorer.networks import Models, OnQuery, classify, prepared
 from captum_groupcam.explorer.questions import (
     Explanation,
-    Models,
-    OnQuery,
     Photo,
     Question,
     Stopped,
-    classify,
     divide,
     explain,
     measure,
     n_queries,
-    prepared,
     value_at,
 )
 from captum_groupcam.images import ImageError, sample_images

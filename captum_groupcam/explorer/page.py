@@ -14,8 +14,9 @@ import torch
 
 from captum_groupcam.explorer._gradio import gr, needs_gradio
 from captum_groupcam.explorer.handlers import PROGRESS, Handlers
+from captum_groupcam.explorer.networks import Models
 from captum_groupcam.explorer.options import Option, Value, changed_options, options_of
-from captum_groupcam.explorer.questions import Models, Question
+from captum_groupcam.explorer.questions import Question
 from captum_groupcam.images import sample_images
 from captum_groupcam.methods import METHODS
 
@@ -284,7 +285,7 @@ def serve(
 
     Args:
         names (sequence of str, optional): Networks on offer, see
-            :class:`~captum_groupcam.explorer.questions.Models`. Default: EfficientNet-Lite0.
+            :class:`~captum_groupcam.explorer.networks.Models`. Default: EfficientNet-Lite0.
         host (str, optional): Address to listen on; "0.0.0.0" is open to others, who may then
             use this computer. Default: "127.0.0.1", this computer alone.
         port (int, optional): Default: None, the first free one from 7860.

@@ -32,8 +32,9 @@ def gaussian_blur(inputs: Tensor, kernel_size: int = 51, sigma: float = 50.0) ->
 
     Args:
         inputs (Tensor): N x C x spatial, with one to three spatial dimensions.
-        kernel_size (int): Length of the kernel in pixels; odd. Default: 51, as in Group-CAM.
-        sigma (float): Standard deviation in pixels. Default: 50.0, as in Group-CAM.
+        kernel_size (int, optional): Length of the kernel in pixels; odd. Default: 51, as in
+            Group-CAM.
+        sigma (float, optional): Standard deviation in pixels. Default: 50.0, as in Group-CAM.
 
     Returns:
         Tensor: The blurred inputs, of the same shape and dtype.
@@ -90,8 +91,14 @@ class GaussianBlur:
     """A baseline that shows the input heavily blurred: :func:`gaussian_blur` as an object.
 
     Args:
-        kernel_size (int): Length of the kernel in pixels; odd. Default: 51.
-        sigma (float): Standard deviation in pixels. Default: 50.0.
+        kernel_size (int, optional): Length of the kernel in pixels; odd. Default: 51.
+        sigma (float, optional): Standard deviation in pixels. Default: 50.0.
+
+    Examples::
+
+        >>> import torch
+        >>> GaussianBlur(kernel_size=3)(torch.tensor([[[0.0, 0.0, 1.0, 0.0, 0.0]]]))
+        tensor([[[0.0000, 0.3333, 0.3334, 0.3333, 0.0000]]])
     """
 
     kernel_size: int = 51
@@ -110,7 +117,7 @@ def resolve_baselines(baselines: Baselines, inputs: tuple[Tensor, ...]) -> tuple
             input, or batch size 1; a number fills the input; a callable gets the input (N x C x
             spatial) and returns a tensor; None is :class:`GaussianBlur`. A tuple has one entry
             for each input, a single value serves all of them.
-        inputs (tuple of Tensor): The inputs.
+        inputs (tuple of Tensor): The inputs, N x C x spatial each.
 
     Returns:
         tuple of Tensor: One baseline an input, of its shape, dtype and device; views where no
@@ -137,7 +144,26 @@ def resolve_baselines(baselines: Baselines, inputs: tuple[Tensor, ...]) -> tuple
 
 
 def resolve_baseline(baseline: Baseline, inputs: Tensor) -> Tensor:
-    """Turns one input's baseline into a tensor of that input's shape, as above."""
+    """Turns one input's baseline into a tensor of that input's shape.
+
+    Args:
+        baseline (Tensor, float, callable or None): As in :func:`resolve_baselines`.
+        inputs (Tensor): N x C x spatial.
+
+    Returns:
+        Tensor: The baseline, of the input's shape, dtype and device; a view where no memory is
+        needed.
+
+    Raises:
+        ValueError: If the shape does not fit, or the baseline is NaN or infinite.
+        TypeError: If the baseline has another type.
+
+    Examples::
+
+        >>> import torch
+        >>> resolve_baseline(lambda inputs: -inputs, torch.ones(1, 1, 2))
+        tensor([[[-1., -1.]]])
+    """
     if baseline is None:
         baseline = GaussianBlur()
     if callable(baseline) and not isinstance(baseline, Tensor):

@@ -54,8 +54,8 @@ def split_channels(
     Args:
         activations (Tensor): N x K x spatial, the activations of a layer.
         n_groups (int): Number of groups, G; capped at K.
-        grouping (str or Callable): A name in :data:`GROUPINGS` or a function of that form.
-            Default: "contiguous", as in the paper.
+        grouping (str or Callable, optional): A name in :data:`GROUPINGS`, or a function of that
+            form. Default: "contiguous", as in the paper.
 
     Returns:
         Tensor: N x K, for each channel the index of its group.

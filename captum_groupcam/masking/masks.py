@@ -49,9 +49,22 @@ def denoise(maps: Tensor, percentile: float) -> Tensor:
 
 
 def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Interpolates maps (N x G x spatial) linearly to another spatial size.
+    """Interpolates maps linearly to another spatial size.
 
     Linear, bilinear or trilinear by the number of spatial dimensions, corners not aligned.
+
+    Args:
+        maps (Tensor): N x G x spatial, with one to three spatial dimensions.
+        size (sequence of int): The other spatial size.
+
+    Returns:
+        Tensor: N x G x size.
+
+    Examples::
+
+        >>> import torch
+        >>> upsample(torch.tensor([[[0.0, 1.0]]]), (4,))
+        tensor([[[0.0000, 0.2500, 0.7500, 1.0000]]])
     """
     if maps.shape[2:] == torch.Size(size):
         return maps
@@ -59,7 +72,13 @@ def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def normalize(maps: Tensor) -> Tensor:
-    """Min-max normalises each map (N x G x spatial) to [0, 1]; a flat map becomes zero.
+    """Min-max normalises each map to [0, 1]; a flat map becomes zero.
+
+    Args:
+        maps (Tensor): N x G x spatial.
+
+    Returns:
+        Tensor: Maps of the same shape.
 
     Examples::
 
@@ -91,7 +110,7 @@ class MaskSource(Protocol):
             samples (Tensor): Q indices of samples.
             masks (Tensor): Q indices of masks, one of each of the samples.
             size (sequence of int): Spatial size.
-            normalized (bool): Whether the masks are brought to [0, 1]. Default: True.
+            normalized (bool, optional): Whether the masks are brought to [0, 1]. Default: True.
 
         Returns:
             Tensor: Q x 1 x size.

@@ -37,7 +37,19 @@ DEFAULT_BATCH_SIZE = {"cpu": 4}
 
 
 def default_batch_size(device: torch.device) -> int:
-    """Rows of one forward pass that run fast on a device."""
+    """Rows of one forward pass that run fast on a device.
+
+    Args:
+        device (torch.device): The device.
+
+    Returns:
+        int: What :data:`DEFAULT_BATCH_SIZE` has for its type, or 64.
+
+    Examples::
+
+        >>> default_batch_size(torch.device("cuda"))
+        64
+    """
     return DEFAULT_BATCH_SIZE.get(device.type, 64)
 
 
@@ -45,6 +57,17 @@ def class_probability(output: Tensor) -> Tensor:
     """Softmax over dimension 1, the score F of Group-CAM.
 
     An output without classes to choose from (N, or N x 1) is its own score.
+
+    Args:
+        output (Tensor): The network's output, N x classes x ...
+
+    Returns:
+        Tensor: Scores of the same shape.
+
+    Examples::
+
+        >>> class_probability(torch.tensor([[1.0, 1.0]]))
+        tensor([[0.5000, 0.5000]])
     """
     if output.dim() < 2 or output.shape[1] == 1:
         return output
@@ -61,6 +84,13 @@ def in_chunks(total: int, size: int, work: Callable[[slice], None]) -> None:
 
     Raises:
         torch.OutOfMemoryError: If a slice of one is still too large.
+
+    Examples::
+
+        >>> in_chunks(5, 2, print)
+        slice(0, 2, None)
+        slice(2, 4, None)
+        slice(4, 5, None)
     """
     start = 0
     while start < total:
@@ -112,11 +142,26 @@ class Network:
             raise ValueError(f"internal_batch_size must be at least 1, got {size}.")
 
     def batch_size(self, device: torch.device) -> int:
-        """Rows of one forward pass on a device."""
+        """Rows of one forward pass on a device.
+
+        Args:
+            device (torch.device): The device.
+
+        Returns:
+            int: ``internal_batch_size``, or :func:`default_batch_size`.
+        """
         return self.internal_batch_size or default_batch_size(device)
 
     def scores(self, inputs: tuple[Tensor, ...], samples: Tensor) -> Tensor:
-        """F_c, the score of the target for each of Q rows: Q values (Q x T), without a graph."""
+        """F_c, the score of the target for each of Q rows, without a graph.
+
+        Args:
+            inputs (tuple of Tensor): Inputs, Q x C x spatial each.
+            samples (Tensor): Q indices of the samples that they come from.
+
+        Returns:
+            Tensor: Q scores, or Q x T for T targets.
+        """
         with torch.no_grad():
             output = _captum.run_forward(self.forward_func, inputs, self.arguments(samples))
             return self.target.select(self.score_func(_at_least_float32(output)), samples)
@@ -124,7 +169,19 @@ class Network:
     def activations(
         self, layer: Module, inputs: tuple[Tensor, ...], attribute_to_layer_input: bool
     ) -> Tensor:
-        """The layer's activations for all samples, N x ..."""
+        """The layer's activations for all samples.
+
+        Args:
+            layer (torch.nn.Module): The layer.
+            inputs (tuple of Tensor): Inputs, N x C x spatial each.
+            attribute_to_layer_input (bool): Whether the layer's input is meant.
+
+        Returns:
+            Tensor: Activations A, N x ...
+
+        Raises:
+            ValueError: As :meth:`by_sample`.
+        """
         return self.by_sample(
             inputs,
             lambda rows, samples: (
@@ -142,10 +199,18 @@ class Network:
     def gradients_and_activations(
         self, layer: Module, inputs: tuple[Tensor, ...], attribute_to_layer_input: bool
     ) -> tuple[Tensor, Tensor]:
-        """dy_c/dA and A for all samples, N x ... each; y_c is the raw output at the target.
+        """Gradients dy_c/dA and A for all samples; y_c is the raw output at the target.
+
+        Args:
+            layer (torch.nn.Module): The layer.
+            inputs (tuple of Tensor): Inputs, N x C x spatial each.
+            attribute_to_layer_input (bool): Whether the layer's input is meant.
+
+        Returns:
+            tuple of Tensor: Gradients and activations, N x ... each.
 
         Raises:
-            ValueError: If a gradient is NaN or infinite.
+            ValueError: If a gradient is NaN or infinite, or as :meth:`by_sample`.
         """
         gradients, activations = self.by_sample(
             inputs,
@@ -166,7 +231,19 @@ class Network:
         inputs: tuple[Tensor, ...],
         work: Callable[[tuple[Tensor, ...], Tensor], tuple[Tensor, ...]],
     ) -> tuple[Tensor, ...]:
-        """Runs ``work(rows, samples)`` over the samples as they are and joins the results."""
+        """Runs the samples as they are, as many as fit at a time, and joins the results.
+
+        Args:
+            inputs (tuple of Tensor): Inputs, N x C x spatial each.
+            work (Callable): Gets some rows of the inputs and the indices of these samples; returns
+                a tuple of tensors with one row for each.
+
+        Returns:
+            tuple of Tensor: What ``work`` returned, N x ... each, at least float32.
+
+        Raises:
+            ValueError: If ``work`` returns another number of rows.
+        """
         device = inputs[0].device
         results: list[tuple[Tensor, ...]] = []
 
@@ -185,7 +262,14 @@ class Network:
         return tuple(torch.cat(parts) for parts in zip(*results, strict=True))
 
     def arguments(self, samples: Tensor) -> tuple[Any, ...]:
-        """The additional forward arguments of Q rows."""
+        """The additional forward arguments of Q rows.
+
+        Args:
+            samples (Tensor): Q indices of the samples that the rows come from.
+
+        Returns:
+            tuple: The arguments; tensors of batch size N with the samples' parts.
+        """
         return tuple(
             argument[samples.to(argument.device)]
             if isinstance(argument, Tensor) and argument.shape[:1] == (self.n_samples,)
@@ -235,11 +319,11 @@ def score_masks(
     Args:
         network (Network): Gives the scores.
         inputs (tuple of Tensor): Inputs, N samples each.
-        baselines (tuple of Tensor or None): What is seen where a mask hides the input; None for an
-            input that no mask covers.
+        baselines (tuple of Tensor or None): What is seen where a mask hides the input, of its
+            shape; None for an input that no mask covers.
         masks (MaskSource): G masks for each sample.
-        description (str): Title of the progress bar. Default: "".
-        show_progress (bool): Whether to show a progress bar. Default: False.
+        description (str, optional): Title of the progress bar. Default: "".
+        show_progress (bool, optional): Whether to show a progress bar. Default: False.
 
     Returns:
         tuple of Tensor: Scores, N x G (N x G x T for T targets), and booleans, N x G: whether the
@@ -248,6 +332,17 @@ def score_masks(
 
     Raises:
         ValueError: If a score is NaN or infinite.
+
+    Examples::
+
+        >>> from captum_groupcam.masking.masks import LayerMasks
+        >>> target = Target.of(1, 1, torch.device("cpu"))
+        >>> network = Network(lambda inputs: inputs.flatten(1), target, (), n_samples=1)
+        >>> masks = LayerMasks(torch.tensor([[[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]]))
+        >>> inputs, baselines = torch.tensor([[[2.0, 2.0]]]), torch.zeros(1, 1, 2)
+        >>> scores, queried = score_masks(network, (inputs,), (baselines,), masks)
+        >>> scores, queried
+        (tensor([[0.8808, 0.1192, 0.0000]]), tensor([[ True,  True, False]]))
     """
     covered = [(i, b) for i, b in zip(inputs, baselines, strict=True) if b is not None]
     differs = torch.stack([(i != b).flatten(1).any(1) for i, b in covered]).any(0)
@@ -281,10 +376,24 @@ def score_masks(
 
 
 def score_samples(network: Network, inputs: tuple[Tensor, ...]) -> Tensor:
-    """Scores inputs as they are: N scores.
+    """Scores inputs as they are.
+
+    Args:
+        network (Network): Gives the scores.
+        inputs (tuple of Tensor): Inputs, N x C x spatial each.
+
+    Returns:
+        Tensor: N scores, or N x T for T targets.
 
     Raises:
         ValueError: If a score is NaN or infinite.
+
+    Examples::
+
+        >>> target = Target.of(1, 1, torch.device("cpu"))
+        >>> network = Network(lambda inputs: inputs.flatten(1), target, (), n_samples=1)
+        >>> score_samples(network, (torch.tensor([[[2.0, 2.0]]]),))
+        tensor([0.5000])
     """
     (scores,) = network.by_sample(inputs, lambda rows, samples: (network.scores(rows, samples),))
     return _finite(scores)
@@ -305,10 +414,17 @@ def merge_masks(
         weights (Tensor): N x G, or N x G x T for T sums.
         size (sequence of int): Spatial size of the result.
         batch_size (int): Masks rendered at a time.
-        normalized (bool): Whether masks are brought to [0, 1] first. Default: True.
+        normalized (bool, optional): Whether masks are brought to [0, 1] first. Default: True.
 
     Returns:
         Tensor: N x 1 x size, or N x T x size.
+
+    Examples::
+
+        >>> from captum_groupcam.masking.masks import LayerMasks
+        >>> masks = LayerMasks(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]))
+        >>> merge_masks(masks, torch.tensor([[0.5, 2.0]]), (2,), batch_size=1)
+        tensor([[[2.0000, 0.5000]]])
     """
     weights = weights.unsqueeze(-1) if weights.dim() == 2 else weights
     samples, which = weights.ne(0).any(-1).nonzero().unbind(1)

@@ -26,7 +26,7 @@ class DeletionInsertion(PerSampleNetworkMetric):
             the caller's: its parameters and its mode are not the metric's, and ``to`` does not
             move it.
         protocol (Protocol or str, optional): The protocol, or the name of one in
-            :data:`~captum_groupcam.metrics.functional.PRESETS`. Default: ``"paper"``.
+            :data:`~captum_groupcam.metrics.functional.PRESETS`. Default: "paper".
         score_func (Callable, optional): Turns the network's output into scores. Default: softmax
             over dimension 1.
         seed (int, optional): Seed of the permutation that breaks ties. Default: 0.

@@ -67,7 +67,8 @@ class PointingGame(PerSampleMetric):
             labels (Tensor or sequence of int): The class of each sample, N.
             boxes (sequence of Tensor, optional): For each sample B_i x 4 boxes (x0, y0, x1, y1) of
                 its class, ends exclusive. Default: None.
-            masks (Tensor or sequence of Tensor, optional): Instead of boxes. Default: None.
+            masks (Tensor or sequence of Tensor, optional): Instead of boxes, N x H' x W' or a list
+                of H_i x W_i, nonzero on the object. Default: None.
             image_size (sequence of int or Tensor, optional): Height and width of the image that
                 the boxes belong to (2 or N x 2). Default: None, the size of the maps.
             difficult (Tensor or sequence of bool, optional): Whether each sample belongs to the
@@ -75,6 +76,10 @@ class PointingGame(PerSampleMetric):
             ids (Tensor or list of int, optional): N integers, at least 0, that name each sample
                 (an image with its class) in all processes: one that comes again counts once.
                 Default: None, every sample counts.
+
+        Raises:
+            ValueError: If there is not one integer label, flag and id for each sample, or as
+                :func:`~captum_groupcam.metrics.functional.pointing_game`.
         """
         hits = pointing_game(
             maps, boxes=boxes, masks=masks, image_size=image_size, tolerance=self.tolerance
@@ -93,9 +98,9 @@ class PointingGame(PerSampleMetric):
         """Accuracies in [0, 1].
 
         Returns:
-            dict of str to Tensor: ``accuracy`` over all samples, and ``mean_class_accuracy``, the
-            mean over the classes that occur. The same with the prefix ``difficult_`` if a sample
-            is difficult.
+            dict of str to Tensor: Scalars: ``accuracy`` over all samples, and
+            ``mean_class_accuracy``, the mean over the classes that occur. The same with the prefix
+            ``difficult_`` if a sample is difficult.
         """
         rows = self._rows()
         result = _accuracies(rows["hits"], rows["labels"])
@@ -111,6 +116,9 @@ class PointingGame(PerSampleMetric):
 
         Args:
             difficult (bool, optional): Whether only difficult samples count. Default: False.
+
+        Returns:
+            dict of int to float: Label to accuracy in [0, 1].
         """
         rows = self.per_sample()
         counted = rows["difficult"] if difficult else torch.ones_like(rows["difficult"])

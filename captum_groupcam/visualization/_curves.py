@@ -113,6 +113,9 @@ def curves(
             None draws none.
         title (str, optional): Stands above all. Default: "".
 
+    Returns:
+        matplotlib.figure.Figure: The figure.
+
     Raises:
         ValueError: If there are no results, or the confidence is out of range.
 

@@ -24,6 +24,9 @@ def signal_plot(signal: Tensor, attribution: Tensor, *, title: str = "") -> Figu
         attribution (Tensor): 1 x L or L. Shown as signed if it has negative values.
         title (str, optional): Stands above all. Default: "".
 
+    Returns:
+        matplotlib.figure.Figure: The figure.
+
     Raises:
         ValueError: If shapes do not fit or the map is not finite.
 
@@ -74,6 +77,9 @@ def volume_slices(
         n_slices (int, optional): Number of slices, at most D. Default: 6.
         alpha (float, optional): Opacity of the map, 0 to 1. Default: 0.5.
         title (str, optional): Stands above all. Default: "".
+
+    Returns:
+        matplotlib.figure.Figure: The figure.
 
     Raises:
         ValueError: If shapes do not fit, the map is not finite, or there is no slice to show.

@@ -26,6 +26,12 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: float = 150) -> Path:
 
     Returns:
         Path: The path.
+
+    Examples::
+
+        >>> import tempfile
+        >>> save_figure(Figure(), Path(tempfile.mkdtemp()) / "new" / "figure.png").name
+        'figure.png'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

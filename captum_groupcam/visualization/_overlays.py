@@ -49,6 +49,14 @@ def draw_overlay(
 
     Raises:
         ValueError: If shapes do not fit or the map is not finite.
+
+    Examples::
+
+        >>> import torch
+        >>> axes = Figure().subplots()
+        >>> draw_overlay(axes, torch.rand(3, 8, 8), torch.rand(1, 8, 8), title="cat")
+        >>> axes.get_title()
+        'cat'
     """
     pixels = _pixels(image)
     values = attribution.detach().cpu().double().numpy()
@@ -169,6 +177,9 @@ def method_grid(
         images_per_row (int, optional): Images, with their maps, side by side. Default: 1.
         alpha (float, optional): Opacity of the maps, 0 to 1. Default: 0.5.
 
+    Returns:
+        matplotlib.figure.Figure: The figure.
+
     Raises:
         ValueError: If there is no image, or not one map or title for each.
 
@@ -219,6 +230,9 @@ def method_sheet(
         columns (int, optional): Pictures in a row. Default: 6.
         alpha (float, optional): Opacity of the maps, 0 to 1. Default: 0.5.
 
+    Returns:
+        matplotlib.figure.Figure: The figure.
+
     Examples::
 
         >>> import torch
@@ -260,6 +274,9 @@ def group_panels(
         n_groups (int, optional): Groups shown, those of the largest scores. Default: 8.
         columns (int, optional): Pictures in a row. Default: 4.
         title (str, optional): Stands above all. Default: "".
+
+    Returns:
+        matplotlib.figure.Figure: The figure.
 
     Raises:
         ValueError: If there is not one score for each mask, or no group with a score.

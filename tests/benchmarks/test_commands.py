@@ -62,6 +62,18 @@ def test_compare_ends_with_the_page(options: list[str], tmp_path: Path) -> None:
     assert {row.measure for row in rows} == {COST, "PointingGame", "AverageDrop"}
 
 
+def test_an_idea_on_some_samples(options: list[str], tmp_path: Path) -> None:
+    output(
+        "compare",
+        *options,
+        f"--out={tmp_path}",
+        "--methods=research.chosen:n_groups=2",
+        "--measures=PointingGame",
+        "--samples=1::2",
+    )
+    assert {(row.sample, row.error) for row in RunFolder(tmp_path).rows()} == {("1.png:1", None)}
+
+
 def test_ablate_names_its_studies(options: list[str], tmp_path: Path) -> None:
     output(
         "ablate",

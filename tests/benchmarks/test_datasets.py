@@ -192,6 +192,17 @@ def test_a_table_of_labels_only(tmp_path):
     assert load(tmp_path).has_objects  # boxes.csv comes first
 
 
+def test_some_samples_without_loading_any(tmp_path):
+    names = [f"{index}.png" for index in range(5)]
+    write(tmp_path, *(f"{name},1,0,0,5,5" for name in names))
+    dataset = load(tmp_path)
+    even, odd = (list(dataset.part(slice(start, None, 2)).loaders) for start in (0, 1))
+    assert even == ["0.png:1", "2.png:1", "4.png:1"]
+    assert odd == ["1.png:1", "3.png:1"]
+    assert list(dataset.part(slice(-1, 2, -1)).loaders) == ["4.png:1", "3.png:1"]
+    assert not dataset.failures
+
+
 def test_the_first_samples_without_loading_any(tmp_path):
     write(tmp_path, "missing.png,1,0,0,5,5", "a.png,2,0,0,5,5", images=("a.png",))
     dataset = load(tmp_path)

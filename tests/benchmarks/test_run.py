@@ -234,6 +234,36 @@ def test_methods_measures_and_samples_may_be_added(settings: Settings, whole: li
     assert_same(folder.rows(), whole)
 
 
+def test_halves_of_the_samples_are_runs_of_their_own(settings: Settings, whole: list[Row]) -> None:
+    halves = {}
+    for samples in ("0::2", "1::2"):
+        folder = run(replace(settings, samples=samples, out=settings.out / samples))
+        assert folder is not None
+        halves[samples] = folder.rows()
+        assert folder.configuration["chosen_samples"] == samples
+    assert_same(halves["0::2"], [row for row in whole if row.sample in ("0.png:0", "2.png:2")])
+    assert_same(halves["1::2"], [row for row in whole if row.sample == "1.png:1"])
+    with pytest.raises(ConfigurationError, match="chosen_samples: '0::2', now '1::2'"):
+        run(replace(settings, samples="1::2", out=settings.out / "0::2"))
+
+
+def test_a_run_without_a_choice_of_samples_says_nothing_of_it(settings: Settings) -> None:
+    folder = run(replace(settings, methods=SPECS[:1], measures=MEASURED[1:], limit=1))
+    assert folder is not None
+    assert "chosen_samples" not in folder.configuration
+
+
+@pytest.mark.parametrize("samples", ["", "2", "a:b", "::0", "1:2:3:4", "0:1.5"])
+def test_what_is_no_slice_is_refused(samples: str, settings: Settings) -> None:
+    with pytest.raises(ValueError, match=r"slice start:stop:step, as in 0::2 .* got '"):
+        prepare(replace(settings, samples=samples))
+
+
+def test_a_slice_without_samples_is_refused(settings: Settings) -> None:
+    with pytest.raises(ValueError, match="has no samples 3:"):
+        prepare(replace(settings, samples="3:"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from captum_groupcam.explorer.questions import Models, Photo, Question
+from captum_groupcam.explorer.networks import Models
+from captum_groupcam.explorer.questions import Photo, Question
 
 LITE0 = "efficientnet_lite0"
 RANDOM = "squeezenet1_1=random"
+#: A layer of LITE0 that is cheap to explain.
+ON_FEW_CHANNELS = "_blocks.0._bn2"
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from captum_groupcam.explorer.figures import group_figures, picture, script, title_of
-from captum_groupcam.explorer.questions import Explanation, Models, Photo, Question, divide, explain
+from captum_groupcam.explorer.networks import Models
+from captum_groupcam.explorer.questions import Explanation, Photo, Question, divide, explain
 from captum_groupcam.visualization import save_figure
 from tests.explorer.conftest import LITE0, RANDOM
 

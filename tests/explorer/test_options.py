@@ -5,7 +5,7 @@ import torch
 
 from captum_groupcam.explorer.options import Option, changed_options, options_of
 from captum_groupcam.methods import METHODS
-from tests.small_cnn import SmallCNN, small_inputs
+from tests.networks import SmallCNN, small_inputs
 
 
 def test_the_options_of_group_cam() -> None:

@@ -5,27 +5,22 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from captum_groupcam import GroupCAM
+from captum_groupcam.explorer.networks import Models
 from captum_groupcam.explorer.questions import (
-    Models,
     Photo,
     Stopped,
-    classify,
     divide,
     explain,
-    layers_with_positions,
     measure,
     n_queries,
-    prepared,
     value_at,
-    watched,
 )
 from captum_groupcam.images import ImageError
 from captum_groupcam.methods import GROUPED, METHODS
 from captum_groupcam.metrics.functional import Protocol, deletion_insertion
-from tests.explorer.conftest import LITE0, RANDOM
+from tests.explorer.conftest import LITE0, ON_FEW_CHANNELS
 from tests.networks import hooks
 
 CHEAP = {
@@ -48,7 +43,6 @@ AT_MOST_ONE_QUERY = {
     "guided_backprop",
     "input_x_gradient",
 }
-ON_FEW_CHANNELS = "_blocks.0._bn2"
 
 
 def test_photos_are_upright_and_rgb(tmp_path: Path) -> None:
@@ -67,65 +61,13 @@ def test_a_damaged_photo_is_refused(damaged_file: Path) -> None:
         Photo.from_file(damaged_file)
 
 
-def test_models_are_loaded_once(models: Models) -> None:
-    assert models.load(LITE0).network is models.load(LITE0, ON_FEW_CHANNELS).network
-    with pytest.raises(ValueError, match=r"Unknown model 'resnet50': expected one of efficientnet"):
-        models.load("resnet50")
-    with pytest.raises(ValueError, match=r"efficientnet_lite0 has no layer 'blocks'"):
-        models.load(LITE0, "blocks")
-
-
-def test_weights_follow_the_name(models: Models) -> None:
-    assert type(models.load(RANDOM).network).__name__ == "SqueezeNet"
-    assert models.default_layer(RANDOM) == "features"
-    assert models.default_layer(LITE0) == "input of _avg_pooling"
-
-
-def test_layers_of_a_model(models: Models) -> None:
-    layers = models.layers(LITE0)
-    assert layers.index("_conv_stem") < layers.index("_conv_head")
-    assert ON_FEW_CHANNELS in layers
-    assert not {"_fc", "_avg_pooling", "_relu"} & set(layers)
-
-
-def test_layers_that_are_no_choice() -> None:
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.convolution = nn.Conv2d(3, 4, 3)
-            self.twice = nn.ReLU()
-            self.pooling = nn.AdaptiveAvgPool2d(1)
-            self.unused = nn.Conv2d(3, 4, 3)
-            self.head = nn.Linear(4, 2)
-
-        def forward(self, inputs):
-            maps = self.twice(self.twice(self.convolution(inputs)))
-            return self.head(self.pooling(maps).flatten(1))
-
-    network = Network()
-    assert layers_with_positions(network, torch.rand(1, 3, 8, 8)) == ["convolution"]
-    assert hooks(network).total() == 0
-
-
-def test_classes_are_sorted(models: Models, cat: Photo) -> None:
-    classes = classify(models.load(LITE0), cat.image)
-    assert {index for index, _ in classes[:3]} == {281, 282, 285}  # tabby, tiger and Egyptian cat
-    probabilities = [probability for _, probability in classes]
-    assert probabilities == sorted(probabilities, reverse=True)
-    assert sum(probabilities) == pytest.approx(1, abs=1e-4)
-
-
 @pytest.mark.parametrize("layer", ["", ON_FEW_CHANNELS])
 def test_the_map_is_that_of_the_method(models: Models, ask, layer: str) -> None:
     answer = explain(models, ask("group_cam", layer=layer, n_groups=4, denoise_at="input"))
     network = models.load(LITE0).network
     module = network.get_submodule(layer or "_avg_pooling")
     expected = GroupCAM(network, module).attribute(
-        answer.inputs,
-        281,
-        attribute_to_layer_input=not layer,
-        n_groups=4,
-        denoise_at="input",
+        answer.inputs, 281, attribute_to_layer_input=not layer, n_groups=4, denoise_at="input"
     )
     torch.testing.assert_close(answer.attribution, expected[0])
     probabilities = network(answer.inputs).softmax(1)[0].detach()
@@ -182,15 +124,6 @@ def test_measures_can_be_stopped(models: Models, ask) -> None:
     assert hooks(models.load(LITE0).network).total() == 0
 
 
-def test_watching_leaves_no_hook() -> None:
-    network = nn.Linear(2, 2)
-    with watched(network, lambda _: None) as queries:
-        network(torch.zeros(3, 2))
-        network(torch.zeros(2, 2))
-        assert queries() == 5
-    assert hooks(network).total() == 0
-
-
 def test_warnings_are_part_of_the_answer(models: Models, ask) -> None:
     question = ask("group_cam", n_groups=2)
     grey = Photo("grey", Image.new("RGB", (300, 300), "grey"), is_sample=False)
@@ -245,8 +178,3 @@ def test_the_value_at_a_pixel(models: Models, ask) -> None:
     said = value_at(answer, 10, 20)
     assert said.startswith(f"x = 10, y = 20: {values[20, 10]:.4g}, higher than {below:.0%}")
     assert said.endswith(f"{values.max():.4g}.")
-
-
-def test_what_the_network_sees_is_what_the_script_prepares(models: Models, cat: Photo) -> None:
-    model = models.load(LITE0)
-    torch.testing.assert_close(prepared(model, cat.image), model.preprocess(cat.image)[None])

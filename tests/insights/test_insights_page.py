@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,15 +20,13 @@ pytest.importorskip(
 )
 pytest.importorskip("selenium", reason="needs selenium: pip install 'captum_groupcam[dev]'")
 
-from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select, WebDriverWait
+from selenium.webdriver.support.ui import Select
+
+from tests.insights.page import Page
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "how-to" / "insights_page.py"
-SECONDS = 300  # explaining four photos on a busy machine
-
 
 pytestmark = pytest.mark.xdist_group("insights")  # one server for all tests
 
@@ -60,80 +57,17 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             server.kill()
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("needs a browser: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--disable-quic",
-        "--disable-sync",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--no-first-run",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-        # The page has to do without a network.
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost",
-        "--window-size=1280,1000",
-    ):
-        options.add_argument(argument)
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as browser:
-        yield browser
-
-
 @pytest.fixture
 def page(browser: Chrome, address: str) -> Page:
-    return Page(browser, address)
-
-
-class Page:
-    """What a user does on the page, each step waited for."""
-
-    def __init__(self, browser: Chrome, address: str) -> None:
-        self.browser = browser
-        # The server prints its address before it listens.
-        self.wait(lambda browser: browser.get(address) or True, WebDriverException)
-        # The form is made anew when its choices arrive.
-        self.wait(
-            lambda _: Select(self.field("selected_method")).options, StaleElementReferenceException
-        )
-
-    def wait(self, until, *ignored: type[Exception]):
-        return WebDriverWait(self.browser, SECONDS, ignored_exceptions=ignored).until(until)
-
-    def field(self, name: str):
-        return self.browser.find_element(By.NAME, name)
-
-    def choose(self, method: str) -> None:
-        Select(self.field("selected_method")).select_by_value(method)
-
-    def set_number(self, name: str, value: int) -> None:
-        self.field(name).send_keys(Keys.CONTROL, "a")
-        self.field(name).send_keys(str(value))
-        assert self.field(name).get_property("value") == str(value)
-
-    def pictures(self) -> list[str]:
-        images = self.browser.find_elements(By.CSS_SELECTOR, "img[alt=attribution]")
-        return [image.get_property("src") for image in images]
-
-    def fetch(self) -> list[str]:
-        """The attributions, once they are there."""
-        self.browser.find_element(By.XPATH, "//button[text()='Fetch']").click()
-        return self.wait(lambda _: not self.loading() and self.pictures())
-
-    def loading(self) -> bool:
-        return bool(self.browser.find_elements(By.CSS_SELECTOR, "[class*=spinner]"))
+    page = Page(browser)
+    # The server prints its address before it listens.
+    page.wait(lambda browser: browser.get(address) or True, WebDriverException)
+    page.methods()
+    return page
 
 
 def test_controls_are_there(page: Page):
-    methods = [option.text for option in Select(page.field("selected_method")).options]
-    assert methods[-4:] == ["Group-CAM", "Score-CAM", "Grad-CAM++", "RISE"]
+    assert page.methods()[-4:] == ["Group-CAM", "Score-CAM", "Grad-CAM++", "RISE"]
     page.choose("Group-CAM")
     assert page.field("n_groups").get_property("value") == "32"
     assert page.field("n_groups").get_property("min") == "1"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_groupcam.metrics import AverageDrop
 from captum_groupcam.metrics.functional import average_drop
-from tests.small_cnn import SmallCNN, small_inputs
+from tests.networks import FinishedMaps, SmallCNN, small_inputs
 
 
 def unit_maps(samples: int, size: int = 8) -> Tensor:
@@ -50,23 +50,14 @@ def test_equals_the_equations_sample_by_sample(samples: int, batch: int, seed: i
 
 
 def test_equals_torchcam() -> None:
-    torchcam = pytest.importorskip("torchcam.metrics")
+    pytest.importorskip("torchcam", minversion="0.5")  # before, its metrics were others
+    from torchcam import metrics
+
     network = SmallCNN()
     inputs, maps = small_inputs(4, size=8), unit_maps(4)
-
-    class FinishedMaps:
-        """What torchcam's metric asks of an extractor."""
-
-        model = network
-        _hooks_off = staticmethod(torch.no_grad)
-
-        def __call__(self, *args: object, **kwargs: object) -> list[Tensor]:
-            return [maps[:, 0]]
-
-        def fuse_cams(self, cams: list[Tensor]) -> Tensor:
-            return cams[0]
-
-    reference = torchcam.ClassificationMetric(FinishedMaps(), lambda logits: logits.softmax(-1))
+    reference = metrics.ClassificationMetric(
+        FinishedMaps(network, maps), lambda logits: logits.softmax(-1)
+    )
     reference.update(inputs, [0, 1, 2, 3])
     ours = average_drop(network, inputs, maps, [0, 1, 2, 3])
     summary = reference.summary()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from captum_groupcam.masking.baselines import GaussianBlur, gaussian_blur
 from captum_groupcam.metrics import DeletionInsertion
 from captum_groupcam.metrics.functional import PRESETS, Protocol, deletion_insertion, rise_blur
-from tests.small_cnn import SmallCNN, small_inputs
+from tests.networks import FinishedMaps, SmallCNN, small_inputs
 
 ONE_BY_ONE = Protocol(step=1, deletion_baseline=0.0, insertion_baseline=0.0)
 
@@ -196,25 +196,15 @@ def test_paper_preset_blurs_both_ways_in_one_hundred_steps() -> None:
 
 @pytest.mark.parametrize("baseline", [None, 0.5])
 def test_equals_torchcam(baseline: float | None) -> None:
-    torchcam = pytest.importorskip("torchcam.metrics")
+    pytest.importorskip("torchcam", minversion="0.5")  # before, its metrics were others
+    from torchcam import metrics
+
     network = SmallCNN()
     inputs, maps = small_inputs(3, size=8), distinct_maps(3, 8, 8).double()
 
-    class FinishedMaps:
-        """What torchcam's metric asks of an extractor."""
-
-        model = network
-        _hooks_off = staticmethod(torch.no_grad)
-
-        def __call__(self, *args: object, **kwargs: object) -> list[Tensor]:
-            return [maps[:, 0]]
-
-        def fuse_cams(self, cams: list[Tensor]) -> Tensor:
-            return cams[0]
-
     hidden = None if baseline is None else torch.full((1, 1, 1, 1), baseline)
-    reference = torchcam.DeletionInsertionMetric(
-        FinishedMaps(), lambda logits: logits.softmax(-1), steps=10, baseline=hidden
+    reference = metrics.DeletionInsertionMetric(
+        FinishedMaps(network, maps), lambda logits: logits.softmax(-1), steps=10, baseline=hidden
     )
     reference.update(inputs, [0, 2, 4])
     protocol = Protocol(7, baseline or 0.0, baseline or 0.0)  # 64 pixels in 10 steps

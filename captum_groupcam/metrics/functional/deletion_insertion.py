@@ -81,6 +81,12 @@ class Protocol:
     def counts(self, n_pixels: int) -> list[int]:
         """Pixels replaced at each point of the curve, from none to all of them.
 
+        Args:
+            n_pixels (int): Pixels of the image.
+
+        Returns:
+            list of int: K + 1 numbers, rising.
+
         Examples::
 
             >>> Protocol(step=4).counts(10)
@@ -160,7 +166,7 @@ def deletion_insertion(
         target (int, tuple, Tensor, list or None, optional): As in Captum. Default: None.
         additional_forward_args (Any, optional): As in Captum. Default: None.
         protocol (Protocol or str, optional): The protocol, or the name of one in :data:`PRESETS`.
-            Default: ``"paper"``.
+            Default: "paper".
         score_func (Callable, optional): Turns the network's output into scores. Default: softmax
             over dimension 1.
         seed (int, optional): Seed of the permutation that breaks ties. Default: 0.

@@ -1,0 +1,192 @@
+"""Other choices at the steps of Group-CAM: each group is one query, as in the paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.research.finish import (
+    detail,
+    guided_filter,
+    interleaved,
+    peaked,
+    smoothed,
+    with_prior,
+)
+from benchmarks.research.masks import group_masks, merged
+from benchmarks.research.regression import mask_cells, posterior, smoothness
+from benchmarks.research.steps import Question, gains
+from captum_groupcam.masking.masks import upsample
+from captum_groupcam.masking.queries import score_samples
+from captum_groupcam.methods import Subject, Target
+
+__all__ = ["detailed", "group_cam", "shifts", "two_layers"]
+
+
+def group_cam(
+    subject: Subject,
+    inputs: Tensor,
+    target: Target,
+    *,
+    n_groups: int = 32,
+    score: str = "probability",
+    baseline: str = "blur",
+    solve: float | None = None,
+    length: float = 0.15,
+    guide: int = 0,
+    smooth: float = 0.0,
+    prior: float = 0.0,
+    **masks: Any,
+) -> Tensor:
+    """Group-CAM with other choices at each step: 34 queries.
+
+    Args:
+        subject (Subject): The network.
+        inputs (Tensor): N x C x H x W.
+        target (int, Tensor or list): The class.
+        n_groups (int, optional): G. Default: 32.
+        score (str, optional): See :data:`~benchmarks.research.steps.SCORES`.
+            Default: "probability".
+        baseline (str, optional): See :data:`~benchmarks.research.steps.BASELINES`.
+            Default: "blur".
+        solve (float, optional): Merges by regression with this share of noise and Grad-CAM as the
+            prior, rather than by the sum of the masks. Default: None.
+        length (float, optional): How smooth a solved map is, as a share of the sides.
+            Default: 0.15.
+        guide (int, optional): Radius in pixels of the filter that lets the map follow the image's
+            edges. Default: 0, none.
+        smooth (float, optional): Pixels by which the map is blurred. Default: 0.
+        prior (float, optional): Share of Grad-CAM that is added. Default: 0.
+        **masks (Any, optional): See :func:`~benchmarks.research.masks.group_masks`.
+    """
+    question = Question.ask(subject, inputs, target, score=score, baseline=baseline)
+    made = group_masks(question, n_groups, **masks)
+    alphas = gains(question, made)
+    if solve is None:
+        maps = merged(question, made, alphas)
+    else:
+        grid = question.activations.shape[2:]
+        rows = mask_cells(made, question.size, grid)
+        expected = question.grad_cam.flatten(1)
+        found = posterior(rows, alphas, expected, smoothness(grid, length, rows), noise=solve)
+        maps = upsample(found.view(-1, 1, *grid), question.size)
+    if guide:
+        maps = guided_filter(maps, inputs, guide)
+    return with_prior(smoothed(maps, smooth), question, prior)
+
+
+def shifts(
+    subject: Subject,
+    inputs: Tensor,
+    target: Target,
+    *,
+    n_groups: int = 28,
+    smooth: float = 0.0,
+    prior: float = 0.0,
+    **masks: Any,
+) -> Tensor:
+    """Group-CAM on a grid of half the spacing, which shifted images fill in: 34 queries.
+
+    A cell of the layer is as wide as the network's stride. The image moved by a quarter of that to
+    either side, along both axes, gives activations in between: four passes without gradients.
+
+    Args:
+        subject (Subject): The network.
+        inputs (Tensor): N x C x H x W.
+        target (int, Tensor or list): The class.
+        n_groups (int, optional): G. Default: 28.
+        smooth (float, optional): As in :func:`group_cam`. Default: 0.
+        prior (float, optional): As in :func:`group_cam`. Default: 0.
+        **masks (Any, optional): See :func:`~benchmarks.research.masks.group_masks`.
+    """
+    question = Question.ask(subject, inputs, target)
+    question = question._replace(activations=finer_activations(question, subject))
+    made = group_masks(question, n_groups, **masks)
+    maps = merged(question, made, gains(question, made))
+    return with_prior(smoothed(maps, smooth), question, prior)
+
+
+def two_layers(
+    subject: Subject,
+    inputs: Tensor,
+    target: Target,
+    *,
+    second: str,
+    n_groups: int = 15,
+    product: bool = True,
+    **masks: Any,
+) -> Tensor:
+    """Group-CAM of two layers with half the groups each: 33 queries.
+
+    An earlier layer is sharper, and knows less of the class.
+
+    Args:
+        subject (Subject): The network.
+        inputs (Tensor): N x C x H x W.
+        target (int, Tensor or list): The class.
+        second (str): Dotted name of the other layer.
+        n_groups (int, optional): Groups of each layer. Default: 15.
+        product (bool, optional): Whether the maps are multiplied (the other one raised by a tenth
+            of its maximum), or else added. Default: True.
+        **masks (Any, optional): See :func:`~benchmarks.research.masks.group_masks`.
+    """
+    network = getattr(subject.model, "_orig_mod", subject.model)
+    other = subject._replace(layer=network.get_submodule(second), attribute_to_layer_input=False)
+    question = Question.ask(subject, inputs, target)
+    hidden = score_samples(question.call.network, question.call.hidden)
+    maps = []
+    for one in (question, Question.ask(other, inputs, target)):
+        made = group_masks(one, n_groups, **masks)
+        maps.append(peaked(merged(one, made, gains(one, made, reference=hidden))))
+    return maps[0] * (0.1 + maps[1]) if product else maps[0] + maps[1]
+
+
+def detailed(
+    subject: Subject,
+    inputs: Tensor,
+    target: Target,
+    *,
+    n_groups: int = 29,
+    copies: int = 1,
+    sigma: float = 6.0,
+    power: float = 0.5,
+    prior: float = 0.1,
+    **masks: Any,
+) -> Tensor:
+    """Group-CAM says which part, the input's gradient which pixels of it: 34 queries.
+
+    Args:
+        subject (Subject): The network.
+        inputs (Tensor): N x C x H x W.
+        target (int, Tensor or list): The class.
+        n_groups (int, optional): G. Default: 29, for a pass back to the input counts three.
+        copies (int, optional): Such passes: see :func:`~benchmarks.research.finish.detail`.
+            Default: 1.
+        sigma (float, optional): Pixels by which the gradient's magnitudes are blurred.
+            Default: 6.0.
+        power (float, optional): To which power they are taken. Default: 0.5.
+        prior (float, optional): As in :func:`group_cam`. Default: 0.1.
+        **masks (Any, optional): See :func:`~benchmarks.research.masks.group_masks`.
+    """
+    question = Question.ask(subject, inputs, target)
+    made = group_masks(question, n_groups, **masks)
+    maps = with_prior(merged(question, made, gains(question, made)), question, prior)
+    return maps * detail(subject, inputs, target, sigma=sigma, copies=copies) ** power
+
+
+def finer_activations(question: Question, subject: Subject) -> Tensor:
+    """Activations at twice the layer's resolution, N x K x 2h x 2w: four queries."""
+    (inputs,), cells = question.call.inputs, question.activations.shape[2:]
+    down, right = (round(s / c / 4) for s, c in zip(question.size, cells, strict=True))
+    windows = (moved(inputs, y, x) for y in (-down, down) for x in (-right, right))
+    return interleaved([question.activations_of(subject, window) for window in windows])
+
+
+def moved(inputs: Tensor, down: int, right: int) -> Tensor:
+    """What a window sees that is moved down and right, the border repeated: N x C x H x W."""
+    height, width = inputs.shape[2:]
+    reach = max(abs(down), abs(right))
+    padded = F.pad(inputs, (reach,) * 4, mode="replicate")
+    return padded[..., reach + down :, reach + right :][..., :height, :width].contiguous()

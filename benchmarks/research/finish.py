@@ -1,0 +1,94 @@
+"""What is done to a finished map, at no query but those that are named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from captum.attr import Saliency
+from torch import Tensor
+
+from benchmarks.research.steps import Question
+from captum_groupcam.masking.baselines import gaussian_blur
+from captum_groupcam.masking.masks import upsample
+from captum_groupcam.methods import METHODS, Subject, Target
+
+__all__ = ["detail", "guided_filter", "interleaved", "peaked", "smoothed", "with_prior"]
+
+
+def smoothed(maps: Tensor, sigma: float) -> Tensor:
+    """Blurs maps by a Gaussian of a standard deviation in pixels; 0 leaves them as they are."""
+    return gaussian_blur(maps, 2 * round(2 * sigma) + 1, sigma) if sigma else maps
+
+
+def with_prior(maps: Tensor, question: Question, share: float) -> Tensor:
+    """Adds a share of Grad-CAM, both with a maximum of one.
+
+    A very small share ranks only what the map leaves level: its flat rest.
+    """
+    if not share:
+        return maps
+    return peaked(maps) + share * peaked(upsample(question.grad_cam, question.size))
+
+
+def guided_filter(maps: Tensor, images: Tensor, radius: int, epsilon: float = 0.01) -> Tensor:
+    """Lets maps follow the edges of the image (He, Sun and Tang, *Guided image filtering*, 2010).
+
+    Args:
+        maps (Tensor): N x 1 x H x W.
+        images (Tensor): N x C x H x W; its mean over channels, with unit variance, is the guide.
+        radius (int): Half the side of the windows in pixels.
+        epsilon (float): Variance of the guide below which a window counts as flat. Default: 0.01.
+    """
+    guide = images.mean(1, keepdim=True)
+    deviation = guide.flatten(1).std(1).view(-1, 1, 1, 1)
+    guide = (guide - guide.mean((2, 3), keepdim=True)) / torch.where(deviation > 0, deviation, 1)
+
+    def mean(values: Tensor) -> Tensor:
+        return F.avg_pool2d(values, 2 * radius + 1, 1, radius, count_include_pad=False)
+
+    covariance = mean(guide * maps) - mean(guide) * mean(maps)
+    variance = mean(guide * guide) - mean(guide).square()
+    slope = covariance / (variance + epsilon)
+    offset = mean(maps) - slope * mean(guide)
+    return (mean(slope) * guide + mean(offset)).relu()
+
+
+def detail(
+    subject: Subject, inputs: Tensor, target: Target, *, sigma: float, copies: int = 1
+) -> Tensor:
+    """Where pixels matter, N x 1 x H x W: magnitudes of the input's gradient, blurred, mean one.
+
+    Args:
+        subject (Subject): The network.
+        inputs (Tensor): N x C x H x W.
+        target (int, Tensor or list): The class.
+        sigma (float): Pixels by which the magnitudes are blurred.
+        copies (int): Passes forth and back to the input, three queries each: more than one are of
+            noisy copies of the image, as in SmoothGrad. Default: 1, of the image itself.
+    """
+    if copies == 1:
+        gradients = cast(Tensor, Saliency(subject.model).attribute(inputs, target))
+    else:
+        gradients = METHODS["smooth_grad"](subject.model, n_samples=copies)(inputs, target)
+    blurred = smoothed(gradients.detach().sum(1, keepdim=True), sigma)
+    mean = blurred.mean((2, 3), keepdim=True)
+    return blurred / torch.where(mean > 0, mean, 1)
+
+
+def peaked(maps: Tensor) -> Tensor:
+    """Divides each map by its maximum, if that is positive."""
+    top = maps.flatten(1).amax(1).view(-1, *[1] * (maps.dim() - 1))
+    return maps / torch.where(top > 0, top, 1)
+
+
+def interleaved(maps: Sequence[Tensor]) -> Tensor:
+    """Four maps (N x K x h x w) as one of twice their height and width.
+
+    Args:
+        maps (sequence of Tensor): Of the left and right cells of the upper rows, then of the lower.
+    """
+    # To F.pixel_shuffle, neighbouring channels are the cells of a square.
+    return F.pixel_shuffle(torch.stack(list(maps), 2).flatten(1, 2), 2)
