@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
         table.md       the tables, to paste
         table.csv      the same, a line for each section, subset, method and score
         results.jsonl  the merged rows, each with its section
+        figures/       the drawings of the page, as SVG, in a folder for each section
 
     Args:
         folders (sequence of Path): Folders of runs.
@@ -57,9 +59,19 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             (out / name).write_text(text, encoding="utf-8")
+        for one in chapters:
+            folder = out / "figures" / _file_name(one.title)
+            folder.mkdir(parents=True, exist_ok=True)
+            for figure in one.figures:
+                (folder / f"{_file_name(figure.name)}.svg").write_bytes(figure.content)
     except OSError as error:
         raise RowError(f"The report at {out} cannot be written: {error.strerror}.") from error
     return out / "index.html"
+
+
+def _file_name(text: str) -> str:
+    """A text without what file systems and shells take for something else."""
+    return re.sub(r"[^\w.=,-]+", "_", text)
 
 
 def _lines(section: Section) -> str:

@@ -58,10 +58,17 @@ class Figure:
     Args:
         source (str): A data URI.
         text (str): What it shows, for who cannot see it.
+        name (str, optional): That of its file beside the page. Default: "", none.
     """
 
     source: str
     text: str
+    name: str = ""
+
+    @property
+    def content(self) -> bytes:
+        """What its file holds."""
+        return base64.b64decode(self.source.partition(",")[2])
 
 
 def curve_figures(
@@ -103,7 +110,7 @@ def curve_figures(
             f"Deletion and insertion curves of {method} ({measure}): means of {len(own)} samples "
             "with 95 % bands" + (behind if method != reference and shared else "")
         )
-        figures.append(Figure(_uri(canvas), text))
+        figures.append(Figure(_uri(canvas), text, f"{measure} of {method}"))
     return figures
 
 
@@ -137,7 +144,7 @@ def sanity_figures(
             f"Similarity of the maps of {method} to those of the trained network, by randomised "
             f"layer ({measure}): means of {len(own)} samples with 95 % bands"
         )
-        figures.append(Figure(_uri(canvas), text))
+        figures.append(Figure(_uri(canvas), text, f"{measure} of {method}"))
     return figures
 
 
@@ -195,7 +202,7 @@ def study_figures(table: Table, methods: Mapping[str, Mapping[str, Any]]) -> lis
             n = table.n(score)
             axes.set(title=f"{score.name} ({_direction(score)}), n = {n}", xlabel=name)
         text = f"{score.name} against {name}: means of {n} samples with 95 % intervals"
-        figures.append(Figure(_uri(canvas), text))
+        figures.append(Figure(_uri(canvas), text, f"{table.subset} {score.name}"))
     return figures
 
 
@@ -260,7 +267,7 @@ def _cost_figure(accuracy: Table, score: Score, cost: Table, price: Score) -> Fi
     text = f"{score.name} against {price.name}: " + "; ".join(
         f"{label} {v:.3f} at {c:.3g}" for label, v, c in zip(labels, y, x, strict=True)
     )
-    return Figure(_uri(canvas), text)
+    return Figure(_uri(canvas), text, f"{score.name} against {price.name}")
 
 
 def _curves(rows: Sequence[Row], measure: str) -> dict[str, dict[str, Mapping[str, Any]]]:

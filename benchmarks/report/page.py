@@ -100,6 +100,13 @@ class Chapter:
         """The tables of the chapter, those of the studies too."""
         return [*self.tables, *(study.table for study in self.studies)]
 
+    @property
+    def figures(self) -> list[Figure]:
+        """The drawings of the chapter."""
+        groups = [*self.curves.values(), self.cost, *self.sanity.values()]
+        groups += [study.figures for study in self.studies]
+        return [figure for group in groups for figure in group]
+
 
 def chapter(section: Section) -> Chapter:
     """Computes and draws all that there is to say of a section.

@@ -103,6 +103,17 @@ def test_pictures_have_texts(page: Path) -> None:
     assert any(label.endswith(": miss") for label in labels)
 
 
+def test_the_drawings_are_files_too(page: Path) -> None:
+    drawings = {
+        base64.b64decode(str(image["src"]).partition(",")[2])
+        for image in Elements(page).of("img")
+        if str(image["src"]).startswith("data:image/svg+xml;base64,")
+    }
+    files = list((page.parent / "figures").glob("*/*.svg"))
+    assert {file.read_bytes() for file in files} == drawings
+    assert any(file.stem == "over_all_against_queries" for file in files)
+
+
 def test_figures_are_drawings_with_their_texts_as_they_are(page: Path) -> None:
     drawings = [
         ElementTree.fromstring(base64.b64decode(str(image["src"]).partition(",")[2]))

@@ -434,6 +434,31 @@ def test_the_likeliest_class_is_explained(settings: Settings) -> None:
     )
 
 
+def test_the_time_of_a_map_is_not_that_of_compiling(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    compile_, group_cam = torch.compile, METHODS["group_cam"]
+
+    def backend(graph, inputs):
+        events.append("compiled")
+        return graph.forward
+
+    def factory(*arguments, **options):
+        method = group_cam(*arguments, **options)
+        return lambda *asked: events.append("asked") or method(*asked)
+
+    monkeypatch.setattr(torch, "compile", lambda *a, **k: compile_(*a, **k, backend=backend))
+    monkeypatch.setitem(METHODS, "group_cam", factory)
+    specs = [MethodSpec("group_cam", {"n_groups": 3, "internal_batch_size": 3})]
+    folder = run(replace(settings, methods=specs, measures=[], limit=2, n_shown=0, compiled=True))
+    assert folder is not None
+    assert [row.scores["queries"] for row in folder.rows()] == [5, 5]
+    before, first, second = "".join(event[0] for event in events).split("a")[1:]
+    assert "c" in before
+    assert not first + second  # what is timed
+
+
 def test_pictures_of_the_first_samples_are_kept(settings: Settings) -> None:
     folder = run(replace(settings, methods=SPECS[:2], measures=MEASURED[1:]))
     assert folder is not None
