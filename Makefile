@@ -32,7 +32,7 @@ site_packages = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_pat
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-captum08 lint docs bench clean
+.PHONY: help setup demo test test-captum08 test-oldest release lint docs bench clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ demo: $(READY) ## explain bundled pictures, write a grid of them and print its p
 test: $(READY) ## run all tests, and those of the library with captum 0.8
 	$(call pytest,$(VENV))
 	@$(MAKE) --no-print-directory test-captum08
+
+test-oldest: ## run the library's tests with the oldest packages that pyproject.toml admits
+	PYTHON=$(PYTHON) scripts/check_lower_bounds.sh
+
+release: ## build wheel and sdist, and try them where the checkout is not
+	PYTHON=$(PYTHON) scripts/check_release.sh
 
 lint: $(READY) ## style and types
 	$(VENV)/bin/ruff check .

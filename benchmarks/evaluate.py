@@ -24,7 +24,7 @@ from benchmarks.network import Compiled, counted
 from benchmarks.rows import COST, Key, Row
 from benchmarks.run_folder import RunFolder
 from benchmarks.specs import MethodSpec
-from captum_groupcam.masking.queries import default_batch_size
+from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.methods import GROUPED
 from captum_groupcam.models import LoadedModel
 from captum_groupcam.visualization import save_figure

@@ -19,7 +19,7 @@ from benchmarks.timing import Timing, time_together
 from captum_groupcam import GroupCAM, ScoreCAM
 from captum_groupcam.images import sample_images
 from captum_groupcam.masking.baselines import gaussian_blur
-from captum_groupcam.masking.queries import default_batch_size
+from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.metrics import functional
 from captum_groupcam.models import LoadedModel, load_model
 

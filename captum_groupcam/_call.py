@@ -15,7 +15,8 @@ from captum_groupcam import _captum
 from captum_groupcam._targets import Target
 from captum_groupcam.masking.baselines import Baselines, resolve_baseline
 from captum_groupcam.masking.masks import MaskSource
-from captum_groupcam.masking.queries import Network, ScoreFunc, class_probability, merge_masks
+from captum_groupcam.masking.network import Network, ScoreFunc, class_probability
+from captum_groupcam.masking.queries import merge_masks
 
 __all__ = ["Call", "isolated", "prepare", "warn_of_zero_maps"]
 
@@ -104,7 +105,7 @@ def prepare(
         baselines (Tensor, float, callable, None or tuple of these): See
             :func:`~captum_groupcam.masking.baselines.resolve_baselines`. A tuple has an entry for
             each input; that of an input which is not masked is ignored.
-        score_func (Callable): See :class:`~captum_groupcam.masking.queries.Network`.
+        score_func (Callable): See :class:`~captum_groupcam.masking.network.Network`.
         internal_batch_size (int, optional): Rows of one forward pass. Default: None.
         device_ids (list of int, optional): As in Captum. Default: None.
 

@@ -15,7 +15,7 @@ from captum_groupcam import _captum
 from captum_groupcam._call import isolated, prepare
 from captum_groupcam._maps import weighted_sum
 from captum_groupcam._targets import Target
-from captum_groupcam.masking.queries import Network
+from captum_groupcam.masking.network import Network
 from captum_groupcam.transformers import ReshapeTransform
 
 __all__ = ["CAM"]

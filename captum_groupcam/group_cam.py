@@ -13,12 +13,8 @@ from captum_groupcam._call import isolated, prepare, warn_of_zero_maps
 from captum_groupcam.masking.baselines import Baselines
 from captum_groupcam.masking.groups import Grouping, group_maps, split_channels
 from captum_groupcam.masking.masks import LayerMasks, denoise
-from captum_groupcam.masking.queries import (
-    ScoreFunc,
-    class_probability,
-    score_masks,
-    score_samples,
-)
+from captum_groupcam.masking.network import ScoreFunc, class_probability
+from captum_groupcam.masking.queries import score_masks, score_samples
 from captum_groupcam.transformers import ReshapeTransform
 
 __all__ = ["GroupCAM"]
@@ -120,7 +116,7 @@ class GroupCAM(LayerAttribution):
                 :func:`~captum_groupcam.layers.find_layer` finds it. Default: None.
             internal_batch_size (int, optional): Largest number of inputs in one forward pass; sets
                 the peak of memory, not the result. Default: None, a size that runs fast on the
-                device (:data:`~captum_groupcam.masking.queries.DEFAULT_BATCH_SIZE`).
+                device (:data:`~captum_groupcam.masking.network.DEFAULT_BATCH_SIZE`).
             return_group_scores (bool, optional): Whether the scores :math:`\alpha_l` are returned
                 too. Default: False.
             return_group_masks (bool, optional): Whether to return the masks, too, as

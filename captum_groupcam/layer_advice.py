@@ -16,7 +16,7 @@ from captum_groupcam._call import prepare
 from captum_groupcam._trace import Trace, evaluating
 from captum_groupcam.group_cam import GroupCAM
 from captum_groupcam.layers import TargetLayer, find_layer, find_reshape_transform
-from captum_groupcam.masking.queries import ScoreFunc, class_probability
+from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.metrics.functional import Protocol, deletion_insertion
 from captum_groupcam.transformers import ReshapeTransform
 

@@ -14,7 +14,8 @@ from captum_groupcam import _captum
 from captum_groupcam._call import isolated, prepare, warn_of_zero_maps
 from captum_groupcam._targets import Target, Targets
 from captum_groupcam.masking.baselines import Baselines
-from captum_groupcam.masking.queries import ScoreFunc, class_probability, score_masks
+from captum_groupcam.masking.network import ScoreFunc, class_probability
+from captum_groupcam.masking.queries import score_masks
 
 __all__ = ["RISE", "RandomMasks"]
 

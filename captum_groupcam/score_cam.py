@@ -13,7 +13,8 @@ from captum_groupcam._call import isolated, prepare, warn_of_zero_maps
 from captum_groupcam._maps import weighted_sum
 from captum_groupcam.masking.baselines import Baselines
 from captum_groupcam.masking.masks import LayerMasks, upsample
-from captum_groupcam.masking.queries import ScoreFunc, score_masks, score_samples
+from captum_groupcam.masking.network import ScoreFunc
+from captum_groupcam.masking.queries import score_masks, score_samples
 from captum_groupcam.transformers import ReshapeTransform
 
 __all__ = ["ScoreCAM", "raw_score"]
@@ -79,7 +80,7 @@ class ScoreCAM(LayerAttribution):
 
         The defaults are the paper's. The code that its authors published is
         ``weighting="score", score_func=class_probability`` (with
-        :func:`~captum_groupcam.masking.queries.class_probability`).
+        :func:`~captum_groupcam.masking.network.class_probability`).
 
         Args:
             inputs (Tensor or tuple of Tensor): N x C x spatial, masked as in

@@ -13,7 +13,7 @@ from torch import Tensor
 from captum_groupcam import _captum
 from captum_groupcam._call import isolated, prepare
 from captum_groupcam.masking.baselines import resolve_baselines
-from captum_groupcam.masking.queries import Network
+from captum_groupcam.masking.network import Network
 
 __all__ = ["XRAI"]
 

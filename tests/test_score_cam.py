@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from captum_groupcam import ScoreCAM
 from captum_groupcam.masking.baselines import GaussianBlur
-from captum_groupcam.masking.queries import class_probability
+from captum_groupcam.masking.network import class_probability
 from tests.networks import SmallCNN, TokenCNN, real_image, scaled, small_inputs
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}

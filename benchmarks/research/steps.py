@@ -13,12 +13,8 @@ from captum_groupcam._call import Call, prepare
 from captum_groupcam._maps import weighted_sum
 from captum_groupcam.masking.baselines import Baselines, GaussianBlur
 from captum_groupcam.masking.masks import MaskSource
-from captum_groupcam.masking.queries import (
-    ScoreFunc,
-    class_probability,
-    score_masks,
-    score_samples,
-)
+from captum_groupcam.masking.network import ScoreFunc, class_probability
+from captum_groupcam.masking.queries import score_masks, score_samples
 from captum_groupcam.methods import Subject, Target
 
 __all__ = ["BASELINES", "SCORES", "Complements", "Question", "gains", "lookup"]

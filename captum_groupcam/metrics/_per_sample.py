@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from captum_groupcam._captum import ForwardFunc
-from captum_groupcam.masking.queries import ScoreFunc, class_probability
+from captum_groupcam.masking.network import ScoreFunc, class_probability
 
 __all__ = ["PerSampleMetric", "PerSampleNetworkMetric"]
 

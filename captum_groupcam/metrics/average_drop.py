@@ -27,7 +27,7 @@ class AverageDrop(PerSampleNetworkMetric):
         score_func (Callable, optional): Turns the network's output into scores, which must not be
             negative. Default: softmax over dimension 1.
         internal_batch_size (int, optional): Images of one forward pass. Default: None,
-            :data:`~captum_groupcam.masking.queries.DEFAULT_BATCH_SIZE`.
+            :data:`~captum_groupcam.masking.network.DEFAULT_BATCH_SIZE`.
         **kwargs (Any): As in :class:`torchmetrics.Metric`.
 
     Examples::

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from captum_groupcam._captum import ForwardFunc, TargetType
-from captum_groupcam.masking.queries import ScoreFunc, class_probability
+from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.metrics._per_sample import PerSampleNetworkMetric
 from captum_groupcam.metrics.functional import Protocol, deletion_insertion
 
@@ -31,7 +31,7 @@ class DeletionInsertion(PerSampleNetworkMetric):
             over dimension 1.
         seed (int, optional): Seed of the permutation that breaks ties. Default: 0.
         internal_batch_size (int, optional): Images of one forward pass. Default: None,
-            :data:`~captum_groupcam.masking.queries.DEFAULT_BATCH_SIZE`.
+            :data:`~captum_groupcam.masking.network.DEFAULT_BATCH_SIZE`.
         **kwargs (Any): As in :class:`torchmetrics.Metric`.
 
     Examples::

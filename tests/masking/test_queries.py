@@ -7,16 +7,13 @@ from hypothesis import strategies as st
 
 from captum_groupcam._targets import Target
 from captum_groupcam.masking.masks import LayerMasks
-from captum_groupcam.masking.queries import (
+from captum_groupcam.masking.network import (
     DEFAULT_BATCH_SIZE,
     Network,
-    blend,
     class_probability,
     in_chunks,
-    merge_masks,
-    score_masks,
-    score_samples,
 )
+from captum_groupcam.masking.queries import blend, merge_masks, score_masks, score_samples
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from captum_groupcam._call import prepare
 from captum_groupcam._captum import ForwardFunc, TargetType
 from captum_groupcam.masking.masks import normalize
-from captum_groupcam.masking.queries import ScoreFunc, class_probability, score_samples
+from captum_groupcam.masking.network import ScoreFunc, class_probability
+from captum_groupcam.masking.queries import score_samples
 from captum_groupcam.metrics.functional._maps import match_maps, warn_if_constant
 
 __all__ = ["AverageDropResult", "average_drop"]
@@ -55,7 +56,7 @@ def average_drop(
         score_func (Callable, optional): Turns the network's output into scores, which must not be
             negative. Default: softmax over dimension 1.
         internal_batch_size (int, optional): Images of one forward pass. Default: None,
-            :data:`~captum_groupcam.masking.queries.DEFAULT_BATCH_SIZE`.
+            :data:`~captum_groupcam.masking.network.DEFAULT_BATCH_SIZE`.
 
     Returns:
         AverageDropResult: Percentages, one a sample.

@@ -13,7 +13,7 @@ from torch import Tensor
 from captum_groupcam._call import prepare
 from captum_groupcam._captum import ForwardFunc, TargetType
 from captum_groupcam.masking.baselines import Baseline, GaussianBlur, resolve_baselines
-from captum_groupcam.masking.queries import Network, ScoreFunc, class_probability, in_chunks
+from captum_groupcam.masking.network import Network, ScoreFunc, class_probability, in_chunks
 from captum_groupcam.metrics.functional._maps import match_maps, warn_if_constant
 
 __all__ = ["PRESETS", "DeletionInsertionResult", "Protocol", "deletion_insertion", "rise_blur"]
@@ -172,7 +172,7 @@ def deletion_insertion(
         seed (int, optional): Seed of the permutation that breaks ties. Default: 0.
         internal_batch_size (int, optional): Images of one forward pass, whichever samples and
             steps they belong to; no more of them are held. Default: None,
-            :data:`~captum_groupcam.masking.queries.DEFAULT_BATCH_SIZE`.
+            :data:`~captum_groupcam.masking.network.DEFAULT_BATCH_SIZE`.
 
     Returns:
         DeletionInsertionResult: Areas, curves and their x-axis, in the order of the samples.

@@ -1,0 +1,65 @@
+"""The numbers in the texts are those of the tables that the benchmark wrote."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MARK = re.compile(
+    r"^<!-- (?P<file>\S+table\.csv): (?P<subset>.+) -->\n\n(?P<table>(?:\|.*\n)+)", re.M
+)
+TABLES = [
+    (page, match)
+    for page in ("README.md", "docs/results.md")
+    for match in MARK.finditer((ROOT / page).read_text(encoding="utf-8"))
+]
+
+
+def in_cell(row: dict[str, str], mean: str, sign: str) -> str:
+    if not row[mean]:
+        return ""
+    low, high = ("low", "high") if mean == "mean" else ("difference_low", "difference_high")
+    value, *ends = (f"{float(row[column]):{sign}.3f}" for column in (mean, low, high))
+    return f"{value} [{', '.join(ends)}]"
+
+
+def marks(row: dict[str, str]) -> str:
+    if row["significant_corrected"] == "True":
+        return r" \*\*"
+    return r" \*" if row["significant"] == "True" else ""
+
+
+def test_there_are_tables() -> None:
+    assert {page for page, _ in TABLES} == {"README.md", "docs/results.md"}
+
+
+@pytest.mark.parametrize(("page", "match"), TABLES)
+def test_numbers_are_those_of_the_result_files(page: str, match: re.Match[str]) -> None:
+    with (ROOT / match["file"]).open(encoding="utf-8") as file:
+        rows = {
+            (row["method"], row["score"]): row
+            for row in csv.DictReader(file)
+            if row["subset"] == match["subset"]
+        }
+    lines = [
+        [cell.strip() for cell in line.strip("|\n").split("|")]
+        for line in match["table"].splitlines()
+    ]
+    header, _, *body = lines
+    assert body
+    for method, *cells in body:
+        score = ""
+        for column, cell in zip(header[1:], cells, strict=True):
+            if column == "queries":
+                expected = f"{float(rows[method.strip('`'), 'queries']['mean']):.0f}"
+            elif column == "minus `group_cam`":
+                row = rows[method.strip("`"), score]
+                expected = in_cell(row, "difference", "+") + marks(row)
+            else:
+                score = column.strip("`")
+                expected = in_cell(rows[method.strip("`"), score], "mean", "")
+            assert cell == expected, f"{page}: {method}, {column}"
