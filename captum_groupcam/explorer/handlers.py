@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from PIL import Image
-from torch import Tensor
 
 from captum_groupcam.explorer._gradio import gr
 from captum_groupcam.explorer.figures import group_figures, picture, script, title_of
@@ -243,11 +241,6 @@ class Handlers:
                 yield stopped
         finally:
             del self._running[session]
-
-
-def _enlarged(image: Tensor) -> Image.Image:
-    pixels = Image.fromarray((image.permute(1, 2, 0) * 255).byte().numpy())
-    return pixels.resize((SCALE * pixels.width, SCALE * pixels.height))
 
 
 def _no_results() -> tuple[Any, ...]:
