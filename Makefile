@@ -78,7 +78,7 @@ $(READY08): $(READY)
 	$(PYTHON) -m venv $(VENV08)
 	echo "import site; site.addsitedir('$(call site_packages,$(VENV))')" \
 		> "$(call site_packages,$(VENV08))/behind.pth"
-	$(VENV08)/bin/python -m pip install --quiet --editable ".[dev,insights-notebook]"
+	$(VENV08)/bin/python -m pip install --quiet --editable ".[dev,insights]"
 	$(call headless_cv2,$(VENV08))
 	touch $@
 
