@@ -141,7 +141,7 @@ def explain(
                     fail(f"{file}: {name}: {error}")
                 progress.advance(bar)
             draw: dict[str, Callable[[], Figure]] = {
-                "": partial(_picture, loaded, inputs, explained, maps),
+                "": partial(_picture, loaded, inputs, explained, maps, sheet=method == ALL),
                 "_groups": partial(_groups, loaded, method, inputs, explained, options),
                 "_curves": partial(_curves, loaded, inputs, explained, maps),
             }
@@ -236,10 +236,12 @@ def _map(
     return explain(inputs, target)
 
 
-def _picture(model: LoadedModel, inputs: Tensor, target: int, maps: dict[str, Tensor]) -> Figure:
-    """The map over the image, or all methods' maps beside it."""
+def _picture(
+    model: LoadedModel, inputs: Tensor, target: int, maps: dict[str, Tensor], *, sheet: bool
+) -> Figure:
+    """The map over the image, or a sheet of the image and the map of each method."""
     image, title = model.denormalize(inputs)[0], model.class_names[target]
-    if len(maps) > 1:
+    if sheet:
         return method_sheet(image, {name: one[0] for name, one in maps.items()}, title=title)
     (attributions,) = maps.values()
     return overlay(image, attributions[0], title=title)

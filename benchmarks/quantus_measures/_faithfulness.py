@@ -110,8 +110,7 @@ def pixel_flipping(samples: Explained, *, steps: int, perturb_baseline: str) -> 
         features_in_step=features_in_step(samples.inputs.shape, steps),
         perturb_baseline=perturb_baseline,
     )
-    curves = [run_metric(metric, *one, softmax=True)[0] for one in one_by_one(samples, untie=True)]
-    return finite_scores(metric, [_area(curve) for curve in curves], NO_SCORE)
+    return _areas(metric, samples)
 
 
 def region_perturbation(
@@ -140,8 +139,7 @@ def selectivity(samples: Explained, *, patches: int, perturb_baseline: str) -> T
         patch_size=patch_size(samples.inputs.shape, patches),
         perturb_baseline=perturb_baseline,
     )
-    curves = [run_metric(metric, *one, softmax=True)[0] for one in one_by_one(samples, untie=True)]
-    return finite_scores(metric, [_area(curve) for curve in curves], NO_SCORE)
+    return _areas(metric, samples)
 
 
 def sensitivity_n(
@@ -274,6 +272,12 @@ def sufficiency(samples: Explained, *, threshold: float) -> Tensor:
 
     metric = make_metric(quantus.Sufficiency, threshold=threshold, distance_func=distance)
     return finite_scores(metric, run_metric(metric, samples, maps), NO_SCORE)
+
+
+def _areas(metric: Any, samples: Explained) -> Tensor:
+    """Areas under the curves that a metric gives, sample by sample."""
+    curves = [run_metric(metric, *one, softmax=True)[0] for one in one_by_one(samples, untie=True)]
+    return finite_scores(metric, [_area(curve) for curve in curves], NO_SCORE)
 
 
 def _area(curve: Array) -> float:
