@@ -45,5 +45,8 @@ def randomisation_figure(
             place.set_title(name, fontsize=6)
         for place in row[len(maps) :]:
             place.remove()
-        row[0].set_title(str(spec), fontsize=7, loc="left")
+        row[0].text(
+            -0.05, 0.5, str(spec), fontsize=7, rotation=90, ha="right", va="center",
+            transform=row[0].transAxes,
+        )  # fmt: skip
     return figure
