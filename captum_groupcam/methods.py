@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
-import warnings
 import zlib
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from captum.attr import (
-    GuidedBackprop,
     InputXGradient,
     IntegratedGradients,
     LayerAttribution,
@@ -23,10 +18,11 @@ from captum.attr import (
     Saliency,
 )
 from torch import Tensor
-from torch.nn import Module
 
 from captum_groupcam._call import isolated, prepare
+from captum_groupcam._guided import guided_gradients
 from captum_groupcam._maps import weighted_sum
+from captum_groupcam._method import Factory, Method, Subject, Target, factory
 from captum_groupcam.cam import CAM
 from captum_groupcam.grad_cam_plus_plus import GradCAMPlusPlus
 from captum_groupcam.group_cam import GroupCAM
@@ -36,58 +32,6 @@ from captum_groupcam.transformers import ReshapeTransform
 from captum_groupcam.xrai import XRAI
 
 __all__ = ["GROUPED", "METHODS", "Factory", "Method", "Subject", "Target", "factory"]
-
-#: What is explained, in any of Captum's forms for outputs of shape N x classes.
-Target: TypeAlias = int | Tensor | list[int]
-#: Explains inputs (N x C x H x W) for a target: N x 1 x H x W. A ValueError if it needs a layer and
-#: has none.
-Method: TypeAlias = Callable[[Tensor, Target], Tensor]
-
-
-class Factory(Protocol):
-    """Makes a method for a network."""
-
-    def __call__(
-        self,
-        model: Module,
-        layer: Module | None = None,
-        *,
-        attribute_to_layer_input: bool = False,
-        reshape_transform: ReshapeTransform | None = None,
-        **options: Any,
-    ) -> Method:
-        """Binds a method to a network.
-
-        Args:
-            model (Module): A classifier in evaluation mode: N x C x H x W to N x classes.
-            layer (Module, optional): The layer that methods on a layer explain; others ignore it.
-                Default: None.
-            attribute_to_layer_input (bool, optional): Whether the layer's input is meant.
-                Default: False.
-            reshape_transform (Callable, optional): Brings the layer's activations to N x K x h x w,
-                for transformers; see :func:`~captum_groupcam.layers.find_layer`. Default: None.
-            **options (Any, optional): Arguments of the method's function in this module.
-
-        Raises:
-            TypeError: If the method has no such option.
-        """
-        ...
-
-
-class Subject(NamedTuple):
-    """The network that is explained, and where.
-
-    Attributes:
-        model (torch.nn.Module): N x C x H x W to N x classes.
-        layer (torch.nn.Module or None): The layer, for methods on a layer.
-        attribute_to_layer_input (bool): Whether its input is meant.
-        reshape_transform (Callable or None): Brings its activations to N x K x h x w.
-    """
-
-    model: Module
-    layer: Module | None
-    attribute_to_layer_input: bool
-    reshape_transform: ReshapeTransform | None
 
 
 def group_cam(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
@@ -147,12 +91,12 @@ def guided_backprop(subject: Subject, inputs: Tensor, target: Target) -> Tensor:
     Raises:
         ValueError: If the network has no such module.
     """
-    return _largest_magnitude(_guided_gradients(subject.model, inputs, target))
+    return _largest_magnitude(guided_gradients(subject.model, inputs, target))
 
 
 def guided_grad_cam(subject: Subject, inputs: Tensor, target: Target) -> Tensor:
     """Guided backpropagation times Grad-CAM (Selvaraju et al. 2017), reduced like the former."""
-    guided = _guided_gradients(subject.model, inputs, target)
+    guided = guided_gradients(subject.model, inputs, target)
     return _largest_magnitude(guided * grad_cam(subject, inputs, target))
 
 
@@ -286,41 +230,6 @@ def edges(_subject: Subject, inputs: Tensor, _target: Target) -> Tensor:
     return gradients.square().sum(1, keepdim=True).sqrt()
 
 
-def factory(explain: Callable[..., Tensor]) -> Factory:
-    """Makes an entry of :data:`METHODS` of a function.
-
-    Args:
-        explain (Callable): Takes a :class:`Subject`, inputs (N x C x H x W), the target, and its
-            own options by name; returns N x 1 x H x W.
-
-    Returns:
-        Factory: Binds the function to a network. Inputs and outputs are checked, and the global
-        state is kept.
-
-    Examples::
-
-        >>> def brightness(subject, inputs, target):
-        ...     return inputs.mean(1, keepdim=True)
-        >>> explain = factory(brightness)(torch.nn.Flatten().eval())
-        >>> explain(torch.ones(2, 3, 4, 4), 0).shape
-        torch.Size([2, 1, 4, 4])
-    """
-
-    def bind(
-        model: Module,
-        layer: Module | None = None,
-        *,
-        attribute_to_layer_input: bool = False,
-        reshape_transform: ReshapeTransform | None = None,
-        **options: Any,
-    ) -> Method:
-        inspect.signature(explain).bind(None, None, None, **options)
-        subject = Subject(model, layer, attribute_to_layer_input, reshape_transform)
-        return partial(_run, explain, subject, options)
-
-    return bind
-
-
 #: Every method of the comparison, by name. ``METHODS[name](model, layer)(inputs, target)`` gives
 #: N x 1 x H x W and leaves no trace: neither on the network and the inputs nor on the global state.
 METHODS: dict[str, Factory] = {
@@ -351,42 +260,6 @@ GROUPED: dict[str, dict[str, Any]] = {
     "group_cam": {},
     "group_cam_gradient_free": {"gradient_free": True},
 }
-
-
-def _run(
-    explain: Callable[..., Tensor],
-    subject: Subject,
-    options: dict[str, Any],
-    inputs: Tensor,
-    target: Target,
-) -> Tensor:
-    """Checks what goes in and comes out, and keeps the method to itself."""
-    if inputs.dim() != 4 or not len(inputs) or not inputs.is_floating_point():
-        raise ValueError(
-            "Expected floating-point inputs of shape N x C x H x W, got "
-            f"{tuple(inputs.shape)}, {inputs.dtype}."
-        )
-    if not inputs.isfinite().all():
-        raise ValueError("The inputs contain NaN or infinite values.")
-    if subject.model.training:
-        raise ValueError("Explain a model in evaluation mode: call model.eval() first.")
-    # A seed reaches all devices.
-    initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = range(torch.cuda.device_count()) if initialized else ()
-    with (
-        torch.inference_mode(False),
-        torch.random.fork_rng(devices),
-        warnings.catch_warnings(),
-    ):
-        # Captum on what it does to a network and inputs that nobody else sees.
-        warnings.filterwarnings("ignore", "Setting backward hooks on ReLU activations")
-        warnings.filterwarnings("ignore", "Input Tensor . did not already require gradients")
-        maps = explain(subject, inputs.detach().clone(), target, **options).detach()
-    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
-    expected = (len(inputs), 1, *inputs.shape[2:])
-    if tuple(maps.shape) != expected or not maps.isfinite().all():
-        raise ValueError(f"Expected finite maps of shape {expected}, got {tuple(maps.shape)}.")
-    return maps
 
 
 def _on_layer(
@@ -424,30 +297,6 @@ class _ReshapedGradCAM(LayerAttribution):
             call.check_maps(activations)
             maps = weighted_sum(activations, gradients.flatten(2).mean(2))
             return maps.relu() if relu_attributions else maps
-
-
-class _GuidedReLU6(torch.nn.ReLU):
-    """ReLU6 under the type that Captum guides."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return F.relu6(inputs, self.inplace)
-
-
-def _guided_gradients(model: Module, inputs: Tensor, target: Target) -> Tensor:
-    """Captum's guided backpropagation, on a copy where it would pass over ReLU6."""
-    if any(isinstance(module, torch.nn.ReLU6) for module in model.modules()):
-        # The copy is one of the modules only: they share their weights.
-        tensors = (*model.parameters(), *model.buffers())
-        model = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
-        for parent in list(model.modules()):
-            for name, child in parent._modules.items():  # named_children() skips second names
-                if isinstance(child, torch.nn.ReLU6):
-                    setattr(parent, name, _GuidedReLU6(child.inplace))
-    if not any(isinstance(module, torch.nn.ReLU) for module in model.modules()):
-        raise ValueError(
-            "Guided backpropagation changes what ReLU modules pass back; this network has none."
-        )
-    return cast(Tensor, GuidedBackprop(model).attribute(inputs, target))
 
 
 def _target_of(target: Target, index: int) -> Target:

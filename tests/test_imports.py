@@ -25,6 +25,7 @@ LAYERS: list[list[set[str]]] = [
         {"rise"},
         {"score_cam"},
         {"xrai"},
+        {"_guided", "_method"},
         {"metrics"},
     ],
     [{"methods"}, {"models"}, {"visualization"}],
