@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 # Before anything imports matplotlib.
 os.environ["MPLBACKEND"] = "Agg"
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -26,13 +24,6 @@ if TYPE_CHECKING:
 
 # Small tensors gain nothing from more threads, and workers must not compete.
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-
-
-@pytest.fixture(autouse=True)
-def _seeded() -> None:
-    random.seed(0)
-    np.random.seed(0)  # noqa: NPY002  other libraries draw from it
-    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
