@@ -17,7 +17,7 @@ from benchmarks.research.finish import (
 )
 from benchmarks.research.masks import group_masks, merged
 from benchmarks.research.regression import mask_cells, posterior, smoothness
-from benchmarks.research.steps import Question, gains
+from benchmarks.research.steps import Question, at_layer, gains
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.masking.queries import score_samples
 from captum_groupcam.methods import Subject, Target
@@ -72,8 +72,7 @@ def group_cam(
         expected = question.grad_cam.flatten(1)
         found = posterior(rows, alphas, expected, smoothness(grid, length, rows), noise=solve)
         maps = upsample(found.view(-1, 1, *grid), question.size)
-    if guide:
-        maps = guided_filter(maps, inputs, guide)
+    maps = guided_filter(maps, inputs, guide)
     return with_prior(smoothed(maps, smooth), question, prior)
 
 
@@ -116,6 +115,8 @@ def two_layers(
     second: str,
     n_groups: int = 15,
     product: bool = True,
+    prior: float = 0.0,
+    guide: int = 0,
     **masks: Any,
 ) -> Tensor:
     """Group-CAM of two layers with half the groups each: 33 queries.
@@ -130,17 +131,19 @@ def two_layers(
         n_groups (int, optional): Groups of each layer. Default: 15.
         product (bool, optional): Whether the maps are multiplied (the other one raised by a tenth
             of its maximum), or else added. Default: True.
+        prior (float, optional): As in :func:`group_cam`, for each layer. Default: 0.
+        guide (int, optional): As in :func:`group_cam`, for the result. Default: 0.
         **masks (Any, optional): See :func:`~benchmarks.research.masks.group_masks`.
     """
-    network = getattr(subject.model, "_orig_mod", subject.model)
-    other = subject._replace(layer=network.get_submodule(second), attribute_to_layer_input=False)
     question = Question.ask(subject, inputs, target)
     hidden = score_samples(question.call.network, question.call.hidden)
     maps = []
-    for one in (question, Question.ask(other, inputs, target)):
+    for one in (question, Question.ask(at_layer(subject, second), inputs, target)):
         made = group_masks(one, n_groups, **masks)
-        maps.append(peaked(merged(one, made, gains(one, made, reference=hidden))))
-    return maps[0] * (0.1 + maps[1]) if product else maps[0] + maps[1]
+        one_map = merged(one, made, gains(one, made, reference=hidden))
+        maps.append(peaked(with_prior(one_map, one, prior)))
+    both = maps[0] * (0.1 + maps[1]) if product else maps[0] + maps[1]
+    return guided_filter(both, inputs, guide)
 
 
 def detailed(
@@ -153,6 +156,7 @@ def detailed(
     sigma: float = 6.0,
     power: float = 0.5,
     prior: float = 0.1,
+    guide: int = 0,
     **masks: Any,
 ) -> Tensor:
     """Group-CAM says which part, the input's gradient which pixels of it: 34 queries.
@@ -168,11 +172,13 @@ def detailed(
             Default: 6.0.
         power (float, optional): To which power they are taken. Default: 0.5.
         prior (float, optional): As in :func:`group_cam`. Default: 0.1.
+        guide (int, optional): As in :func:`group_cam`. Default: 0.
         **masks (Any, optional): See :func:`~benchmarks.research.masks.group_masks`.
     """
     question = Question.ask(subject, inputs, target)
     made = group_masks(question, n_groups, **masks)
     maps = with_prior(merged(question, made, gains(question, made)), question, prior)
+    maps = guided_filter(maps, inputs, guide)
     return maps * detail(subject, inputs, target, sigma=sigma, copies=copies) ** power
 
 

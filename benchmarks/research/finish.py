@@ -37,11 +37,13 @@ def guided_filter(maps: Tensor, images: Tensor, radius: int, epsilon: float = 0.
     """Lets maps follow the edges of the image (He, Sun and Tang, *Guided image filtering*, 2010).
 
     Args:
-        maps (Tensor): N x 1 x H x W.
+        maps (Tensor): N x M x H x W.
         images (Tensor): N x C x H x W; its mean over channels, with unit variance, is the guide.
-        radius (int): Half the side of the windows in pixels.
+        radius (int): Half the side of the windows in pixels; 0 leaves maps as they are.
         epsilon (float): Variance of the guide below which a window counts as flat. Default: 0.01.
     """
+    if not radius:
+        return maps
     guide = images.mean(1, keepdim=True)
     deviation = guide.flatten(1).std(1).view(-1, 1, 1, 1)
     guide = (guide - guide.mean((2, 3), keepdim=True)) / torch.where(deviation > 0, deviation, 1)

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.research.finish import detail, with_prior
+from benchmarks.research.finish import detail, guided_filter, peaked, with_prior
 from benchmarks.research.masks import At, cut_out, group_masks, merged
 from benchmarks.research.regression import mask_cells, posterior, smoothness
 from benchmarks.research.runs import ordered
-from benchmarks.research.steps import Complements, Question, gains
+from benchmarks.research.steps import Complements, Question, at_layer, gains
 from captum_groupcam.masking.masks import LayerMasks, denoise, normalize, upsample
 from captum_groupcam.masking.queries import score_masks, score_samples
 from captum_groupcam.methods import Subject, Target
@@ -205,6 +205,8 @@ def chosen(
     sigma: float = 6.0,
     n_shares: int = 5,
     reach: float = 0.6,
+    guide: int = 0,
+    second: str | None = None,
 ) -> Tensor:
     """Several maps at the price of a gradient, and the network says which is best: 34 queries.
 
@@ -225,6 +227,9 @@ def chosen(
         n_shares (int, optional): Number of shares of the pixels. Default: 5.
         reach (float, optional): The shares are the middles of equal parts of what is below.
             Default: 0.6.
+        guide (int, optional): As in :func:`~benchmarks.research.choices.group_cam`. Default: 0.
+        second (str, optional): Dotted name of another layer, whose Grad-CAM (plus a tenth of its
+            maximum) takes the place of the gradient, at one query rather than three. Default: None.
     """
     question = Question.ask(subject, inputs, target)
     maps = upsample(question.grad_cam, question.size)
@@ -232,8 +237,13 @@ def chosen(
         made = group_masks(question, n_groups)
         group_cam = merged(question, made, gains(question, made))
         maps = torch.cat([maps, with_prior(group_cam, question, 0.1)], 1)
+    maps = guided_filter(maps, inputs, guide)
     if power:
-        pixels = detail(subject, inputs, target, sigma=sigma)
+        if second:
+            other = Question.ask(at_layer(subject, second), inputs, target)
+            pixels = 0.1 + peaked(upsample(other.grad_cam, question.size))
+        else:
+            pixels = detail(subject, inputs, target, sigma=sigma)
         powers = torch.linspace(power, 0, n_powers).tolist()
         maps = torch.cat([maps * pixels**exponent for exponent in powers], 1)
     shares = [(index + 0.5) / n_shares * reach for index in range(n_shares)]

@@ -17,7 +17,7 @@ from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.masking.queries import score_masks, score_samples
 from captum_groupcam.methods import Subject, Target
 
-__all__ = ["BASELINES", "SCORES", "Complements", "Question", "gains", "lookup"]
+__all__ = ["BASELINES", "SCORES", "Complements", "Question", "at_layer", "gains", "lookup"]
 
 _Value = TypeVar("_Value")
 
@@ -154,6 +154,12 @@ def gains(question: Question, masks: MaskSource, *, reference: Tensor | None = N
     if reference is None:
         reference = score_samples(network, question.call.hidden)
     return torch.where(queried, scores - reference.unsqueeze(1), 0)
+
+
+def at_layer(subject: Subject, name: str) -> Subject:
+    """The same network, explained at the output of another layer."""
+    network = getattr(subject.model, "_orig_mod", subject.model)  # compiled
+    return subject._replace(layer=network.get_submodule(name), attribute_to_layer_input=False)
 
 
 def lookup(table: dict[str, _Value], name: str, what: str) -> _Value:
