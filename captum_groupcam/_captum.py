@@ -20,6 +20,7 @@ __all__ = [
     "ForwardFunc",
     "TargetType",
     "eager",
+    "input_gradients",
     "layer_activations",
     "layer_gradients_and_activations",
     "log_usage",
@@ -148,6 +149,44 @@ def layer_gradients_and_activations(
                 "GroupCAM with gradient_free=True, ScoreCAM or RISE."
             ) from error
     return gradients.detach(), activations.detach()
+
+
+def input_gradients(
+    forward_func: ForwardFunc,
+    inputs: tuple[Tensor, ...],
+    which: int,
+    additional_forward_args: tuple[Any, ...],
+    select: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Gradients of the selected outputs with respect to one of the inputs.
+
+    Parameters get no gradient, though the graph covers the whole network.
+
+    Args:
+        forward_func (Callable): The network.
+        inputs (tuple of Tensor): Inputs, N samples each.
+        which (int): The place of the input.
+        additional_forward_args (tuple): Passed on after the inputs.
+        select (Callable): Turns the output into one value a sample (N).
+
+    Raises:
+        ValueError: If the selected output does not depend on the input.
+    """
+    with torch.enable_grad(), uncompiled():
+        leaf = inputs[which].detach().clone().requires_grad_()
+        # Layers that work in place must not meet a leaf.
+        given = (*inputs[:which], leaf.clone(), *inputs[which + 1 :])
+        values = select(run_forward(eager(forward_func), given, additional_forward_args))
+        gradients = None
+        if values.requires_grad:
+            (gradients,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
+    if gradients is None:
+        raise ValueError(
+            "The output has no gradient with respect to the input: the network computes it without "
+            "gradients, as quantised ones do. GroupCAM with gradient_free=True, ScoreCAM and RISE "
+            "need none."
+        )
+    return gradients
 
 
 def eager(forward_func: ForwardFunc) -> ForwardFunc:

@@ -28,6 +28,7 @@ from captum_groupcam.grad_cam_plus_plus import GradCAMPlusPlus
 from captum_groupcam.group_cam import GroupCAM
 from captum_groupcam.rise import RISE
 from captum_groupcam.score_cam import ScoreCAM
+from captum_groupcam.selective import SelectiveGroupCAM
 from captum_groupcam.transformers import ReshapeTransform
 from captum_groupcam.xrai import XRAI
 
@@ -44,6 +45,11 @@ def group_cam_gradient_free(
 ) -> Tensor:
     """Group-CAM with all channels weighing the same; options of :meth:`GroupCAM.attribute`."""
     return _on_layer(GroupCAM, subject, inputs, target, gradient_free=True, **options)
+
+
+def group_cam_selective(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
+    """Group-CAM refined, the best map selected; options of :meth:`SelectiveGroupCAM.attribute`."""
+    return _on_layer(SelectiveGroupCAM, subject, inputs, target, **options)
 
 
 def grad_cam(subject: Subject, inputs: Tensor, target: Target) -> Tensor:
@@ -237,6 +243,7 @@ METHODS: dict[str, Factory] = {
     for explain in (
         group_cam,
         group_cam_gradient_free,
+        group_cam_selective,
         grad_cam,
         grad_cam_plus_plus,
         cam,

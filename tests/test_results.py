@@ -12,9 +12,10 @@ ROOT = Path(__file__).parents[1]
 MARK = re.compile(
     r"^<!-- (?P<file>\S+table\.csv): (?P<subset>.+) -->\n\n(?P<table>(?:\|.*\n)+)", re.M
 )
+PAGES = ("README.md", "docs/results.md", "docs/research/a-better-map.md")
 TABLES = [
     (page, match)
-    for page in ("README.md", "docs/results.md")
+    for page in PAGES
     for match in MARK.finditer((ROOT / page).read_text(encoding="utf-8"))
 ]
 
@@ -34,7 +35,7 @@ def marks(row: dict[str, str]) -> str:
 
 
 def test_there_are_tables() -> None:
-    assert {page for page, _ in TABLES} == {"README.md", "docs/results.md"}
+    assert {page for page, _ in TABLES} == set(PAGES)
 
 
 @pytest.mark.parametrize(("page", "match"), TABLES)
@@ -56,6 +57,8 @@ def test_numbers_are_those_of_the_result_files(page: str, match: re.Match[str]) 
         for column, cell in zip(header[1:], cells, strict=True):
             if column == "queries":
                 expected = f"{float(rows[method.strip('`'), 'queries']['mean']):.0f}"
+            elif column == "n":
+                expected = rows[method.strip("`"), header[2].strip("`")]["n"]
             elif column.startswith("minus "):
                 row = rows[method.strip("`"), score]
                 assert row["reference"] == column.removeprefix("minus ").strip("`")

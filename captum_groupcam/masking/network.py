@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -221,6 +222,28 @@ class Network:
             ),
         )
         return finite(gradients, "gradients at the layer"), activations
+
+    def input_gradients(self, inputs: tuple[Tensor, ...], which: int) -> Tensor:
+        """Gradients dy_c/dI of one input for all samples; y_c is the raw output at the target.
+
+        Args:
+            inputs (tuple of Tensor): Inputs, N x C x spatial each.
+            which (int): The place of the input.
+
+        Returns:
+            Tensor: Gradients, N x C x spatial.
+
+        Raises:
+            ValueError: If a gradient is NaN or infinite, or the output does not depend on the
+                input.
+        """
+
+        def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
+            arguments = self.arguments(samples)
+            select = partial(self.target.select, samples=samples)
+            return (_captum.input_gradients(self.forward_func, rows, which, arguments, select),)
+
+        return finite(self.by_sample(inputs, work)[0], "gradients at the input")
 
     def by_sample(
         self,

@@ -1,0 +1,52 @@
+"""Maps that follow the edges of an image."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["guided_filter"]
+
+_MEANS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+def guided_filter(maps: Tensor, images: Tensor, radius: int, epsilon: float = 0.01) -> Tensor:
+    """Lets maps follow the edges of the image: in each window they are a linear function of it.
+
+    Source: He, Sun and Tang, "Guided Image Filtering" (2010), eq. 4 to 8. What falls below zero is
+    cut off.
+
+    Args:
+        maps (Tensor): N x M x spatial.
+        images (Tensor): N x C x spatial; the mean over channels, with unit variance, is the guide.
+        radius (int): Half the side of the windows in pixels; 0 leaves maps as they are.
+        epsilon (float, optional): Variance of the guide below which a window counts as flat.
+            Default: 0.01.
+
+    Returns:
+        Tensor: N x M x spatial.
+
+    Examples::
+
+        >>> import torch
+        >>> edge = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
+        >>> guided_filter(torch.tensor([[[0.0, 0.2, 0.8, 1.0]]]), edge, radius=1).round(decimals=1)
+        tensor([[[0.1000, 0.1000, 0.9000, 0.9000]]])
+    """
+    if not radius:
+        return maps
+    guide = images.mean(1, keepdim=True).to(maps)
+    guide = guide - guide.flatten(1).mean(1).view(-1, *(1 for _ in guide.shape[1:]))
+    deviation = guide.flatten(1).std(1).view(-1, *(1 for _ in guide.shape[1:]))
+    guide = guide / torch.where(deviation > 0, deviation, 1)
+    pool = _MEANS[maps.dim() - 2]
+
+    def mean(values: Tensor) -> Tensor:
+        return pool(values, 2 * radius + 1, 1, radius, count_include_pad=False)
+
+    covariance = mean(guide * maps) - mean(guide) * mean(maps)
+    variance = mean(guide * guide) - mean(guide).square()
+    slope = covariance / (variance + epsilon)
+    offset = mean(maps) - slope * mean(guide)
+    return (mean(slope) * guide + mean(offset)).relu()
