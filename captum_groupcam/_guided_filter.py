@@ -8,8 +8,6 @@ from torch import Tensor
 
 __all__ = ["guided_filter"]
 
-_MEANS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
-
 
 def guided_filter(maps: Tensor, images: Tensor, radius: int, epsilon: float = 0.01) -> Tensor:
     """Lets maps follow the edges of the image: in each window they are a linear function of it.
@@ -40,13 +38,22 @@ def guided_filter(maps: Tensor, images: Tensor, radius: int, epsilon: float = 0.
     guide = guide - guide.flatten(1).mean(1).view(-1, *(1 for _ in guide.shape[1:]))
     deviation = guide.flatten(1).std(1).view(-1, *(1 for _ in guide.shape[1:]))
     guide = guide / torch.where(deviation > 0, deviation, 1)
-    pool = _MEANS[maps.dim() - 2]
 
     def mean(values: Tensor) -> Tensor:
-        return pool(values, 2 * radius + 1, 1, radius, count_include_pad=False)
+        for axis in range(2, values.dim()):
+            values = _mean_along(values, axis, radius)
+        return values
 
     covariance = mean(guide * maps) - mean(guide) * mean(maps)
     variance = mean(guide * guide) - mean(guide).square()
     slope = covariance / (variance + epsilon)
     offset = mean(maps) - slope * mean(guide)
     return (mean(slope) * guide + mean(offset)).relu()
+
+
+def _mean_along(values: Tensor, axis: int, radius: int) -> Tensor:
+    """The mean over windows along one axis, cut off at the border."""
+    moved = values.movedim(axis, -1)
+    radius = min(radius, moved.shape[-1] - 1)
+    means = F.avg_pool1d(moved.flatten(1, -2), 2 * radius + 1, 1, radius, count_include_pad=False)
+    return means.view_as(moved).movedim(-1, axis)

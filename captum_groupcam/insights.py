@@ -23,6 +23,7 @@ from captum_groupcam.masking.groups import GROUPINGS
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.rise import RISE
 from captum_groupcam.score_cam import ScoreCAM
+from captum_groupcam.selective import SelectiveGroupCAM
 
 __all__ = [
     "METHODS",
@@ -81,6 +82,10 @@ METHODS: dict[str, Method] = {
             "relu_scores": [False, True],
             "merge_normalized": [True, False],
         },
+    ),
+    "Selective Group-CAM": Method(
+        SelectiveGroupCAM,
+        {"n_groups": (1, None), "denoise_percentile": (0, 99), "edge_radius": (0, None)},
     ),
     "Score-CAM": Method(ScoreCAM, {"weighting": ["softmax", "increase", "score"]}),
     "Grad-CAM++": Method(GradCAMPlusPlus, {}),

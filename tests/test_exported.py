@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_groupcam import RISE, GroupCAM, ScoreCAM
+from captum_groupcam import RISE, GroupCAM, ScoreCAM, SelectiveGroupCAM
 from captum_groupcam.layers import find_layer
 from tests.networks import classifier, images
 
@@ -20,6 +20,9 @@ ON_LAYER: dict[str, Callable[[Any, nn.Module, Tensor], Tensor]] = {
     ),
     "GroupCAM, gradient-free": lambda net, layer, x: GroupCAM(net, layer).attribute(
         x, 2, n_groups=4, relu_attributions=False, gradient_free=True
+    ),
+    "SelectiveGroupCAM": lambda net, layer, x: SelectiveGroupCAM(net, layer).attribute(
+        x, 2, n_groups=4
     ),
     "ScoreCAM": lambda net, layer, x: ScoreCAM(net, layer).attribute(x, 2, relu_attributions=False),
 }

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "captum_groupcam"
 #: layer stand beside each other and do not know each other.
 LAYERS: list[list[set[str]]] = [
     [{"_captum"}],
-    [{"_bootstrap"}, {"_maps"}, {"_targets"}, {"_trace"}],
+    [{"_bootstrap"}, {"_guided_filter"}, {"_maps"}, {"_targets"}, {"_trace"}],
     [{"masking"}],
     [{"_call"}],
     [{"layers", "transformers"}, {"outputs"}, {"images"}],
@@ -24,6 +24,7 @@ LAYERS: list[list[set[str]]] = [
         {"group_cam"},
         {"rise"},
         {"score_cam"},
+        {"selective"},
         {"xrai"},
         {"_guided", "_method"},
         {"metrics"},

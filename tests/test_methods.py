@@ -17,16 +17,26 @@ CONTROLS = ["random", "centre", "edges"]
 ON_LAYER = [
     "group_cam",
     "group_cam_gradient_free",
+    "group_cam_selective",
     "grad_cam",
     "grad_cam_plus_plus",
     "cam",
     "score_cam",
     "guided_grad_cam",
 ]
-WITH_PROGRESS = ["group_cam", "group_cam_gradient_free", "score_cam", "rise", "xrai", "occlusion"]
+WITH_PROGRESS = [
+    "group_cam",
+    "group_cam_gradient_free",
+    "group_cam_selective",
+    "score_cam",
+    "rise",
+    "xrai",
+    "occlusion",
+]
 OPTIONS = {
     "group_cam": {"n_groups": 3, "relu_attributions": False},
     "group_cam_gradient_free": {"n_groups": 3, "relu_attributions": False},
+    "group_cam_selective": {"n_groups": 3},
     "rise": {"n_masks": 20},
     "xrai": {"n_steps": 8, "algorithm": "fast"},
     "integrated_gradients": {"n_steps": 8},

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_groupcam import RISE, GradCAMPlusPlus, GroupCAM, ScoreCAM
+from captum_groupcam import RISE, GradCAMPlusPlus, GroupCAM, ScoreCAM, SelectiveGroupCAM
 from captum_groupcam.layers import find_layer
 from captum_groupcam.methods import METHODS
 from tests.networks import classifier, images
@@ -80,6 +80,25 @@ def test_every_method_in_half_precision(method, how, dtype):
     with context:
         found = EVERY_METHOD[method](net, net.features, x)
     assert_close(found, expected, dtype)
+
+
+@pytest.mark.parametrize("how", ["autocast", "converted"])
+@pytest.mark.parametrize("dtype", HALVES)
+def test_selection_in_half_precision(how: str, dtype: str) -> None:
+    net, x = classifier(seed=2), images(3, 14, 16)
+
+    def select(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        selective = SelectiveGroupCAM(net, net.features)
+        return selective.attribute(x, 2, n_groups=4, return_effects=True)
+
+    _, expected = select(net, x)
+    net, x, context = in_precision(how, HALVES[dtype], net, x)
+    with context:
+        found, effects = select(net, x)
+    assert found.dtype == effects.dtype == torch.float32
+    assert found.isfinite().all()
+    # Another map may be selected where two are about as good.
+    torch.testing.assert_close(effects, expected, rtol=0, atol=TOLERANCE[dtype])
 
 
 # --- a real network and a real image

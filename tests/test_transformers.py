@@ -362,7 +362,15 @@ def test_averaged_tokens_are_explained_by_cam():
 
 
 @pytest.mark.parametrize(
-    "method", ["group_cam", "group_cam_gradient_free", "grad_cam_plus_plus", "score_cam", "rise"]
+    "method",
+    [
+        "group_cam",
+        "group_cam_gradient_free",
+        "group_cam_selective",
+        "grad_cam_plus_plus",
+        "score_cam",
+        "rise",
+    ],
 )
 def test_methods_by_name(method):
     net, layer, x = network("timm ViT")

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from benchmarks.research.finish import (
     detail,
-    guided_filter,
     interleaved,
     peaked,
     smoothed,
@@ -18,6 +17,7 @@ from benchmarks.research.finish import (
 from benchmarks.research.masks import group_masks, merged
 from benchmarks.research.regression import mask_cells, posterior, smoothness
 from benchmarks.research.steps import Question, at_layer, gains
+from captum_groupcam._guided_filter import guided_filter
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.masking.queries import score_samples
 from captum_groupcam.methods import Subject, Target

@@ -15,7 +15,7 @@ from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.methods import METHODS, Subject, Target
 
-__all__ = ["detail", "guided_filter", "interleaved", "peaked", "smoothed", "with_prior"]
+__all__ = ["detail", "interleaved", "peaked", "smoothed", "with_prior"]
 
 
 def smoothed(maps: Tensor, sigma: float) -> Tensor:
@@ -31,31 +31,6 @@ def with_prior(maps: Tensor, question: Question, share: float) -> Tensor:
     if not share:
         return maps
     return peaked(maps) + share * peaked(upsample(question.grad_cam, question.size))
-
-
-def guided_filter(maps: Tensor, images: Tensor, radius: int, epsilon: float = 0.01) -> Tensor:
-    """Lets maps follow the edges of the image (He, Sun and Tang, *Guided image filtering*, 2010).
-
-    Args:
-        maps (Tensor): N x M x H x W.
-        images (Tensor): N x C x H x W; its mean over channels, with unit variance, is the guide.
-        radius (int): Half the side of the windows in pixels; 0 leaves maps as they are.
-        epsilon (float): Variance of the guide below which a window counts as flat. Default: 0.01.
-    """
-    if not radius:
-        return maps
-    guide = images.mean(1, keepdim=True)
-    deviation = guide.flatten(1).std(1).view(-1, 1, 1, 1)
-    guide = (guide - guide.mean((2, 3), keepdim=True)) / torch.where(deviation > 0, deviation, 1)
-
-    def mean(values: Tensor) -> Tensor:
-        return F.avg_pool2d(values, 2 * radius + 1, 1, radius, count_include_pad=False)
-
-    covariance = mean(guide * maps) - mean(guide) * mean(maps)
-    variance = mean(guide * guide) - mean(guide).square()
-    slope = covariance / (variance + epsilon)
-    offset = mean(maps) - slope * mean(guide)
-    return (mean(slope) * guide + mean(offset)).relu()
 
 
 def detail(

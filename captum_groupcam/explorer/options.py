@@ -7,7 +7,7 @@ import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from captum_groupcam import methods
 from captum_groupcam.cam import CAM
@@ -16,6 +16,7 @@ from captum_groupcam.group_cam import GroupCAM
 from captum_groupcam.masking.groups import GROUPINGS
 from captum_groupcam.rise import RISE
 from captum_groupcam.score_cam import ScoreCAM
+from captum_groupcam.selective import SelectiveGroupCAM
 from captum_groupcam.xrai import XRAI
 
 __all__ = ["Option", "Value", "changed_options", "options_of"]
@@ -27,6 +28,7 @@ Value: TypeAlias = bool | int | float | str | None
 _CLASSES: dict[str, Any] = {
     "group_cam": GroupCAM,
     "group_cam_gradient_free": GroupCAM,
+    "group_cam_selective": SelectiveGroupCAM,
     "grad_cam_plus_plus": GradCAMPlusPlus,
     "cam": CAM,
     "score_cam": ScoreCAM,
@@ -40,6 +42,7 @@ _HIDDEN = {
     "baselines",
     "gradient_free",
     "internal_batch_size",
+    "return_effects",
     "return_group_masks",
     "return_group_scores",
     "show_progress",
@@ -143,9 +146,10 @@ def _option(parameter: inspect.Parameter, hint: Any, text: str) -> Option | None
     choices = members if get_origin(hint) is Literal else _CHOICES.get(name, ())
     if choices:
         return Option(name, str, default, choices, help=text)
+    kinds = members if get_origin(hint) in (Union, types.UnionType) else (hint,)
     for kind in (bool, int, float):
-        if kind is hint or kind in members:
-            return Option(name, kind, default, optional=types.NoneType in members, help=text)
+        if kind in kinds:
+            return Option(name, kind, default, optional=types.NoneType in kinds, help=text)
     return None
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_groupcam import RISE, GroupCAM, ScoreCAM
+from captum_groupcam import RISE, GroupCAM, ScoreCAM, SelectiveGroupCAM
 from tests.networks import classifier, hooks, images
 
 try:
@@ -74,6 +74,7 @@ METHODS = {
         GroupCAM, {"n_groups": 4, "denoise_at": "input"}
     ),
     "ScoreCAM": Configuration(ScoreCAM),
+    "SelectiveGroupCAM": Configuration(SelectiveGroupCAM, {"n_groups": 4}),
     "RISE": Configuration(lambda network, _layer: RISE(network), {"n_masks": 10}),
 }
 

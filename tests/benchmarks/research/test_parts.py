@@ -12,7 +12,7 @@ from scipy.linalg import hadamard as scipy_hadamard
 from torch import Tensor
 
 from benchmarks.research.choices import moved
-from benchmarks.research.finish import guided_filter, interleaved
+from benchmarks.research.finish import interleaved
 from benchmarks.research.questions import hadamard
 from benchmarks.research.regression import mask_cells, posterior, smoothness
 from benchmarks.research.runs import ordered, run_groups
@@ -165,37 +165,6 @@ def test_hadamard_needs_a_power_of_two() -> None:
 
 
 # --- finish
-
-
-def test_the_guided_filter_is_a_line_in_each_window() -> None:
-    torch.manual_seed(0)
-    maps, images, radius, epsilon = torch.rand(1, 1, 7, 6), torch.rand(1, 3, 7, 6), 2, 0.05
-    guide = images[0].mean(0).double().numpy()
-    guide = (guide - guide.mean()) / guide.std(ddof=1)
-    values = maps[0, 0].double().numpy()
-
-    def window(array: np.ndarray, row: int, column: int) -> np.ndarray:
-        return array[
-            max(row - radius, 0) : row + radius + 1, max(column - radius, 0) : column + radius + 1
-        ]
-
-    slope, offset = np.zeros((7, 6)), np.zeros((7, 6))
-    for at in np.ndindex(7, 6):
-        seen, wanted = window(guide, *at), window(values, *at)
-        slope[at] = ((seen * wanted).mean() - seen.mean() * wanted.mean()) / (seen.var() + epsilon)
-        offset[at] = wanted.mean() - slope[at] * seen.mean()
-    expected = np.array(
-        [
-            [
-                window(slope, row, column).mean() * guide[row, column]
-                + window(offset, row, column).mean()
-                for column in range(6)
-            ]
-            for row in range(7)
-        ]
-    )
-    found = guided_filter(maps, images, radius, epsilon)[0, 0].numpy()
-    np.testing.assert_allclose(found, expected.clip(min=0), atol=1e-5)
 
 
 def test_four_maps_become_one() -> None:
