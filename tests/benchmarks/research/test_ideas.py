@@ -21,6 +21,7 @@ from benchmarks.research.regression import smoothness
 from benchmarks.research.runs import run_groups
 from benchmarks.research.steps import Question
 from captum_groupcam import GroupCAM
+from captum_groupcam._guided_filter import guided_filter
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.methods import Subject
 from captum_groupcam.rise import RandomMasks
@@ -228,6 +229,15 @@ def test_two_layers_are_two_maps(network: SmallCNN, image: Tensor) -> None:
     found = explain("research.two_layers", network, image, n_groups=4, product=False)
     torch.testing.assert_close(found, first + second)
 
+    with_priors = []
+    for one, part in zip((first, second), (network.features, network.features[2]), strict=True):
+        grad_cam = METHODS["grad_cam"](network, part)(image, TARGET)
+        with_prior = one + grad_cam / grad_cam.amax()
+        with_priors.append(with_prior / with_prior.amax())
+    found = explain("research.two_layers", network, image, n_groups=4, prior=1.0, guide=3)
+    expected = guided_filter(with_priors[0] * (0.1 + with_priors[1]), image, 3)
+    torch.testing.assert_close(found, expected)
+
 
 @pytest.mark.parametrize("copies", [1, 3])
 def test_details_are_the_gradients_of_the_input(
@@ -238,6 +248,9 @@ def test_details_are_the_gradients_of_the_input(
     plain = explain("research.group_cam", network, image, n_groups=4)
     expected = plain * details(network, image, sigma=2.0, copies=copies) ** 0.7
     torch.testing.assert_close(found, expected)
+    found = explain("research.detailed", network, image, **options, guide=3)
+    pixels = details(network, image, sigma=2.0, copies=copies)
+    torch.testing.assert_close(found, guided_filter(plain, image, 3) * pixels**0.7)
 
 
 # --- other questions
@@ -364,3 +377,26 @@ def test_the_best_map_is_chosen(network: SmallCNN, n_groups: int, seed: int) -> 
         "research.chosen", network, image, n_groups=n_groups, n_powers=2, n_shares=3, sigma=2.0
     )
     torch.testing.assert_close(found, best)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_best_map_with_another_layer_is_chosen(network: SmallCNN, seed: int) -> None:
+    image = small_inputs(1, seed=seed)
+    bases = [
+        explain("grad_cam", network, image),
+        explain("research.group_cam", network, image, n_groups=4, prior=0.1),
+    ]
+    other = METHODS["grad_cam"](network, network.features[1])(image, TARGET)
+    sharp = 0.1 + other / other.amax()
+    candidates = [base * factor for factor in (sharp, 1) for base in bases]
+    best = max(candidates, key=lambda one: effect(network, image, one, [86, 259]))
+    options = {"n_groups": 4, "n_powers": 2, "n_shares": 2, "power": 1.0, "second": "features.1"}
+    torch.testing.assert_close(explain("research.chosen", network, image, **options), best)
+
+
+def test_the_winner_is_in_the_package(network: SmallCNN) -> None:
+    images = small_inputs(4)
+    options = {"n_groups": 13, "n_powers": 2, "n_shares": 2, "guide": 8}
+    ours = explain("research.chosen", network, images, **options)
+    theirs = explain("group_cam_selective", network, images)
+    torch.testing.assert_close(*(one / one.amax((1, 2, 3), keepdim=True) for one in (ours, theirs)))
