@@ -181,7 +181,8 @@ def test_a_batch_is_its_samples_one_at_a_time(measure):
     alone = [measure(explained.sample(index)) for index in range(2)]
     for name, values in measure(explained).items():
         expected = torch.cat([one[name] for one in alone])
-        torch.testing.assert_close(values, expected, rtol=1e-5, atol=1e-6)
+        # A batch rounds otherwise, and a percentage of a small probability shows it.
+        torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)
 
 
 @every_measure
