@@ -179,7 +179,8 @@ def input_gradients(
         values = select(run_forward(eager(forward_func), given, additional_forward_args))
         gradients = None
         if values.requires_grad:
-            (gradients,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
+            ones = torch.ones_like(values)
+            (gradients,) = torch.autograd.grad(values, leaf, ones, allow_unused=True)
     if gradients is None:
         raise ValueError(
             "The output has no gradient with respect to the input: the network computes it without "
