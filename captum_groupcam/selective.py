@@ -13,7 +13,7 @@ from torch import Tensor
 from captum_groupcam import _captum
 from captum_groupcam._call import Call, isolated, prepare, warn_of_zero_maps
 from captum_groupcam._guided_filter import guided_filter
-from captum_groupcam._maps import weighted_sum
+from captum_groupcam._maps import peaked, weighted_sum
 from captum_groupcam.masking.baselines import Baselines, gaussian_blur
 from captum_groupcam.masking.groups import group_maps, split_channels
 from captum_groupcam.masking.masks import LayerMasks, upsample
@@ -167,7 +167,7 @@ class SelectiveGroupCAM(LayerAttribution):
             place = _only_masked(baselines_)
             image = inputs_[place]
 
-            # 1. Grad-CAM, and Group-CAM with a share of it.
+            # Gradients at the layer, whose means are the weights, and at the input.
             gradients, activations = network.gradients_and_activations(
                 self.layer, inputs_, attribute_to_layer_input
             )
@@ -175,8 +175,11 @@ class SelectiveGroupCAM(LayerAttribution):
                 activations, gradients = map(reshape_transform, (activations, gradients))
             call.check_maps(activations)
             weights = gradients.flatten(2).mean(2)
+            at_input = network.input_gradients(inputs_, place)
+
+            # 1. Grad-CAM, and Group-CAM with a share of it.
             grad_cam = weighted_sum(activations, weights).relu()
-            grad_cam = _peaked(upsample(grad_cam, image.shape[2:]))
+            grad_cam = peaked(upsample(grad_cam, image.shape[2:]))
             groups = split_channels(activations, n_groups)
             masks = LayerMasks(
                 group_maps(activations, weights, groups, n_groups), denoise_percentile
@@ -191,16 +194,16 @@ class SelectiveGroupCAM(LayerAttribution):
             )
             hidden = score_samples(network, call.hidden)
             alphas = torch.where(queried, scores - hidden.unsqueeze(1), 0)
-            group_cam = _peaked(call.merge(masks, alphas)[place].relu()) + _PRIOR * grad_cam
+            group_cam = peaked(call.merge(masks, alphas)[place].relu()) + _PRIOR * grad_cam
 
             # 2. Edges.
             maps = guided_filter(torch.cat([grad_cam, group_cam], 1), image, edge_radius)
 
             # 3. Gradient of the input.
-            magnitudes = network.input_gradients(inputs_, place).abs().sum(1, keepdim=True)
-            radius = round(2 * gradient_sigma)
-            magnitudes = gaussian_blur(magnitudes, 2 * radius + 1, gradient_sigma)
-            maps = torch.cat([maps * _peaked(magnitudes) ** gradient_power, maps], 1)
+            kernel_size = 2 * round(2 * gradient_sigma) + 1
+            magnitudes = at_input.abs().sum(1, keepdim=True)
+            magnitudes = gaussian_blur(magnitudes, kernel_size, gradient_sigma)
+            maps = torch.cat([maps * peaked(magnitudes) ** gradient_power, maps], 1)
 
             # 4. Effects, and 5. the map with the largest.
             effects = _effects(call, maps, shares, show_progress=show_progress)
@@ -285,9 +288,3 @@ def _only_masked(baselines: tuple[Tensor | None, ...]) -> int:
             "the others as additional_forward_args; GroupCAM masks several at once."
         )
     return masked[0]
-
-
-def _peaked(maps: Tensor) -> Tensor:
-    """Divides each sample's map by its maximum, if that is positive."""
-    top = maps.flatten(1).amax(1).view(-1, *(1 for _ in maps.shape[1:]))
-    return maps / torch.where(top > 0, top, 1)

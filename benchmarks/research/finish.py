@@ -11,11 +11,12 @@ from captum.attr import Saliency
 from torch import Tensor
 
 from benchmarks.research.steps import Question
+from captum_groupcam._maps import peaked
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.methods import METHODS, Subject, Target
 
-__all__ = ["detail", "interleaved", "peaked", "smoothed", "with_prior"]
+__all__ = ["detail", "interleaved", "smoothed", "with_prior"]
 
 
 def smoothed(maps: Tensor, sigma: float) -> Tensor:
@@ -53,12 +54,6 @@ def detail(
     blurred = smoothed(gradients.detach().sum(1, keepdim=True), sigma)
     mean = blurred.mean((2, 3), keepdim=True)
     return blurred / torch.where(mean > 0, mean, 1)
-
-
-def peaked(maps: Tensor) -> Tensor:
-    """Divides each map by its maximum, if that is positive."""
-    top = maps.flatten(1).amax(1).view(-1, *[1] * (maps.dim() - 1))
-    return maps / torch.where(top > 0, top, 1)
 
 
 def interleaved(maps: Sequence[Tensor]) -> Tensor:

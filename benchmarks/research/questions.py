@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.research.finish import detail, peaked, with_prior
+from benchmarks.research.finish import detail, with_prior
 from benchmarks.research.masks import At, cut_out, group_masks, merged
 from benchmarks.research.regression import mask_cells, posterior, smoothness
 from benchmarks.research.runs import ordered
 from benchmarks.research.steps import Complements, Question, at_layer, gains
 from captum_groupcam._guided_filter import guided_filter
+from captum_groupcam._maps import peaked
 from captum_groupcam.masking.masks import LayerMasks, denoise, normalize, upsample
 from captum_groupcam.masking.queries import score_masks, score_samples
 from captum_groupcam.methods import Subject, Target

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from captum_groupcam._call import Call, prepare
+from captum_groupcam._captum import eager
 from captum_groupcam._maps import weighted_sum
 from captum_groupcam.masking.baselines import Baselines, GaussianBlur
 from captum_groupcam.masking.masks import MaskSource
@@ -158,7 +160,7 @@ def gains(question: Question, masks: MaskSource, *, reference: Tensor | None = N
 
 def at_layer(subject: Subject, name: str) -> Subject:
     """The same network, explained at the output of another layer."""
-    network = getattr(subject.model, "_orig_mod", subject.model)  # compiled
+    network = cast(Module, eager(subject.model))
     return subject._replace(layer=network.get_submodule(name), attribute_to_layer_input=False)
 
 
