@@ -13,19 +13,19 @@ import typer
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from benchmarks.ablation import STUDIES, chosen_studies
-from benchmarks.finetune import finetune
-from benchmarks.memory import run_memory
+from benchmarks.experiments.ablation import STUDIES, chosen_studies
+from benchmarks.experiments.finetune import finetune
+from benchmarks.experiments.memory import run_memory
+from benchmarks.experiments.sanity import randomisation_figure
+from benchmarks.experiments.speed import COMPARISONS, run_speed
+from benchmarks.measures.randomisation import Order
 from benchmarks.methods import COMPARED, METHODS
 from benchmarks.report import write_report
-from benchmarks.rows import RowError
-from benchmarks.run import Settings, prepare, run
-from benchmarks.run_folder import ConfigurationError
-from benchmarks.run_options import split, with_run_options
-from benchmarks.sanity_check import Order
-from benchmarks.sanity_pictures import randomisation_figure
-from benchmarks.specs import MethodSpec
-from benchmarks.speed import COMPARISONS, run_speed
+from benchmarks.run.folder import ConfigurationError
+from benchmarks.run.loop import Settings, prepare, run
+from benchmarks.run.options import split, with_run_options
+from benchmarks.run.rows import RowError
+from benchmarks.run.specs import MethodSpec
 from captum_groupcam.visualization import save_figure
 
 #: What a sanity check compares: a method that follows the weights, and those that should.

@@ -10,7 +10,7 @@ __all__ = ["main"]
 def main() -> None:
     """Runs the command line, or says how to install what it needs."""
     try:
-        from captum_groupcam.cli import app
+        from captum_groupcam.apps.cli import app
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in {"typer", "rich"}:

@@ -57,7 +57,7 @@ def run_forward(
     if not isinstance(output, Tensor):
         raise TypeError(
             f"forward_func returned a {type(output).__name__}, expected a tensor. Wrap it so "
-            "that it returns the tensor to explain: captum_groupcam.outputs.SelectOutput."
+            "that it returns the tensor to explain: captum_groupcam.networks.outputs.SelectOutput."
         )
     return output
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from captum_groupcam.transformers import ReshapeTransform
+from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["Factory", "Method", "Subject", "Target", "factory"]
 
@@ -44,7 +44,8 @@ class Factory(Protocol):
             attribute_to_layer_input (bool, optional): Whether the layer's input is meant.
                 Default: False.
             reshape_transform (Callable, optional): Brings the layer's activations to N x K x h x w,
-                for transformers; see :func:`~captum_groupcam.layers.find_layer`. Default: None.
+                for transformers; see :func:`~captum_groupcam.networks.layers.find_layer`.
+                Default: None.
             **options (Any, optional): Arguments of the method's function.
 
         Raises:

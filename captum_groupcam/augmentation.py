@@ -20,7 +20,7 @@ from captum_groupcam import _captum
 from captum_groupcam.masking.baselines import Baseline, resolve_baseline
 from captum_groupcam.masking.queries import blend
 from captum_groupcam.methods import METHODS
-from captum_groupcam.transformers import ReshapeTransform
+from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = [
     "BackgroundBlur",
@@ -121,7 +121,8 @@ class BackgroundBlur(ABC):
         attribute_to_layer_input (bool, optional): Whether the layer's input is meant.
             Default: False.
         reshape_transform (Callable, optional): Brings the layer's activations to N x K x spatial,
-            for transformers; see :func:`~captum_groupcam.layers.find_layer`. Default: None.
+            for transformers; see :func:`~captum_groupcam.networks.layers.find_layer`.
+            Default: None.
         baseline (Tensor, float, callable or None, optional): As in :func:`blur_background`.
             Default: None.
         probability (float, optional): Share of the images that is altered, drawn for each image.

@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _captum
-from captum_groupcam.grad_cam_plus_plus import GradCAMPlusPlus
-from captum_groupcam.group_cam import GroupCAM
-from captum_groupcam.layers import TargetLayer, find_layer
+from captum_groupcam.attr.grad_cam import GradCAMPlusPlus
+from captum_groupcam.attr.group_cam import GroupCAM
+from captum_groupcam.attr.rise import RISE
+from captum_groupcam.attr.score_cam import ScoreCAM
+from captum_groupcam.attr.selective import SelectiveGroupCAM
 from captum_groupcam.masking.groups import GROUPINGS
 from captum_groupcam.masking.masks import upsample
-from captum_groupcam.rise import RISE
-from captum_groupcam.score_cam import ScoreCAM
-from captum_groupcam.selective import SelectiveGroupCAM
+from captum_groupcam.networks.layers import TargetLayer, find_layer
 
 __all__ = [
     "METHODS",
@@ -227,8 +227,8 @@ def register(
     Args:
         layer (torch.nn.Module or Callable, optional): The layer to explain, or a function
             ``(model, inputs)`` that returns it, which also serves several models.
-            Default: :func:`~captum_groupcam.layers.find_layer`, the last layer with spatial
-            dimensions.
+            Default: :func:`~captum_groupcam.networks.layers.find_layer`, the last layer with
+            spatial dimensions.
         methods (iterable of str, optional): Names in :data:`METHODS`. Default: all.
 
     Returns:

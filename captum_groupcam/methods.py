@@ -19,18 +19,18 @@ from captum.attr import (
 )
 from torch import Tensor
 
-from captum_groupcam._call import isolated, prepare
-from captum_groupcam._guided import guided_gradients
-from captum_groupcam._maps import weighted_sum
 from captum_groupcam._method import Factory, Method, Subject, Target, factory
-from captum_groupcam.cam import CAM
-from captum_groupcam.grad_cam_plus_plus import GradCAMPlusPlus
-from captum_groupcam.group_cam import GroupCAM
-from captum_groupcam.rise import RISE
-from captum_groupcam.score_cam import ScoreCAM
-from captum_groupcam.selective import SelectiveGroupCAM
-from captum_groupcam.transformers import ReshapeTransform
-from captum_groupcam.xrai import XRAI
+from captum_groupcam.attr._guided import guided_gradients
+from captum_groupcam.attr.cam import CAM
+from captum_groupcam.attr.grad_cam import GradCAMPlusPlus
+from captum_groupcam.attr.group_cam import GroupCAM
+from captum_groupcam.attr.maps import weighted_sum
+from captum_groupcam.attr.rise import RISE
+from captum_groupcam.attr.score_cam import ScoreCAM
+from captum_groupcam.attr.selective import SelectiveGroupCAM
+from captum_groupcam.attr.xrai import XRAI
+from captum_groupcam.masking.call import isolated, prepare
+from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["GROUPED", "METHODS", "Factory", "Method", "Subject", "Target", "factory"]
 

@@ -18,8 +18,8 @@ from torch.nn import Module
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-from captum_groupcam.layers import TargetLayer, find_layer, find_reshape_transform
-from captum_groupcam.transformers import ReshapeTransform
+from captum_groupcam.networks.layers import TargetLayer, find_layer, find_reshape_transform
+from captum_groupcam.networks.transformers import ReshapeTransform
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,7 +38,7 @@ class Classifier:
         std (tuple of float): Standard deviation that it divides by.
         class_names (list of str): A name for each class.
         layer (str, optional): Name of the layer to explain. Default: None, for
-            :func:`~captum_groupcam.layers.find_layer` to find.
+            :func:`~captum_groupcam.networks.layers.find_layer` to find.
         attribute_to_layer_input (bool): Whether the input of that layer is meant. Default: False.
     """
 
@@ -129,7 +129,7 @@ def load_model(
             Default: None.
         device (torch.device or str, optional): Where the network goes. Default: None, the CPU.
         layer (str, optional): Dotted name of the layer to explain, its output. Default: None, the
-            last one that knows positions, see :func:`~captum_groupcam.layers.find_layer`.
+            last one that knows positions, see :func:`~captum_groupcam.networks.layers.find_layer`.
 
     Returns:
         LoadedModel: Network, layer, preprocessing and class names.

@@ -28,7 +28,7 @@ from captum_groupcam.augmentation import (
     blur_background,
     shift,
 )
-from tests.networks import hooks, images, seeded
+from tests.toy_networks import hooks, images, seeded
 
 BLURS = [GroupCAMBlur, ShiftedBlur, GradCAMBlur]
 SIZE = 16

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_groupcam import CAM, RISE, GradCAMPlusPlus, GroupCAM, ScoreCAM, SelectiveGroupCAM
-from captum_groupcam.layers import find_layer
-from tests.networks import Recorder, classifier, hooks, images
+from captum_groupcam.networks.layers import find_layer
+from tests.toy_networks import Recorder, classifier, hooks, images
 
 METHODS: dict[str, Callable[[Any, nn.Module, Tensor], Tensor]] = {
     "GroupCAM": lambda net, layer, x: GroupCAM(net, layer).attribute(

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from captum_groupcam import RISE, GroupCAM, ScoreCAM, SelectiveGroupCAM
-from captum_groupcam.layers import find_layer
 from captum_groupcam.metrics.functional import deletion_insertion
+from captum_groupcam.networks.layers import find_layer
 
 PAGE = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "how-to" / "dimensions.py"))
 NETWORKS = {

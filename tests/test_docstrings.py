@@ -19,7 +19,7 @@ from captum_groupcam import methods
 from captum_groupcam.metrics import functional
 
 #: Applications, told by ``--help`` and by the page; their modules need an extra.
-APPLICATIONS = ("captum_groupcam.__main__", "captum_groupcam.cli", "captum_groupcam.explorer")
+APPLICATIONS = ("captum_groupcam.__main__", "captum_groupcam.apps")
 
 HEADING = re.compile(r"^(Args|Attributes|Returns|Raises|Examples)::?$", re.MULTILINE)
 #: ``name (type): text``, where the type may have brackets of its own.

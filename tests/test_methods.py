@@ -11,7 +11,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from captum_groupcam.methods import METHODS
-from tests.networks import SmallCNN, real_image, small_inputs
+from tests.toy_networks import SmallCNN, real_image, small_inputs
 
 CONTROLS = ["random", "centre", "edges"]
 ON_LAYER = [

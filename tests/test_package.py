@@ -47,7 +47,7 @@ def test_package_is_typed():
 
 def public_modules() -> set[str]:
     names = {m.name for m in pkgutil.walk_packages(captum_groupcam.__path__, "captum_groupcam.")}
-    commands = {"captum_groupcam.cli"}  # documented by their --help
+    commands = {"captum_groupcam.apps.cli"}  # documented by their --help
     return {name for name in names - commands if "._" not in name}
 
 

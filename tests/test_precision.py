@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_groupcam import RISE, GradCAMPlusPlus, GroupCAM, ScoreCAM, SelectiveGroupCAM
-from captum_groupcam.layers import find_layer
 from captum_groupcam.methods import METHODS
-from tests.networks import classifier, images
+from captum_groupcam.networks.layers import find_layer
+from tests.toy_networks import classifier, images
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from benchmarks.report.files import markdown, tidy_csv
 from benchmarks.report.merge import Section, merge
 from benchmarks.report.page import chapter, render
-from benchmarks.rows import RowError
-from benchmarks.run_folder import RunFolder
+from benchmarks.run.folder import RunFolder
+from benchmarks.run.rows import RowError
 
 __all__ = ["write_report"]
 

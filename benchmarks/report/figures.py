@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from benchmarks.report.labels import place_labels
 from benchmarks.report.measured import Score
 from benchmarks.report.tables import Table
-from benchmarks.rows import Row
-from captum_groupcam.group_cam import GroupCAM
+from benchmarks.run.rows import Row
+from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.visualization import LINE_COLORS, draw_curve
 
 __all__ = [

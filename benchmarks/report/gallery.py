@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
 from benchmarks.report.merge import Shown
-from benchmarks.rows import Row
+from benchmarks.run.rows import Row
 from captum_groupcam.visualization import overlay_pixels
 
 __all__ = ["Mark", "Picture", "Strip", "strips"]

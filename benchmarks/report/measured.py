@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.report.merge import Section
-from benchmarks.rows import COST, Row
+from benchmarks.run.rows import COST, Row
 
 __all__ = ["Measured", "Score"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.rows import Key, Row, RowError
-from benchmarks.run_folder import ConfigurationError, RunFolder
+from benchmarks.run.folder import ConfigurationError, RunFolder
+from benchmarks.run.rows import Key, Row, RowError
 
 __all__ = ["Section", "Shown", "merge", "merge_rows"]
 
@@ -52,7 +52,7 @@ class Section:
 
     Args:
         title (str): Network and data, and what else tells it from the other sections.
-        configuration (mapping): As in :class:`~benchmarks.run_folder.RunFolder`, with the methods,
+        configuration (mapping): As in :class:`~benchmarks.run.folder.RunFolder`, with the methods,
             measures and studies of all runs.
         compared (sequence of str): The methods but for variants of a study.
         environments (sequence of mapping): The environment of each run.

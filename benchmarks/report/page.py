@@ -33,7 +33,7 @@ from benchmarks.report.tables import (
     make_table,
     section_tables,
 )
-from benchmarks.rows import Row
+from benchmarks.run.rows import Row
 
 __all__ = ["Chapter", "Incident", "Study", "chapter", "render"]
 

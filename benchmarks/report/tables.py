@@ -11,7 +11,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from benchmarks.report.measured import Measured, Score
-from benchmarks.statistics import Interval, bootstrap_mean
+from benchmarks.report.statistics import Interval, bootstrap_mean
 
 __all__ = [
     "ALL_SAMPLES",

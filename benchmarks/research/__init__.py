@@ -3,12 +3,12 @@
 They were on trial: the reason for each, and what came of it, is in ``docs/research``. Each is a
 function of the network, inputs (N x C x H x W), target and options of its own that gives
 N x 1 x H x W for at most 34 queries an image. A query is an image that passes through the network,
-as in :func:`~benchmarks.network.counted`; a pass with gradients all the way back to the input
+as in :func:`~benchmarks.run.network.counted`; a pass with gradients all the way back to the input
 counts three.
 """
 
 from benchmarks.research import choices, questions
-from captum_groupcam._call import isolated
+from captum_groupcam.masking.call import isolated
 from captum_groupcam.methods import Factory, factory
 
 __all__ = ["RESEARCH"]

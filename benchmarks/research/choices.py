@@ -11,8 +11,7 @@ from benchmarks.research.finish import detail, interleaved, smoothed, with_prior
 from benchmarks.research.masks import group_masks, merged
 from benchmarks.research.regression import mask_cells, posterior, smoothness
 from benchmarks.research.steps import Question, at_layer, gains
-from captum_groupcam._guided_filter import guided_filter
-from captum_groupcam._maps import peaked
+from captum_groupcam.attr.maps import guided_filter, peaked
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.masking.queries import score_samples
 from captum_groupcam.methods import Subject, Target

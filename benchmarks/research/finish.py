@@ -11,7 +11,7 @@ from captum.attr import Saliency
 from torch import Tensor
 
 from benchmarks.research.steps import Question
-from captum_groupcam._maps import peaked
+from captum_groupcam.attr.maps import peaked
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.methods import METHODS, Subject, Target

@@ -14,12 +14,11 @@ from benchmarks.research.masks import At, cut_out, group_masks, merged
 from benchmarks.research.regression import mask_cells, posterior, smoothness
 from benchmarks.research.runs import ordered
 from benchmarks.research.steps import Complements, Question, at_layer, gains
-from captum_groupcam._guided_filter import guided_filter
-from captum_groupcam._maps import peaked
+from captum_groupcam.attr.maps import guided_filter, peaked
+from captum_groupcam.attr.rise import RandomMasks
 from captum_groupcam.masking.masks import LayerMasks, denoise, normalize, upsample
 from captum_groupcam.masking.queries import score_masks, score_samples
 from captum_groupcam.methods import Subject, Target
-from captum_groupcam.rise import RandomMasks
 
 __all__ = ["adaptive", "chosen", "coalitions", "kept_and_removed", "random_masks"]
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from captum_groupcam._call import Call, prepare
 from captum_groupcam._captum import eager
-from captum_groupcam._maps import weighted_sum
+from captum_groupcam.attr.maps import weighted_sum
 from captum_groupcam.masking.baselines import Baselines, GaussianBlur
+from captum_groupcam.masking.call import Call, prepare
 from captum_groupcam.masking.masks import MaskSource
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.masking.queries import score_masks, score_samples

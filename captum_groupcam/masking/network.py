@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _captum
-from captum_groupcam._targets import Target, Targets
+from captum_groupcam.masking.targets import Target, Targets
 
 __all__ = [
     "DEFAULT_BATCH_SIZE",

@@ -72,7 +72,7 @@ def score_masks(
     Examples::
 
         >>> from captum_groupcam.masking.masks import LayerMasks
-        >>> from captum_groupcam._targets import Target
+        >>> from captum_groupcam.masking.targets import Target
         >>> target = Target.of(1, 1, torch.device("cpu"))
         >>> network = Network(lambda inputs: inputs.flatten(1), target, (), n_samples=1)
         >>> masks = LayerMasks(torch.tensor([[[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]]))
@@ -127,7 +127,7 @@ def score_samples(network: Network, inputs: tuple[Tensor, ...]) -> Tensor:
 
     Examples::
 
-        >>> from captum_groupcam._targets import Target
+        >>> from captum_groupcam.masking.targets import Target
         >>> target = Target.of(1, 1, torch.device("cpu"))
         >>> network = Network(lambda inputs: inputs.flatten(1), target, (), n_samples=1)
         >>> score_samples(network, (torch.tensor([[[2.0, 2.0]]]),))

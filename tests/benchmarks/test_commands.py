@@ -10,9 +10,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.rows import COST
-from benchmarks.run_folder import RunFolder
-from benchmarks.sanity_check import N_LAYERS
+from benchmarks.measures.randomisation import N_LAYERS
+from benchmarks.run.folder import RunFolder
+from benchmarks.run.rows import COST
 
 RUNNER = CliRunner()
 

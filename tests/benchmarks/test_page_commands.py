@@ -10,14 +10,14 @@ import pytest
 from typer.main import get_command
 
 import benchmarks.__main__
-import captum_groupcam.cli
+import captum_groupcam.apps.cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [*(p for p in (ROOT / "docs").rglob("*.md") if "_build" not in p.parts), *ROOT.glob("*.md")]
 )
 PROGRAMS = {
-    "captum-groupcam": captum_groupcam.cli.app,
+    "captum-groupcam": captum_groupcam.apps.cli.app,
     "-m benchmarks": benchmarks.__main__.app,
 }
 

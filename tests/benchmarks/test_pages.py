@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measures import DEFAULT_MEASURES, MEASURES, Measure
+from benchmarks.measures.registry import DEFAULT_MEASURES, MEASURES, Measure
 from benchmarks.methods import COMPARED
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_groupcam import RISE, GroupCAM, ScoreCAM, SelectiveGroupCAM
-from tests.networks import classifier, hooks, images
+from tests.toy_networks import classifier, hooks, images
 
 try:
     from captum.testing.helpers import BaseTest

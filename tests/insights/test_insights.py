@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from captum_groupcam import GroupCAM
-from captum_groupcam.grad_cam_plus_plus import GradCAMPlusPlus
+from captum_groupcam.attr.grad_cam import GradCAMPlusPlus
+from captum_groupcam.attr.rise import RISE
+from captum_groupcam.attr.score_cam import ScoreCAM
+from captum_groupcam.attr.selective import SelectiveGroupCAM
 from captum_groupcam.insights import (
     METHODS,
     InsightsMethod,
@@ -20,10 +23,7 @@ from captum_groupcam.insights import (
     register,
     unregister,
 )
-from captum_groupcam.layers import TargetLayer, find_layer
-from captum_groupcam.rise import RISE
-from captum_groupcam.score_cam import ScoreCAM
-from captum_groupcam.selective import SelectiveGroupCAM
+from captum_groupcam.networks.layers import TargetLayer, find_layer
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_groupcam._targets import Target
 from captum_groupcam.masking.masks import LayerMasks
 from captum_groupcam.masking.network import (
     DEFAULT_BATCH_SIZE,
@@ -14,6 +13,7 @@ from captum_groupcam.masking.network import (
     in_chunks,
 )
 from captum_groupcam.masking.queries import blend, merge_masks, score_masks, score_samples
+from captum_groupcam.masking.targets import Target
 
 CPU = torch.device("cpu")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_groupcam.metrics import AverageDrop
 from captum_groupcam.metrics.functional import average_drop
-from tests.networks import FinishedMaps, SmallCNN, small_inputs
+from tests.toy_networks import FinishedMaps, SmallCNN, small_inputs
 
 
 def unit_maps(samples: int, size: int = 8) -> Tensor:

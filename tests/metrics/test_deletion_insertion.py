@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from captum_groupcam.masking.baselines import GaussianBlur, gaussian_blur
 from captum_groupcam.metrics import DeletionInsertion
 from captum_groupcam.metrics.functional import PRESETS, Protocol, deletion_insertion, rise_blur
-from tests.networks import FinishedMaps, SmallCNN, small_inputs
+from tests.toy_networks import FinishedMaps, SmallCNN, small_inputs
 
 ONE_BY_ONE = Protocol(step=1, deletion_baseline=0.0, insertion_baseline=0.0)
 

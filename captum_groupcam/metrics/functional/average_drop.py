@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_groupcam._call import prepare
 from captum_groupcam._captum import ForwardFunc, TargetType
+from captum_groupcam.masking.call import prepare
 from captum_groupcam.masking.masks import normalize
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.masking.queries import score_samples

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_groupcam._call import prepare
 from captum_groupcam._captum import ForwardFunc, TargetType
 from captum_groupcam.masking.baselines import Baseline, GaussianBlur, resolve_baselines
+from captum_groupcam.masking.call import prepare
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability, in_chunks
 from captum_groupcam.metrics.functional._maps import match_maps, warn_if_constant
 

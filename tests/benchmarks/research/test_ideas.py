@@ -13,19 +13,19 @@ from torch import Tensor
 from torch.nn import Module
 
 from benchmarks.methods import METHODS
-from benchmarks.network import Compiled, counted
 from benchmarks.research import RESEARCH
 from benchmarks.research.choices import finer_activations
 from benchmarks.research.questions import mean_effect
 from benchmarks.research.regression import smoothness
 from benchmarks.research.runs import run_groups
 from benchmarks.research.steps import Question
+from benchmarks.run.network import Compiled, counted
 from captum_groupcam import GroupCAM
-from captum_groupcam._guided_filter import guided_filter
+from captum_groupcam.attr.maps import guided_filter
+from captum_groupcam.attr.rise import RandomMasks
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.methods import Subject
-from captum_groupcam.rise import RandomMasks
-from tests.networks import SmallCNN, scaled, small_inputs
+from tests.toy_networks import SmallCNN, scaled, small_inputs
 
 OPTIONS: dict[str, dict[str, Any]] = {"research.two_layers": {"second": "features.2"}}
 #: A pass back to the input counts three, of which one is seen.

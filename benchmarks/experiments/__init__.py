@@ -1,0 +1,1 @@
+"""What is varied, timed, drawn anew or fine-tuned."""

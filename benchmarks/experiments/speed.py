@@ -1,0 +1,313 @@
+"""``python -m benchmarks speed``: run times as ratios within one run."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.experiments.timing import Timing, time_together
+from captum_groupcam import GroupCAM, ScoreCAM
+from captum_groupcam.images import sample_images
+from captum_groupcam.masking.baselines import gaussian_blur
+from captum_groupcam.masking.network import default_batch_size
+from captum_groupcam.metrics import functional
+from captum_groupcam.models import LoadedModel, load_model
+
+__all__ = ["COMPARISONS", "Comparison", "Subject", "run_speed"]
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is timed: a network, one image of it, and the class that it sees there."""
+
+    model: LoadedModel
+    image: Tensor
+    target: int
+    rounds: int
+
+    def time(self, functions: Mapping[str, Callable[[], object]], reference: str) -> list[Timing]:
+        """Times functions together on the subject's device."""
+        return time_together(functions, reference, rounds=self.rounds, device=self.image.device)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A question about run time.
+
+    Attributes:
+        title (str): What is compared with what.
+        run (Callable): Times it.
+        goal (str): What the ratio should be.
+    """
+
+    title: str
+    run: Callable[[Subject], list[Timing]]
+    goal: str = ""
+
+
+def forward_passes(subject: Subject, count: int, batch_size: int, layout: str) -> None:
+    """Plain forward passes over ``count`` copies of the image, a batch at a time."""
+    memory_format = LAYOUTS[layout]
+    batch = subject.image.expand(batch_size, -1, -1, -1).contiguous(memory_format=memory_format)
+    with torch.inference_mode():
+        for start in range(0, count, batch_size):
+            subject.model.network(batch[: min(batch_size, count - start)])
+
+
+def batch_sizes(subject: Subject) -> list[Timing]:
+    """32 forward passes at every batch size and layout; the reference is the default of both."""
+    network, default = subject.model.network, default_batch_size(subject.image.device)
+
+    def in_layout(batch_size: int, layout: str) -> None:
+        network.to(memory_format=LAYOUTS[layout])
+        forward_passes(subject, 32, batch_size, layout)
+
+    functions = {
+        f"batches of {size}, {layout}": partial(in_layout, size, layout)
+        for layout in LAYOUTS
+        for size in sorted({*BATCH_SIZES, default})
+    }
+    try:
+        return subject.time(functions, f"batches of {default}, channels_last")
+    finally:
+        network.to(memory_format=torch.channels_last)
+
+
+def best_batch_size(subject: Subject, count: int) -> int:
+    """The batch size at which forward passes in channels_last take the least time."""
+    functions = {
+        str(size): partial(forward_passes, subject, count, size, "channels_last")
+        for size in BATCH_SIZES
+    }
+    timings = subject.time(functions, str(BATCH_SIZES[0]))
+    return int(min(timings, key=lambda timing: timing.seconds).name)
+
+
+def group_cam(subject: Subject) -> list[Timing]:
+    """GroupCAM with 32 groups against the forward passes that it stands for."""
+    model = subject.model
+    best = best_batch_size(subject, 34)
+    passes = f"34 forward passes in batches of {best}, channels_last"
+    explain = partial(
+        GroupCAM(model.network, model.layer).attribute,
+        subject.image,
+        subject.target,
+        attribute_to_layer_input=model.attribute_to_layer_input,
+        reshape_transform=model.reshape_transform,
+    )
+    return subject.time(
+        {
+            passes: partial(forward_passes, subject, 34, best, "channels_last"),
+            "GroupCAM, 32 groups": explain,
+        },
+        passes,
+    )
+
+
+def score_cam(subject: Subject) -> list[Timing]:
+    """ScoreCAM against pytorch-grad-cam's and torchcam's, on a convolutional network.
+
+    All three explain the same layer: the last one with spatial dimensions whose output the peers
+    can hook, which hook nothing else. They run as their documentation shows, with the network in
+    the same layout.
+    """
+    from pytorch_grad_cam import ScoreCAM as PeerScoreCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    from torchcam.methods import ScoreCAM as TorchcamScoreCAM
+
+    network, image = subject.model.network, subject.image
+    layer = layer_with_output(subject)
+    target = ClassifierOutputTarget(subject.target)
+    peer = PeerScoreCAM(model=network, target_layers=[layer])
+    # Its own default of 16 is what its documentation shows; it prints a bar of its own.
+    torchcam = TorchcamScoreCAM(network, layer)
+
+    def run_torchcam() -> None:
+        with torch.no_grad():
+            scores = network(image)
+        torchcam(subject.target, scores)
+
+    try:
+        return subject.time(
+            {
+                "ScoreCAM": partial(ScoreCAM(network, layer).attribute, image, subject.target),
+                "pytorch-grad-cam": partial(peer, input_tensor=image, targets=[target]),
+                "torchcam": run_torchcam,
+            },
+            "ScoreCAM",
+        )
+    finally:
+        torchcam.remove_hooks()
+        peer.activations_and_grads.release()
+
+
+def deletion_insertion(subject: Subject) -> list[Timing]:
+    """Deletion and insertion of one map: as one stream, step by step, and by torchcam.
+
+    torchcam makes a Grad-CAM map of its own first, a pass of 200.
+    """
+    from torchcam.methods import GradCAM
+    from torchcam.metrics import DeletionInsertionMetric
+
+    network, image = subject.model.network, subject.image
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 1, 7, 7, generator=generator).to(image.device)
+    attributions = torch.nn.functional.interpolate(coarse, image.shape[2:], mode="bilinear")
+    baseline = gaussian_blur(image)
+    order = attributions.flatten().argsort(descending=True)
+    # 101 points of either curve, of which the two pairs of ends are the same images.
+    n_images = 200
+    size = default_batch_size(image.device)
+    passes = f"{n_images} forward passes in batches of {size}, channels_last"
+
+    def step_by_step(layout: str) -> None:
+        network.to(memory_format=LAYOUTS[layout])
+        with torch.inference_mode():
+            for start, end in ((image, baseline), (baseline, image)):
+                shown = start.clone(memory_format=LAYOUTS[layout])
+                for pixels in [order[:0], *order.tensor_split(100)]:
+                    rows, columns = pixels // image.shape[3], pixels % image.shape[3]
+                    shown[:, :, rows, columns] = end[:, :, rows, columns]
+                    network(shown).softmax(dim=1)[0, subject.target].item()
+        network.to(memory_format=torch.channels_last)
+
+    extractor = GradCAM(network, target_layer=layer_with_output(subject))
+    torchcam = DeletionInsertionMetric(
+        extractor,
+        partial(torch.softmax, dim=-1),
+        steps=100,
+        batch_size=size,
+        baseline=gaussian_blur,
+    )
+    try:
+        return subject.time(
+            {
+                passes: partial(forward_passes, subject, n_images, size, "channels_last"),
+                "deletion_insertion": partial(
+                    functional.deletion_insertion, network, image, attributions, subject.target
+                ),
+                # The published evaluations leave the layout as it is, which is NCHW.
+                **{
+                    f"one step at a time, {layout}": partial(step_by_step, layout)
+                    for layout in LAYOUTS
+                },
+                "torchcam": partial(torchcam.update, image, subject.target),
+            },
+            passes,
+        )
+    finally:
+        extractor.remove_hooks()
+
+
+def layer_with_output(subject: Subject) -> torch.nn.Module:
+    """The layer to explain, by its output, for peers that hook nothing else.
+
+    Where the input of a layer is meant, the network's last normalisation: what goes into the
+    layer is its output, activated.
+    """
+    model = subject.model
+    if not model.attribute_to_layer_input:
+        return model.layer
+    return next(
+        module
+        for module in reversed(list(model.network.modules()))
+        if isinstance(module, torch.nn.BatchNorm2d)
+    )
+
+
+#: What ``python -m benchmarks speed`` can compare, by name.
+COMPARISONS: dict[str, Comparison] = {
+    "group_cam": Comparison(
+        "Group-CAM against the forward passes that it stands for",
+        group_cam,
+        goal="at most 1.15",
+    ),
+    "batch_sizes": Comparison("Forward passes at several batch sizes and layouts", batch_sizes),
+    "score_cam": Comparison(
+        "Score-CAM, every channel, against that of other packages",
+        score_cam,
+        goal="2 or more for each of the others",
+    ),
+    "deletion_insertion": Comparison(
+        "Deletion and insertion of one map",
+        deletion_insertion,
+        goal="at most 1.10; twice as much, or more, one step at a time; no less with torchcam",
+    ),
+}
+
+
+def run_speed(
+    names: list[str],
+    *,
+    model: str,
+    weights: str | None,
+    threads: int,
+    rounds: int,
+    device: torch.device | str,
+    out: Path,
+) -> None:
+    """Runs comparisons, prints a table for each, and keeps the figures.
+
+    Args:
+        names (list of str): Keys of :data:`COMPARISONS`.
+        model (str): A name that :func:`~captum_groupcam.models.load_model` knows.
+        weights (str, optional): Its weights, as there.
+        threads (int): Threads that PyTorch uses.
+        rounds (int): Rounds of each comparison that count.
+        device (torch.device or str): Where the network runs.
+        out (Path): A JSON file; results of other comparisons in it are kept.
+    """
+    loaded = load_model(model, weights, device=device)
+    image = loaded.preprocess(sample_images()["cat"]()).unsqueeze(0).to(device)
+    image = image.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        target = int(loaded.network(image).argmax())
+    subject = Subject(loaded, image, target, rounds)
+    console = Console()
+    for name in names:
+        comparison = COMPARISONS[name]
+        timings = comparison.run(subject)
+        console.print(_table(f"{comparison.title} ({model}, {threads} threads)", timings))
+        if comparison.goal:
+            console.print(f"Goal for the ratio: {comparison.goal}.")
+        _keep(out, f"{name}, {model}, {threads} threads, {device}", timings, rounds)
+
+
+def _table(title: str, timings: list[Timing]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for heading in ("seconds", "ratio", "quartiles"):
+        table.add_column(heading, justify="right")
+    for timing in timings:
+        table.add_row(
+            timing.name,
+            f"{timing.seconds:.3f}",
+            f"{timing.ratio:.3f}",
+            f"{timing.low:.3f} to {timing.high:.3f}",
+        )
+    return table
+
+
+def _keep(path: Path, key: str, timings: list[Timing], rounds: int) -> None:
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results[key] = {
+        "rounds": rounds,
+        "torch": version("torch"),
+        "machine": platform.machine(),
+        "timings": [asdict(timing) for timing in timings],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")

@@ -1,5 +1,0 @@
-"""Group-CAM as augmentation, put to the test: fine-tuning in several arms."""
-
-from benchmarks.finetune.command import finetune
-
-__all__ = ["finetune"]

@@ -1,0 +1,1 @@
+"""The measures of the comparison, our own and those of Quantus."""

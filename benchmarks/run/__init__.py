@@ -1,0 +1,1 @@
+"""A run: methods x measures over samples, resumable, in one process or many."""

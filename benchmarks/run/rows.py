@@ -1,0 +1,246 @@
+"""The rows of a run: what was measured, one line of JSON each, appended as it is made."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, TypeAlias
+
+from filelock import FileLock, Timeout
+
+__all__ = [
+    "COST",
+    "Key",
+    "Row",
+    "RowError",
+    "RowWriter",
+    "read_rows",
+    "write_atomically",
+    "write_rows",
+]
+
+#: The measure that every explanation gives by itself: its seconds and queries.
+COST = "Cost"
+
+#: Sample, method and measure: what a row is of.
+Key: TypeAlias = tuple[str, str, str]
+
+
+class RowError(Exception):
+    """Rows that cannot be written or read; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one measure says of one map, or why it says nothing.
+
+    Args:
+        sample (str): The sample's id.
+        method (str): The method with its options, as in
+            :class:`~benchmarks.run.specs.MethodSpec`; empty if the sample could not be loaded.
+        measure (str): A name of :data:`~benchmarks.measures.registry.MEASURES`, or :data:`COST`;
+            empty if the sample could not be loaded.
+        scores (mapping of str to float, optional): The measure's scores. Default: none.
+        seconds (float, optional): What it took. Default: 0.
+        queries (int, optional): Images that the network was shown for it. Default: 0.
+        label (str, optional): The sample's label. Default: "".
+        target (int, optional): The class that is explained. Default: None, unknown.
+        cover (float, optional): Share of the image that its objects cover. Default: None, unknown.
+        difficult (bool, optional): Whether the sample belongs to the difficult subset.
+            Default: False.
+        curves (mapping of str to list, optional): Curves behind the scores, of equal length.
+            Default: none.
+        warnings (sequence of str, optional): Warnings that came up. Default: none.
+        error (str, optional): Why there are no scores. Default: None.
+    """
+
+    sample: str
+    method: str
+    measure: str
+    scores: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    queries: int = 0
+    label: str = ""
+    target: int | None = None
+    cover: float | None = None
+    difficult: bool = False
+    curves: Mapping[str, Sequence[float | str]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    error: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """What the row is of."""
+        return self.sample, self.method, self.measure
+
+    def to_json(self) -> str:
+        """The row as a line of JSON, without what is empty."""
+        names = {"sample", "method", "measure"}
+        values = {
+            k: v for k, v in asdict(self).items() if k in names or v not in ({}, [], (), None)
+        }
+        return json.dumps(values, ensure_ascii=False, allow_nan=False)
+
+
+class RowWriter:
+    """Appends rows to a file that nobody else writes, each at once.
+
+    What a killed process left half-written at the end is cut off first. If a row cannot be written
+    (a full disk), nothing of it stays.
+
+    Args:
+        path (Path): The file; it is made if there is none.
+
+    Raises:
+        RowError: If another process is writing it, or it cannot be written.
+
+    Examples::
+
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "results-0.jsonl"
+        >>> with RowWriter(path) as writer:
+        ...     writer.write(Row("a.jpg", "centre", "PointingGame", {"pointing_game": 1.0}))
+        >>> [row.scores for row in read_rows([path])]
+        [{'pointing_game': 1.0}]
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(path.with_suffix(".lock"))
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> RowWriter:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RowError(
+                f"Another run is writing {self._path}: wait for it or stop it."
+            ) from error
+        except OSError as error:
+            raise self._failure(error) from error
+        try:
+            self._file = self._path.open("ab", buffering=0)
+            self._file.truncate(_length_of_whole_lines(self._path))
+        except OSError as error:
+            self._close()
+            raise self._failure(error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def write(self, row: Row) -> None:
+        """Appends a row.
+
+        Raises:
+            RowError: If it cannot be written. The rows before it are safe.
+        """
+        assert self._file is not None, "a RowWriter is used in a with statement"
+        before = os.fstat(self._file.fileno()).st_size
+        line = (row.to_json() + "\n").encode()
+        try:
+            # A disk may take a part of a line before it is full.
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            self._file.truncate(before)
+            raise self._failure(error) from error
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._lock.release()
+
+    def _failure(self, error: OSError) -> RowError:
+        return RowError(
+            f"{self._path} cannot be written: {error.strerror}. All rows before are kept; once "
+            "this is put right, the same command goes on from here."
+        )
+
+
+def read_rows(paths: Iterable[Path]) -> list[Row]:
+    """Reads rows, the last one of each key.
+
+    Args:
+        paths (iterable of Path): JSON lines, plain or compressed (``.xz``). A last line without an
+            end is one that a killed process did not finish; it is left out.
+
+    Returns:
+        list of Row: In the order in which their keys come first.
+
+    Raises:
+        RowError: If a line is no row; the message names it.
+    """
+    rows: dict[Key, Row] = {}
+    for path in paths:
+        for number, line in enumerate(_lines(path), 1):
+            try:
+                row = Row(**json.loads(line))
+            except (TypeError, ValueError) as error:
+                raise RowError(f"{path}, line {number}: not a row of a run ({error}).") from error
+            rows[row.key] = row
+    return list(rows.values())
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Writes a file of rows, all or nothing.
+
+    Args:
+        path (Path): The file, compressed if it ends in ``.xz``.
+        rows (iterable of Row): The rows, in their order.
+
+    Raises:
+        RowError: If it cannot be written; what was there stays.
+    """
+    content = "".join(row.to_json() + "\n" for row in rows).encode()
+    if path.suffix == ".xz":
+        content = lzma.compress(content)
+    write_atomically(path, content)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file, all or nothing, making its folder if there is none.
+
+    Args:
+        path (Path): The file.
+        content (bytes): What it shall contain.
+
+    Raises:
+        RowError: If it cannot be written; what was there stays.
+    """
+    unfinished = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise RowError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        content = path.read_bytes()
+        whole = lzma.decompress(content) if path.suffix == ".xz" else content
+    except (OSError, lzma.LZMAError) as error:
+        raise RowError(f"{path} cannot be read: {error}.") from error
+    return (line for line in whole.splitlines(keepends=True) if line.endswith(b"\n"))
+
+
+def _length_of_whole_lines(path: Path) -> int:
+    content = path.read_bytes()
+    return content.rfind(b"\n") + 1

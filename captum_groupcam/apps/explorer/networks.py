@@ -1,0 +1,140 @@
+"""The networks that the explorer asks: each loaded once, its layers listed, its queries counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import Module
+
+from captum_groupcam.models import LoadedModel, load_model
+from captum_groupcam.networks.layers import find_reshape_transform
+
+__all__ = ["Models", "OnQuery", "classify", "layers_with_positions", "prepared", "watched"]
+
+#: Called before each forward pass with the number of images that the network has seen so far. What
+#: it raises ends the computation.
+OnQuery = Callable[[int], None]
+
+
+class Models:
+    """Networks by name, each loaded once.
+
+    Args:
+        names (sequence of str): Names for :func:`~captum_groupcam.models.load_model`, each with "="
+            and weights if they are not the default.
+        device (torch.device or str, optional): Where networks go. Default: None, the CPU.
+
+    Examples::
+
+        >>> models = Models(["efficientnet_lite0"])
+        >>> models.layers("efficientnet_lite0")[-1]
+        '_bn1'
+    """
+
+    def __init__(self, names: list[str], device: torch.device | str | None = None) -> None:
+        self.names = names
+        self.device = torch.device("cpu" if device is None else device)
+        self._loaded: dict[str, LoadedModel] = {}
+
+    def load(self, name: str, layer: str = "") -> LoadedModel:
+        """A model, with another layer to explain if one is named.
+
+        Raises:
+            ValueError: If it is not among the names, cannot be loaded, or has no such layer.
+        """
+        if name not in self.names:
+            raise ValueError(f"Unknown model {name!r}: expected one of {', '.join(self.names)}.")
+        if name not in self._loaded:
+            network, _, weights = name.partition("=")
+            self._loaded[name] = load_model(network, weights or None, self.device)
+        loaded = self._loaded[name]
+        if not layer:
+            return loaded
+        module = dict(loaded.network.named_modules()).get(layer)
+        if module is None:
+            raise ValueError(f"{name} has no layer {layer!r}.")
+        transform = find_reshape_transform(loaded.network, module, _blank(loaded))
+        return replace(
+            loaded, layer=module, attribute_to_layer_input=False, reshape_transform=transform
+        )
+
+    def layers(self, name: str) -> list[str]:
+        """Names of the layers of a model that have positions, in the order of their calls."""
+        loaded = self.load(name)
+        return layers_with_positions(loaded.network, _blank(loaded))
+
+    def default_layer(self, name: str) -> str:
+        """What the model comes with, in words."""
+        loaded = self.load(name)
+        found = next(n for n, module in loaded.network.named_modules() if module is loaded.layer)
+        return f"input of {found}" if loaded.attribute_to_layer_input else found
+
+
+def layers_with_positions(network: Module, inputs: Tensor) -> list[str]:
+    """Names of the modules that run once and give maps (N x C x H x W) or tokens (N x T x C)."""
+    calls: dict[str, list[bool]] = {}
+
+    def note(name: str, _module: Module, _args: Any, output: Any) -> None:
+        dims = output.dim() if isinstance(output, Tensor) else 0
+        found = (dims == 4 and output.shape[2:].numel() > 1) or (dims == 3 and output.shape[1] > 1)
+        calls.setdefault(name, []).append(found)
+
+    handles = [
+        module.register_forward_hook(partial(note, name))
+        for name, module in network.named_modules()
+        if name
+    ]
+    try:
+        with torch.no_grad():
+            network(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [name for name, found in calls.items() if found == [True]]
+
+
+def _blank(model: LoadedModel) -> Tensor:
+    return prepared(model, Image.new("RGB", (64, 64)))
+
+
+def prepared(model: LoadedModel, image: Image.Image) -> Tensor:
+    """An image as the network takes it: 1 x 3 x H x W."""
+    device = next(model.network.parameters()).device
+    return model.preprocess(image).unsqueeze(0).to(device)
+
+
+def classify(model: LoadedModel, image: Image.Image) -> list[tuple[int, float]]:
+    """Indices and probabilities of all classes, the likeliest first."""
+    with torch.no_grad():
+        output = model.network(prepared(model, image))
+    probabilities, classes = output.softmax(1)[0].sort(descending=True)
+    return list(zip(classes.tolist(), probabilities.tolist(), strict=True))
+
+
+@contextmanager
+def watched(network: Module, on_query: OnQuery) -> Iterator[Callable[[], int]]:
+    """Counts what a network is asked.
+
+    Yields:
+        Callable: The number of images that the network has been asked about.
+    """
+    count = 0
+
+    # A function, since methods that copy the network copy its hooks, but no functions.
+    def count_and_tell(_module: Module, args: tuple[Any, ...]) -> None:
+        nonlocal count
+        on_query(count)
+        count += len(args[0])
+
+    handle = network.register_forward_pre_hook(count_and_tell)
+    try:
+        yield lambda: count
+    finally:
+        handle.remove()

@@ -1,0 +1,1 @@
+"""The attribution methods, each in a file of its own."""

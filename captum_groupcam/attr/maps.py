@@ -1,0 +1,101 @@
+"""What class activation maps share: sums of channels, their scale, and edges of the image."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["guided_filter", "peaked", "weighted_sum"]
+
+
+def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
+    r"""Sums the channels of a layer by their weights, :math:`\sum_k w_k A_k`.
+
+    Args:
+        activations (Tensor): N x K x spatial, the activations A_k.
+        weights (Tensor): N x K, the weights w_k.
+
+    Returns:
+        Tensor: N x 1 x spatial.
+
+    Examples::
+
+        >>> import torch
+        >>> weighted_sum(torch.tensor([[[1.0, 2.0], [3.0, 1.0]]]), torch.tensor([[1.0, -1.0]]))
+        tensor([[[-2.,  1.]]])
+    """
+    with torch.autocast(activations.device.type, enabled=False):
+        maps = weights.unsqueeze(1) @ activations.flatten(2)
+    return maps.view(len(maps), 1, *activations.shape[2:])
+
+
+def peaked(maps: Tensor) -> Tensor:
+    """Divides the maps of each sample by their maximum, if that is positive.
+
+    Args:
+        maps (Tensor): N x M x spatial.
+
+    Returns:
+        Tensor: Maps of the same shape.
+
+    Examples::
+
+        >>> import torch
+        >>> peaked(torch.tensor([[[1.0, 2.0]], [[0.0, 0.0]]]))
+        tensor([[[0.5000, 1.0000]],
+        <BLANKLINE>
+                [[0.0000, 0.0000]]])
+    """
+    top = maps.flatten(1).amax(1).view(-1, *(1 for _ in maps.shape[1:]))
+    return maps / torch.where(top > 0, top, 1)
+
+
+def guided_filter(maps: Tensor, images: Tensor, radius: int, epsilon: float = 0.01) -> Tensor:
+    """Lets maps follow the edges of the image: in each window they are a linear function of it.
+
+    Source: He, Sun and Tang, "Guided Image Filtering" (2010), eq. 4 to 8. What falls below zero is
+    cut off.
+
+    Args:
+        maps (Tensor): N x M x spatial.
+        images (Tensor): N x C x spatial; the mean over channels, with unit variance, is the guide.
+        radius (int): Half the side of the windows in pixels; 0 leaves maps as they are.
+        epsilon (float, optional): Variance of the guide below which a window counts as flat.
+            Default: 0.01.
+
+    Returns:
+        Tensor: N x M x spatial.
+
+    Examples::
+
+        >>> import torch
+        >>> edge = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
+        >>> guided_filter(torch.tensor([[[0.0, 0.2, 0.8, 1.0]]]), edge, radius=1).round(decimals=1)
+        tensor([[[0.1000, 0.1000, 0.9000, 0.9000]]])
+    """
+    if not radius:
+        return maps
+    guide = images.mean(1, keepdim=True).to(maps)
+    guide = guide - guide.flatten(1).mean(1).view(-1, *(1 for _ in guide.shape[1:]))
+    deviation = guide.flatten(1).std(1).view(-1, *(1 for _ in guide.shape[1:]))
+    guide = guide / torch.where(deviation > 0, deviation, 1)
+
+    def mean(values: Tensor) -> Tensor:
+        for axis in range(2, values.dim()):
+            values = _mean_along(values, axis, radius)
+        return values
+
+    covariance = mean(guide * maps) - mean(guide) * mean(maps)
+    variance = mean(guide * guide) - mean(guide).square()
+    slope = covariance / (variance + epsilon)
+    offset = mean(maps) - slope * mean(guide)
+    return (mean(slope) * guide + mean(offset)).relu()
+
+
+def _mean_along(values: Tensor, axis: int, radius: int) -> Tensor:
+    """The mean over windows along one axis, cut off at the border."""
+    moved = values.movedim(axis, -1)
+    radius = min(radius, moved.shape[-1] - 1)
+    means = F.avg_pool1d(moved.flatten(1, -2), 2 * radius + 1, 1, radius, count_include_pad=False)
+    return means.view_as(moved).movedim(-1, axis)

@@ -1,0 +1,289 @@
+"""Group-CAM whose map the network selects among refined ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from captum.attr import LayerAttribution
+from torch import Tensor
+
+from captum_groupcam import _captum
+from captum_groupcam.attr.maps import guided_filter, peaked, weighted_sum
+from captum_groupcam.masking.baselines import Baselines, gaussian_blur
+from captum_groupcam.masking.call import Call, isolated, prepare, warn_of_zero_maps
+from captum_groupcam.masking.groups import group_maps, split_channels
+from captum_groupcam.masking.masks import LayerMasks, upsample
+from captum_groupcam.masking.network import ScoreFunc, class_probability
+from captum_groupcam.masking.queries import score_masks, score_samples
+from captum_groupcam.networks.transformers import ReshapeTransform
+
+__all__ = ["SelectiveGroupCAM"]
+
+#: How much of Grad-CAM Group-CAM gets, to rank what no mask shows.
+_PRIOR = 0.1
+
+
+class SelectiveGroupCAM(LayerAttribution):
+    r"""Refines Group-CAM and Grad-CAM, and lets the network select the best map of each sample.
+
+    1. Two maps of the layer: Grad-CAM, and Group-CAM of fewer groups with a tenth of Grad-CAM
+       added. Which of them is better differs between images more than their means do.
+    2. Both follow the edges of the input, by a guided filter.
+    3. Each also comes multiplied by :math:`D^{0.8}`, where D are the magnitudes of the input's
+       gradient, blurred: which pixels of a part matter.
+    4. The network is asked how much the positions that a map ranks first matter, alone and missing:
+
+       .. math::
+
+           e_m = \frac{1}{|S|} \sum_{s \in S} F_c(I \cdot T_{ms} + B \cdot (1 - T_{ms}))
+               - F_c(I \cdot (1 - T_{ms}) + B \cdot T_{ms})
+
+       where :math:`T_{ms}` is one at the share s of positions that map m ranks first.
+    5. The map with the largest :math:`e_m` is the result.
+
+    With its defaults it takes no more forward passes than :class:`~captum_groupcam.GroupCAM`: one
+    with gradients at the layer, one with gradients at the input, which costs as much as three, 13
+    groups, the baseline, and 4 maps of 2 shares shown and hidden. What it gains is measured in
+    :doc:`/research/a-better-map`. Step 4 asks what deletion and insertion ask, so they are not all
+    to judge it by.
+
+    Sources: Group-CAM (arXiv 2103.13859), Grad-CAM (arXiv 1610.02391), gradients of the input
+    (arXiv 1312.6034); He, Sun and Tang, "Guided Image Filtering" (2010); deletion and insertion
+    (arXiv 1806.07421, section 4.1).
+
+    Args:
+        forward_func (Callable): The forward function of the model or any modification of it.
+        layer (torch.nn.Module): The layer whose activations are grouped, usually the last one with
+            spatial dimensions.
+        device_ids (list of int, optional): Device IDs, necessary only if forward_func applies a
+            DataParallel model; not if it is one. Default: None.
+    """
+
+    @_captum.log_usage
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: _captum.TargetType = None,
+        additional_forward_args: Any = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        baselines: Baselines = None,
+        n_groups: int = 13,
+        denoise_percentile: float | None = 70.0,
+        edge_radius: int = 8,
+        gradient_sigma: float = 6.0,
+        gradient_power: float = 0.8,
+        shares: Sequence[float] = (0.15, 0.45),
+        score_func: ScoreFunc = class_probability,
+        reshape_transform: ReshapeTransform | None = None,
+        internal_batch_size: int | None = None,
+        return_effects: bool = False,
+        show_progress: bool = False,
+    ) -> Any:
+        r"""Computes the map of each sample, at the resolution of the input.
+
+        Args:
+            inputs (Tensor or tuple of Tensor): N x C x spatial, with one to three spatial
+                dimensions. Of a tuple exactly one has them; others reach the network as they are.
+                :meth:`GroupCAM.attribute() <captum_groupcam.GroupCAM.attribute>` describes the
+                arguments that are not explained here.
+            target (int, tuple, Tensor or list, optional): The output that is explained.
+                Default: None.
+            additional_forward_args (Any, optional): Arguments of forward_func after the inputs.
+                Default: None.
+            attribute_to_layer_input (bool, optional): Whether the layer's input is meant.
+                Default: False.
+            baselines (Tensor, float, callable, None or tuple of these, optional): B. Default: None,
+                the blurred input.
+            n_groups (int, optional): Groups of Group-CAM. Default: 13.
+            denoise_percentile (float, optional): :math:`\theta`, at the input's resolution.
+                Default: 70.0.
+            edge_radius (int, optional): Radius of the guided filter in pixels; 0 leaves it out.
+                Default: 8, for images of about 224 pixels.
+            gradient_sigma (float, optional): Standard deviation in pixels of the blur of the
+                gradient's magnitudes. Default: 6.0.
+            gradient_power (float, optional): To which power they are taken. Default: 0.8.
+            shares (sequence of float, optional): S, in (0, 1). Default: (0.15, 0.45).
+            score_func (Callable, optional): Turns the network's output into the scores F.
+                Default: softmax over dimension 1.
+            reshape_transform (Callable, optional): Brings activations to N x K x spatial.
+                Default: None.
+            internal_batch_size (int, optional): Largest number of inputs in one forward pass.
+                Default: None.
+            return_effects (bool, optional): Whether the effects :math:`e_m` are returned too.
+                Default: False.
+            show_progress (bool, optional): Whether to show progress bars. Default: False.
+
+        Returns:
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**; with **effects**, a tuple:
+
+            - **attributions** (*Tensor* or *tuple[Tensor, ...]*): N x 1 x spatial at the resolution
+              of the input, not negative. A tuple if inputs is one, with a zero (N x 1) for an input
+              that is not masked.
+            - **effects** (*Tensor*): N x 4, if ``return_effects``: of Grad-CAM and Group-CAM with
+              the gradient, then without.
+
+        Raises:
+            TypeError: If an argument has a wrong type.
+            ValueError: If several inputs have spatial dimensions, if the output has no gradient
+                with respect to the input, if an option is out of range, or as for
+                :meth:`GroupCAM.attribute() <captum_groupcam.GroupCAM.attribute>`.
+
+        Examples::
+
+            >>> import torch
+            >>> from torch import nn
+            >>> from captum_groupcam.attr.selective import SelectiveGroupCAM
+            >>> _ = torch.manual_seed(0)
+            >>> features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+            >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+            >>> selective = SelectiveGroupCAM(nn.Sequential(features, head).eval(), features)
+            >>> selective.attribute(torch.rand(2, 3, 16, 16), target=3).shape
+            torch.Size([2, 1, 16, 16])
+        """
+        if not shares or not all(0 < share < 1 for share in shares):
+            raise ValueError(f"shares must lie between 0 and 1, got {tuple(shares)}.")
+        if edge_radius < 0:
+            raise ValueError(f"edge_radius must be at least 0, got {edge_radius}.")
+        if not gradient_sigma > 0:
+            raise ValueError(f"gradient_sigma must be positive, got {gradient_sigma}.")
+        if not gradient_power > 0:
+            raise ValueError(f"gradient_power must be positive, got {gradient_power}.")
+        with isolated():
+            inputs_, baselines_, network = call = prepare(
+                self.forward_func,
+                inputs,
+                target,
+                additional_forward_args,
+                baselines,
+                score_func=score_func,
+                internal_batch_size=internal_batch_size,
+                device_ids=self.device_ids,
+            )
+            place = _only_masked(baselines_)
+            image = inputs_[place]
+
+            # Gradients at the layer, whose means are the weights, and at the input.
+            gradients, activations = network.gradients_and_activations(
+                self.layer, inputs_, attribute_to_layer_input
+            )
+            if reshape_transform is not None:
+                activations, gradients = map(reshape_transform, (activations, gradients))
+            call.check_maps(activations)
+            weights = gradients.flatten(2).mean(2)
+            at_input = network.input_gradients(inputs_, place)
+
+            # 1. Grad-CAM, and Group-CAM with a share of it.
+            grad_cam = weighted_sum(activations, weights).relu()
+            grad_cam = peaked(upsample(grad_cam, image.shape[2:]))
+            groups = split_channels(activations, n_groups)
+            masks = LayerMasks(
+                group_maps(activations, weights, groups, n_groups), denoise_percentile
+            )
+            scores, queried = score_masks(
+                network,
+                inputs_,
+                baselines_,
+                masks,
+                description="Group-CAM",
+                show_progress=show_progress,
+            )
+            hidden = score_samples(network, call.hidden)
+            alphas = torch.where(queried, scores - hidden.unsqueeze(1), 0)
+            group_cam = peaked(call.merge(masks, alphas)[place].relu()) + _PRIOR * grad_cam
+
+            # 2. Edges.
+            maps = guided_filter(torch.cat([grad_cam, group_cam], 1), image, edge_radius)
+
+            # 3. Gradient of the input.
+            kernel_size = 2 * round(2 * gradient_sigma) + 1
+            magnitudes = at_input.abs().sum(1, keepdim=True)
+            magnitudes = gaussian_blur(magnitudes, kernel_size, gradient_sigma)
+            maps = torch.cat([maps * peaked(magnitudes) ** gradient_power, maps], 1)
+
+            # 4. Effects, and 5. the map with the largest.
+            effects = _effects(call, maps, shares, show_progress=show_progress)
+            best = effects.argmax(1).view(-1, *(1 for _ in maps.shape[1:]))
+            asked = queried.any(1).view_as(best)
+            attribution = torch.where(asked, maps.take_along_dim(best, 1), 0)
+
+        warn_of_zero_maps(queried)
+        result: Any = attribution
+        if isinstance(inputs, tuple):
+            result = tuple(
+                attribution if index == place else attribution.new_zeros(len(attribution), 1)
+                for index in range(len(inputs))
+            )
+        return (result, effects) if return_effects else result
+
+
+@dataclass(frozen=True)
+class _RankMasks:
+    """Masks that show the positions that a map ranks first, each followed by its complement.
+
+    Args:
+        ranks (Tensor): N x M x spatial, from 0.
+        counts (Tensor): S numbers of positions. Mask 2 (m S + s) shows the first of map m that
+            share s allows, the next one all others.
+    """
+
+    ranks: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, maps: Tensor, shares: Sequence[float]) -> _RankMasks:
+        """Ranks maps (N x M x spatial), equal values in their order."""
+        order = maps.flatten(2).argsort(dim=-1, descending=True, stable=True)
+        ranks = torch.empty_like(order)
+        ranks.scatter_(
+            -1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order)
+        )
+        counts = [max(round(share * order.shape[-1]), 1) for share in shares]
+        return cls(ranks.view_as(maps), torch.tensor(counts, device=maps.device))
+
+    @property
+    def informative(self) -> Tensor:
+        """N x 2 M S booleans."""
+        samples, maps = self.ranks.shape[:2]
+        return self.ranks.new_ones(samples, 2 * maps * len(self.counts), dtype=torch.bool)
+
+    def render(
+        self, samples: Tensor, masks: Tensor, size: Sequence[int], *, normalized: bool = True
+    ) -> Tensor:
+        """Renders Q masks, Q x 1 x size, which is the maps' own; they are zero or one anyway."""
+        del normalized
+        which, hides = masks // 2, masks % 2 == 1
+        ranks = self.ranks[samples, which // len(self.counts)]
+        counts = self.counts[which % len(self.counts)]
+        ones = [1 for _ in size]
+        shown = (ranks < counts.view(-1, *ones)) != hides.view(-1, *ones)
+        return shown.unsqueeze(1).float()
+
+
+def _effects(call: Call, maps: Tensor, shares: Sequence[float], *, show_progress: bool) -> Tensor:
+    """What is scored where only a map's first positions are seen, less what without them: N x M."""
+    inputs, baselines, network = call
+    scores, _ = score_masks(
+        network,
+        inputs,
+        baselines,
+        _RankMasks.of(maps, shares),
+        description="Selection",
+        show_progress=show_progress,
+    )
+    shown, hidden = scores.view(*maps.shape[:2], len(shares), 2).unbind(-1)
+    return (shown - hidden).mean(-1)
+
+
+def _only_masked(baselines: tuple[Tensor | None, ...]) -> int:
+    """Which input is masked."""
+    masked = [index for index, baseline in enumerate(baselines) if baseline is not None]
+    if len(masked) > 1:
+        raise ValueError(
+            f"Expected one input with spatial dimensions, got {len(masked)}: inputs {masked}. Pass "
+            "the others as additional_forward_args; GroupCAM masks several at once."
+        )
+    return masked[0]

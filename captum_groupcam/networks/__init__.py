@@ -1,0 +1,33 @@
+"""Networks: which layer to explain, its activations on a grid, the tensor that is explained."""
+
+from captum_groupcam.networks.layers import TargetLayer, find_layer, find_reshape_transform
+from captum_groupcam.networks.outputs import (
+    BoxScore,
+    RegionMean,
+    SelectOutput,
+    best_box_scores,
+    region_mean,
+    select_output,
+)
+from captum_groupcam.networks.transformers import (
+    ReshapeTransform,
+    channels_first,
+    token_grid,
+    tokens_to_grid,
+)
+
+__all__ = [
+    "BoxScore",
+    "RegionMean",
+    "ReshapeTransform",
+    "SelectOutput",
+    "TargetLayer",
+    "best_box_scores",
+    "channels_first",
+    "find_layer",
+    "find_reshape_transform",
+    "region_mean",
+    "select_output",
+    "token_grid",
+    "tokens_to_grid",
+]

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from captum_groupcam.apps.explorer.networks import Models
+from captum_groupcam.apps.explorer.questions import Photo, Question
+
+LITE0 = "efficientnet_lite0"
+RANDOM = "squeezenet1_1=random"
+#: A layer of LITE0 that is cheap to explain.
+ON_FEW_CHANNELS = "_blocks.0._bn2"
+
+
+@pytest.fixture(scope="session")
+def models() -> Models:
+    return Models([LITE0, RANDOM])
+
+
+@pytest.fixture(scope="session")
+def cat() -> Photo:
+    return Photo.from_sample("cat")
+
+
+@pytest.fixture(scope="session")
+def ask(cat: Photo):
+    """Makes a question about the cat: ``ask("group_cam", n_groups=4)``."""
+
+    def make(method: str, *, model: str = LITE0, layer: str = "", target: int = 281, **options):
+        return Question(cat, model, layer, target, method, options)
+
+    return make

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from captum_groupcam.apps.explorer.options import Option, changed_options, options_of
+from captum_groupcam.methods import METHODS
+from tests.toy_networks import SmallCNN, small_inputs
+
+
+def test_the_options_of_group_cam() -> None:
+    options = {option.name: option for option in options_of("group_cam")}
+    assert {name: (o.kind, o.default, o.optional) for name, o in options.items()} == {
+        "n_groups": (int, 32, False),
+        "grouping": (str, "contiguous", False),
+        "denoise_percentile": (float, 70.0, True),
+        "denoise_at": (str, "layer", False),
+        "relu_scores": (bool, False, False),
+        "merge_normalized": (bool, True, False),
+    }
+    assert options["grouping"].choices == ("contiguous", "k_means", "agglomerative")
+    assert options["denoise_at"].choices == ("layer", "input")
+
+
+def test_helps_are_what_the_documentation_says() -> None:
+    helps = {option.name: option.help for option in options_of("group_cam")}
+    assert helps["relu_scores"] == "Whether groups that lower the score are left out of the sum."
+    assert helps["denoise_percentile"] == (
+        "theta: positions of a group's map below this percentile are dropped; in [0, 100), empty "
+        "keeps all."
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_its_options(method: str) -> None:
+    options = options_of(method)
+    assert not any("`" in option.help or "Default" in option.help for option in options)
+    few = {"n_masks": 3, "n_steps": 2, "n_samples": 2}
+    values = {o.name: few.get(o.name, o.default) for o in options}
+    network = SmallCNN()
+
+    def explain(given):
+        return METHODS[method](network, network.features, **given)(small_inputs()[:1], 1)
+
+    changed = changed_options(method, values)
+    assert set(changed) <= set(few)
+    torch.testing.assert_close(explain(values), explain(changed), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "parsed"),
+    [
+        (Option("n", int, 3), 8.0, 8),
+        (Option("n", int, 3), "8", 8),
+        (Option("p", float, 70.0, optional=True), "", None),
+        (Option("p", float, 70.0, optional=True), None, None),
+        (Option("p", float, 70.0, optional=True), " 12.5", 12.5),
+        (Option("b", bool, True), False, False),
+        (Option("s", str, "a", ("a", "b")), "b", "b"),
+    ],
+)
+def test_what_a_form_gives(option: Option, value: object, parsed: object) -> None:
+    result = option.parse(value)
+    assert result == parsed
+    assert type(result) is type(parsed)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "n_groups needs a value; its default is 32"),
+        ("", "n_groups needs a value; its default is 32"),
+        (2.5, "n_groups is a whole number, got 2.5"),
+        ("many", "n_groups is a number, got 'many'"),
+        ("nan", "n_groups is a whole number, got nan"),
+    ],
+)
+def test_what_is_no_number(value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        changed_options("group_cam", {"n_groups": value})
+
+
+def test_only_what_differs_is_passed_on() -> None:
+    form = {"n_groups": 32, "denoise_percentile": "", "denoise_at": "layer", "relu_scores": True}
+    changed = changed_options("group_cam", form)
+    assert changed == {"denoise_percentile": None, "relu_scores": True}

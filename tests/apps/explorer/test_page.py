@@ -1,0 +1,322 @@
+"""The explorer in a real browser, behind the command that starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+pytest.importorskip(
+    "gradio",
+    reason="needs gradio: pip install 'captum_groupcam[explorer]'",
+    exc_type=ImportError,
+)
+pytest.importorskip("selenium", reason="needs selenium: pip install 'captum_groupcam[dev]'")
+
+from PIL import Image
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+    from selenium.webdriver.remote.webelement import WebElement
+
+SECONDS = 120  # on a busy machine
+PASSING = (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
+#: Starts the command line, and notes whatever it wants to reach on other machines.
+GUARDED = """
+import sys
+
+def guard(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        host = arguments[1][0] if event == "socket.connect" else arguments[0]
+        if host not in (None, "127.0.0.1", "localhost", "::1"):
+            print("FOREIGN", event, arguments, file=sys.stderr, flush=True)
+
+sys.addaudithook(guard)
+from captum_groupcam.apps.cli import app
+app(sys.argv[1:])
+"""
+
+
+pytestmark = pytest.mark.xdist_group("explorer")  # one server for all tests
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server") / "stderr"
+
+
+@pytest.fixture(scope="module")
+def address(log: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    models = ("--model", "efficientnet_lite0", "--model", "squeezenet1_1=random")
+    command = ("explore", "--port", port, "--device", "cpu", *models)
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-u", "-c", GUARDED, *command],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env=os.environ | {"MPLBACKEND": "agg"},
+            cwd=Path(__file__).parents[3],
+        ) as server,
+    ):
+        assert server.stdout is not None
+        try:
+            for line in server.stdout:
+                if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                    yield found[0]
+                    break
+            else:
+                pytest.fail(f"The server ended:\n{log.read_text()}")
+        finally:
+            server.kill()
+
+
+@pytest.fixture
+def page(browser: Chrome, address: str) -> Iterator[Page]:
+    """The page, without errors in the browser's console from its arrival to the test's end."""
+    page = Page(browser, address)
+    browser.get_log("browser")  # of leaving the page before
+    yield page
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+class Page:
+    """What a user does on the page, each step waited for."""
+
+    def __init__(self, browser: Chrome, address: str) -> None:
+        self.browser = browser
+        browser.get(address)
+        self.wait(lambda: "_avg_pooling" in self.find("#layer input").get_property("value"))
+
+    def wait(self, until):
+        wait = WebDriverWait(self.browser, SECONDS, 0.1, ignored_exceptions=PASSING)
+        return wait.until(lambda _: until())
+
+    def find(self, css: str) -> WebElement:
+        return self.browser.find_element(By.CSS_SELECTOR, css)
+
+    def click(self, css: str) -> None:
+        self.wait(lambda: self.find(css).click() or True)
+
+    def text(self, name: str) -> str:
+        return self.find(f"#{name}").text
+
+    def choose(self, name: str, text: str) -> None:
+        """Chooses what begins with the text from a list."""
+        self.click(f"#{name} input")
+        options = f"//ul[@role='listbox']/li[starts-with(@aria-label, '{text}')]"
+        self.wait(lambda: self.browser.find_element(By.XPATH, options).click() or True)
+        self.wait(lambda: self.find(f"#{name} input").get_property("value").startswith(text))
+
+    def type(self, css: str, text: str) -> None:
+        self.click(css)
+        self.find(css).send_keys(Keys.CONTROL, "a")
+        self.find(css).send_keys(text or Keys.BACKSPACE)
+
+    def open_tab(self, name: str) -> None:
+        tab = f"//button[@role='tab'][normalize-space()='{name}']"
+        self.wait(lambda: self.browser.find_element(By.XPATH, tab).click() or True)
+
+    def open_options(self, method: str) -> None:
+        """Shows the options of the first method."""
+        self.click(f"#first-{method} button")
+
+    def open_sample(self, number: int, first_class: str) -> None:
+        samples = "#samples .grid-container button"
+        self.wait(lambda: self.browser.find_elements(By.CSS_SELECTOR, samples)[number])
+        self.browser.find_elements(By.CSS_SELECTOR, samples)[number].click()
+        self.wait(lambda: self.text("classes").startswith(f"Likeliest\n{first_class}"))
+
+    def picture(self, side: str = "first") -> str:
+        """Where the browser has a picture from, which differs with what is on it."""
+        return self.find(f"#{side}-picture img").get_property("src")
+
+    def changed_picture(self, before: str, side: str = "first") -> str:
+        return self.wait(lambda: self.picture(side) != before and self.picture(side))
+
+    def explain(self) -> str:
+        before = self.picture()
+        self.click("#explain")
+        return self.changed_picture(before)
+
+    def message(self) -> str:
+        text = self.wait(lambda: self.find(".toast-body").text)
+        self.click(".toast-close")
+        self.wait(lambda: not self.browser.find_elements(By.CSS_SELECTOR, ".toast-body"))
+        return text
+
+    def download(self, name: str, file: Path) -> Path:
+        """Presses a button, and waits for the file that it gives."""
+        allowed = {"behavior": "allow", "downloadPath": str(file.parent)}
+        self.browser.execute_cdp_cmd("Browser.setDownloadBehavior", allowed)
+        self.click(f"#{name}")
+        self.wait(file.is_file)
+        return file
+
+
+@pytest.fixture
+def quick(page: Page) -> Page:
+    """The cat, and Group-CAM with few groups."""
+    page.open_sample(0, "tiger cat")
+    page.open_options("group_cam")
+    page.type("#first-group_cam-n_groups input", "2")
+    return page
+
+
+def test_group_cam_explains_a_sample(quick: Page) -> None:
+    first = quick.explain()
+    assert "tiger cat" in quick.text("status")
+    assert "group_cam 4" in quick.text("status"), "Two groups, the image and the baseline."
+
+    quick.type("#first-group_cam-n_groups input", "3")
+    second = quick.explain()
+    assert "group_cam 5" in quick.text("status")
+
+    quick.choose("target", "lynx")
+    assert quick.explain() not in (first, second)
+    assert "lynx" in quick.text("status")
+
+
+def test_an_empty_percentile_is_none(quick: Page) -> None:
+    quick.type("#first-group_cam-denoise_percentile textarea", "")
+    quick.explain()
+    quick.open_tab("Save")
+    quick.wait(lambda: "'denoise_percentile': None" in quick.text("code"))
+
+
+def test_two_methods_and_their_curves(quick: Page) -> None:
+    quick.choose("second-method", "grad_cam")
+    quick.explain()
+    quick.wait(lambda: quick.picture("second"))
+    assert quick.picture() != quick.picture("second")
+    assert "group_cam 4, grad_cam 1" in quick.text("status")
+    quick.open_tab("Curves")
+    quick.click("#measure")
+    quick.wait(lambda: quick.find("#curves img").is_displayed())
+
+
+def test_the_groups(quick: Page) -> None:
+    quick.explain()
+    quick.click("#divide")
+    shown = ".groups img"
+    quick.wait(lambda: len(quick.browser.find_elements(By.CSS_SELECTOR, shown)) == 2)
+
+
+def test_opacity_asks_the_network_nothing(quick: Page) -> None:
+    before = quick.explain()
+    status = quick.text("status")
+    quick.type("#alpha input[type=number]", "0")
+    bare = quick.changed_picture(before)
+    quick.type("#alpha input[type=number]", "0.5")
+    assert quick.changed_picture(bare) == before
+    assert quick.text("status") == status
+
+
+def test_pointing_at_the_picture(quick: Page) -> None:
+    quick.explain()
+    picture = quick.find("#first-picture img")
+    quick.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", picture)
+    side = picture.rect["height"]
+    ActionChains(quick.browser).move_to_element_with_offset(
+        picture, side / 4, -side / 4
+    ).click().perform()
+    quick.wait(lambda: quick.text("first-value"))
+    x, y = map(int, re.match(r"x = (\d+), y = (\d+): ", quick.text("first-value")).groups())
+    assert abs(x - 168) <= 2
+    assert abs(y - 56) <= 2
+
+
+def test_another_network_and_layer(quick: Page) -> None:
+    quick.choose("model", "squeezenet1_1")
+    quick.wait(lambda: quick.find("#layer input").get_property("value").startswith("features"))
+    quick.choose("layer", "features.7")
+    quick.explain()
+    quick.open_tab("Save")
+    code = "load_model('squeezenet1_1', weights='random', layer='features.7"
+    quick.wait(lambda: code in quick.text("code"))
+
+
+def test_downloads(quick: Page, tmp_path: Path) -> None:
+    quick.explain()
+    quick.open_tab("Save")
+    quick.wait(lambda: "sample_images" in quick.text("code"))
+    program = quick.download("program", tmp_path / "cat_explained.py")
+    downloaded = quick.download("png", tmp_path / "cat_explained.png")
+    (tmp_path / "again").mkdir()
+    subprocess.run([sys.executable, program], check=True, cwd=tmp_path / "again")
+    with Image.open(downloaded) as one, Image.open(tmp_path / "again" / downloaded.name) as other:
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_uploads(page: Page, cat_file: Path, damaged_file: Path) -> None:
+    page.click("#explain")
+    assert "Choose an image first." in page.message()
+    upload = page.find("#upload input[type=file]")
+    upload.send_keys(str(damaged_file))
+    message = page.message()
+    assert "damaged.jpg: cannot be read as an image" in message
+    assert "Traceback" not in message
+    assert str(damaged_file.parent) not in message
+    page.wait(lambda: page.find("#upload input[type=file]").send_keys(str(cat_file)) or True)
+    page.wait(lambda: page.text("classes").startswith("Likeliest\ntiger cat"))
+
+
+def test_wrong_options_get_a_message(quick: Page) -> None:
+    quick.type("#first-group_cam-n_groups input", "0")
+    quick.click("#explain")
+    assert "n_groups must be at least 1, got 0" in quick.message()
+
+
+def test_stop_ends_the_computation(page: Page) -> None:
+    page.open_sample(0, "tiger cat")
+    page.choose("first-method", "rise")
+    page.open_options("rise")
+    page.type("#first-rise-n_masks input", "1000000")  # hours
+    page.click("#explain")
+    page.wait(lambda: "queries" in page.text("status"))
+    page.click("#stop")
+    page.wait(lambda: "Stopped." in page.text("status"))
+    page.choose("first-method", "grad_cam")
+    page.explain()  # one computation at a time: this one waits for the end of the other
+    assert "grad_cam 1" in page.text("status")
+
+
+def test_nothing_comes_from_elsewhere(quick: Page, address: str, log: Path) -> None:
+    quick.explain()
+    events = [json.loads(e["message"])["message"] for e in quick.browser.get_log("performance")]
+    requests = [
+        e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"
+    ]
+    assert sum(url.startswith(address) for url in requests) > 10
+    foreign = [url for url in requests if not url.startswith((address, "data:", "blob:"))]
+    # The browser's own page of new tabs.
+    assert [url for url in foreign if not url.startswith("chrome:")] == []
+    assert log.read_text() == ""

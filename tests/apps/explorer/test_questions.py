@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from captum_groupcam import GroupCAM
+from captum_groupcam.apps.explorer.networks import Models
+from captum_groupcam.apps.explorer.questions import (
+    Photo,
+    Stopped,
+    divide,
+    explain,
+    measure,
+    n_queries,
+    value_at,
+)
+from captum_groupcam.images import ImageError
+from captum_groupcam.methods import GROUPED, METHODS
+from captum_groupcam.metrics.functional import Protocol, deletion_insertion
+from tests.apps.explorer.conftest import LITE0, ON_FEW_CHANNELS
+from tests.toy_networks import hooks
+
+CHEAP = {
+    "group_cam": {"n_groups": 4},
+    "group_cam_gradient_free": {"n_groups": 4},
+    "rise": {"n_masks": 12},
+    "xrai": {"n_steps": 4},
+    "integrated_gradients": {"n_steps": 20},
+    "smooth_grad": {"n_samples": 20},
+    "occlusion": {"window": 112},
+}
+#: They ask the network nothing, or once.
+AT_MOST_ONE_QUERY = {
+    "random",
+    "centre",
+    "edges",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "cam",
+    "guided_backprop",
+    "input_x_gradient",
+}
+
+
+def test_photos_are_upright_and_rgb(tmp_path: Path) -> None:
+    stored = Image.new("RGB", (40, 20), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    stored.save(tmp_path / "turned.jpg", exif=exif)
+    photo = Photo.from_file(tmp_path / "turned.jpg")
+    assert (photo.name, photo.image.size, photo.is_sample) == ("turned.jpg", (20, 40), False)
+    Image.new("LA", (8, 8), (0, 0)).save(tmp_path / "clear.png")
+    assert Photo.from_file(tmp_path / "clear.png").image.getpixel((3, 3)) == (255, 255, 255)
+
+
+def test_a_damaged_photo_is_refused(damaged_file: Path) -> None:
+    with pytest.raises(ImageError, match=r"damaged\.jpg: cannot be read as an image"):
+        Photo.from_file(damaged_file)
+
+
+@pytest.mark.parametrize("layer", ["", ON_FEW_CHANNELS])
+def test_the_map_is_that_of_the_method(models: Models, ask, layer: str) -> None:
+    answer = explain(models, ask("group_cam", layer=layer, n_groups=4, denoise_at="input"))
+    network = models.load(LITE0).network
+    module = network.get_submodule(layer or "_avg_pooling")
+    expected = GroupCAM(network, module).attribute(
+        answer.inputs, 281, attribute_to_layer_input=not layer, n_groups=4, denoise_at="input"
+    )
+    torch.testing.assert_close(answer.attribution, expected[0])
+    probabilities = network(answer.inputs).softmax(1)[0].detach()
+    assert answer.class_name == "tabby"
+    assert answer.probability == pytest.approx(float(probabilities[281]))
+    torch.testing.assert_close(answer.shown, answer.inputs[0] * 0.5 + 0.5)
+
+
+def test_queries_are_counted(models: Models, ask) -> None:
+    seen: list[int] = []
+    network = models.load(LITE0).network
+    handle = network.register_forward_hook(lambda _module, args, _out: seen.append(len(args[0])))
+    reported: list[int] = []
+    try:
+        answer = explain(models, ask("group_cam", n_groups=4), reported.append)
+    finally:
+        handle.remove()
+    *seen, _probability = seen
+    assert answer.queries == sum(seen) == 4 + 2  # the image for gradients, and the baseline
+    assert reported == [sum(seen[:n]) for n in range(len(seen))]
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in AT_MOST_ONE_QUERY])
+def test_every_method_can_be_stopped(models: Models, ask, method: str) -> None:
+    network = models.load(LITE0).network
+    before = hooks(network)
+    calls = []
+
+    def stop_at_the_second(_done: int) -> None:
+        calls.append(_done)
+        if len(calls) == 2:
+            raise Stopped
+
+    question = ask(method, layer=ON_FEW_CHANNELS, **CHEAP.get(method, {}))
+    with pytest.raises(Stopped):
+        explain(models, question, stop_at_the_second)
+    assert len(calls) == 2, "It went on after it was stopped."
+    assert hooks(network) == before
+    after = explain(models, ask("grad_cam"))
+    assert after.attribution.max() > 0
+
+
+def test_measures_can_be_stopped(models: Models, ask) -> None:
+    answer = explain(models, ask("grad_cam"))
+
+    def stop(done: int) -> None:
+        if done:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        measure(models, answer, 0.1, stop)
+    with pytest.raises(Stopped):
+        divide(models, explain(models, ask("group_cam", n_groups=2)), stop)
+    assert hooks(models.load(LITE0).network).total() == 0
+
+
+def test_warnings_are_part_of_the_answer(models: Models, ask) -> None:
+    question = ask("group_cam", n_groups=2)
+    grey = Photo("grey", Image.new("RGB", (300, 300), "grey"), is_sample=False)
+    answer = explain(models, type(question)(grey, LITE0, "", 0, "group_cam", {"n_groups": 2}))
+    assert any("maps of samples [0] are zero" in warning for warning in answer.warnings)
+
+
+def test_what_a_method_refuses(models: Models, ask) -> None:
+    with pytest.raises(ValueError, match="n_groups must be at least 1"):
+        explain(models, ask("group_cam", n_groups=0))
+    with pytest.raises(ValueError, match=r"out of range|1000"):
+        explain(models, ask("group_cam", target=1000))
+
+
+def test_how_many_queries_a_method_announces() -> None:
+    assert n_queries("group_cam", {}) == 32
+    assert n_queries("rise", {"n_masks": 7}) == 7
+    assert n_queries("grad_cam", {}) is None
+
+
+@pytest.mark.parametrize("method", GROUPED)
+def test_the_groups_make_up_the_map(models: Models, ask, method: str) -> None:
+    answer = explain(models, ask(method, n_groups=5, denoise_percentile=None))
+    groups = divide(models, answer)
+    assert groups.masks.shape == (5, 224, 224)
+    merged = torch.einsum("g,ghw->hw", groups.scores, groups.masks).relu()
+    torch.testing.assert_close(answer.attribution[0], merged, rtol=1e-4, atol=1e-5)
+    assert groups.standard_error.shape == (1, 224, 224)
+    assert groups.standard_error.max() > 0
+
+
+def test_curves_are_those_of_the_protocol(models: Models, ask) -> None:
+    answer = explain(models, ask("grad_cam"))
+    reported: list[int] = []
+    result = measure(models, answer, 0.25, reported.append)
+    expected = deletion_insertion(
+        models.load(LITE0).network,
+        answer.inputs,
+        answer.attribution[None],
+        281,
+        protocol=Protocol(step=0.25),
+    )
+    torch.testing.assert_close(result, expected)
+    assert reported[0] == 0
+    assert len(reported) > 1
+
+
+def test_the_value_at_a_pixel(models: Models, ask) -> None:
+    answer = explain(models, ask("centre"))
+    values = answer.attribution[0].numpy()
+    below = (values < values[20, 10]).mean()
+    said = value_at(answer, 10, 20)
+    assert said.startswith(f"x = 10, y = 20: {values[20, 10]:.4g}, higher than {below:.0%}")
+    assert said.endswith(f"{values.max():.4g}.")

@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from typer.testing import CliRunner
+
+import captum_groupcam
+from captum_groupcam import GroupCAM
+from captum_groupcam.__main__ import main
+from captum_groupcam.apps.cli import app, find_class, output_names
+from captum_groupcam.images import open_image
+from captum_groupcam.methods import METHODS
+from captum_groupcam.metrics.functional import deletion_insertion
+from captum_groupcam.models import load_model
+from captum_groupcam.visualization import save_figure
+
+Figures: TypeAlias = dict[str, Figure]
+CATS = ("tabby", "tiger cat", "Egyptian cat")
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def explain(*arguments: object):
+    return run("explain", "--n-groups", 4, *arguments)
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> Figures:
+    """The figures that are written, by the names of their files."""
+    figures: Figures = {}
+
+    def save_and_keep(figure: Figure, path: Path) -> Path:
+        figures[path.name] = figure
+        return save_figure(figure, path)
+
+    monkeypatch.setattr("captum_groupcam.apps.cli.save_figure", save_and_keep)
+    return figures
+
+
+def test_a_cat_is_explained(cat_file: Path, tmp_path: Path) -> None:
+    result = explain(cat_file, "--out", tmp_path / "new" / "out")
+    assert result.exit_code == 0, result.output
+    classes = [line for line in result.stdout.splitlines() if "%" in line]
+    assert len(classes) == 5
+    assert all(any(name in line for line in classes[:3]) for name in CATS)
+    percentages = [float(line.split("%")[0]) for line in classes]
+    assert percentages == sorted(percentages, reverse=True)
+    path = tmp_path / "new" / "out" / "cat_group_cam.png"
+    assert str(path) in result.stdout
+    with Image.open(path) as overlay:
+        assert overlay.size > (300, 300)
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "group_cam_gradient_free", "guided_backprop"])
+def test_other_methods(method: str, cat_file: Path, tmp_path: Path) -> None:
+    result = explain(cat_file, "--method", method, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / f"cat_{method}.png").is_file()
+
+
+def test_groups_and_curves_are_drawn_too(cat_file: Path, tmp_path: Path, drawn: Figures) -> None:
+    result = explain(
+        cat_file, "--method", "group_cam_gradient_free", "--groups", "--curves", "--out", tmp_path
+    )
+    assert result.exit_code == 0, result.output
+    stem = "cat_group_cam_gradient_free"
+    assert sorted(drawn) == [f"{stem}.png", f"{stem}_curves.png", f"{stem}_groups.png"]
+    assert all(str(tmp_path / name) in result.stdout.splitlines() for name in drawn)
+
+    # Against the library, step by step.
+    model = load_model("efficientnet_lite0")
+    inputs = model.preprocess(open_image(cat_file)).unsqueeze(0)
+    target = int(model.network(inputs).argmax())
+    attributions, scores = GroupCAM(model.network, model.layer).attribute(
+        inputs,
+        target,
+        attribute_to_layer_input=True,
+        n_groups=4,
+        gradient_free=True,
+        return_group_scores=True,
+    )
+    titles = [axes.get_title() for axes in drawn[f"{stem}_groups.png"].axes]
+    ranked = scores[0].argsort(descending=True).tolist()
+    assert titles == [f"group {group}: {scores[0, group]:+.3f}" for group in ranked]
+    areas = deletion_insertion(model.network, inputs, attributions, target)
+    left, right = drawn[f"{stem}_curves.png"].axes
+    name = "group_cam_gradient_free"
+    assert left.lines[0].get_label() == f"{name}: {float(areas.deletion):.3f}"
+    assert right.lines[0].get_label() == f"{name}: {float(areas.insertion):.3f}"
+
+
+def test_methods_without_groups_have_no_panels_of_them(cat_file: Path, tmp_path: Path) -> None:
+    result = explain(cat_file, "--method", "grad_cam", "--groups", "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "grad_cam has no groups; with --groups go group_cam" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--method", "grad_cam"), ("--layer", "blocks.9")],
+    ids=["group_cam", "grad_cam", "a layer"],
+)
+def test_a_transformer_is_explained(options, cat_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    model = ("--model", "timm:vit_tiny_patch16_224", "--weights", "random")
+    result = explain(cat_file, *model, *options, "--target", 3, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+#: So that the methods which ask the network thousands of times are quick.
+FEW_QUERIES = {
+    "rise": {"n_masks": 8},
+    "xrai": {"n_steps": 2},
+    "integrated_gradients": {"n_steps": 2},
+    "smooth_grad": {"n_samples": 2},
+    "occlusion": {"window": 112},
+}
+
+
+def test_all_methods_in_one_picture(
+    cat_file: Path, tmp_path: Path, drawn: Figures, monkeypatch
+) -> None:
+    for name, options in FEW_QUERIES.items():
+        monkeypatch.setitem(METHODS, name, partial(METHODS[name], **options))
+    # A layer of 16 channels, hence as many queries of Score-CAM. CAM cannot explain it.
+    result = explain(cat_file, "--method", "all", "--layer", "_blocks.0._bn2", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "cat.png: cam: " in result.stderr
+    assert "1 failed" in result.stderr
+    titles = [axes.get_title() for axes in drawn["cat_all.png"].axes]
+    assert titles[1:] == [name for name in METHODS if name != "cam"]
+    assert (tmp_path / "cat_all.png").is_file()
+
+
+def test_a_damaged_image_does_not_stop_the_others(
+    cat_file: Path, damaged_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (tmp_path / "empty").mkdir()
+    shutil.copy(cat_file, folder / "z.png")
+    out = tmp_path / "out"
+    result = explain(
+        damaged_file, tmp_path / "missing.png", tmp_path / "empty", folder, cat_file, "--out", out
+    )
+    assert result.exit_code == 1
+    assert f"{damaged_file}: cannot be read as an image" in result.stderr
+    assert "missing.png: no such file" in result.stderr
+    assert "empty: no image in this folder" in result.stderr
+    assert "3 failed" in result.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["cat_group_cam.png", "z_group_cam.png"]
+
+
+def test_the_target_is_an_index_or_a_name(cat_file: Path, tmp_path: Path) -> None:
+    maps = {}
+    for target in ("EGYPTIAN CAT", "285", "espresso"):
+        result = explain(cat_file, "--target", target, "--out", tmp_path / target)
+        assert result.exit_code == 0, result.output
+        maps[target] = (tmp_path / target / "cat_group_cam.png").read_bytes()
+    assert maps["EGYPTIAN CAT"] == maps["285"] != maps["espresso"]
+
+
+def test_the_options_reach_the_method(cat_file: Path, tmp_path: Path) -> None:
+    maps = set()
+    for number, options in enumerate(
+        [(), ("--n-groups", 2), ("--denoise-percentile", "none"), ("--layer", "_blocks.10._bn2")]
+    ):
+        result = explain(cat_file, "--out", tmp_path / str(number), *options)
+        assert result.exit_code == 0, result.output
+        maps.add((tmp_path / str(number) / "cat_group_cam.png").read_bytes())
+    assert len(maps) == 4
+
+
+def test_other_models_and_weights(cat_file: Path, shared: Path, tmp_path: Path) -> None:
+    weights = shared / "models" / "squeezenet1_1_imagenetnorm.pth"
+    result = explain(
+        *(cat_file, "--model", "squeezenet1_1", "--weights", weights, "--out", tmp_path / "out")
+    )
+    assert result.exit_code == 0, result.output
+    assert any(name in result.stdout for name in CATS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--method", "no_cam"],
+            "Unknown method 'no_cam'; known are group_cam, group_cam_gradient_free",
+        ),
+        (["--model", "efficientnet_lite"], "did you mean efficientnet_lite0"),
+        (["--layer", "_blocks.99"], "Unknown layer '_blocks.99'; did you mean _blocks.9"),
+        (["--target", "tabbi"], "No class is named 'tabbi'; did you mean one of tabby (281)"),
+        (["--target", "1000"], "Class 1000 is out of range, there are 1000 classes"),
+        (["--denoise-percentile", "100"], "from 0 to below 100, or 'none'; got '100'"),
+        (["--denoise-percentile", "much"], "from 0 to below 100, or 'none'; got 'much'"),
+        (["--device", "abacus"], "Device 'abacus' cannot be used"),
+        (["--weights", "nowhere.pth"], "Unknown weights 'nowhere.pth'"),
+        (["--n-groups", "0"], "--n-groups"),
+    ],
+)
+def test_wrong_arguments(arguments: list[str], message: str, cat_file: Path) -> None:
+    result = run("explain", cat_file, *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_layer_without_positions_is_reported(cat_file: Path, tmp_path: Path) -> None:
+    result = explain(cat_file, "--layer", "_fc", "--out", tmp_path)
+    assert result.exit_code == 1
+    assert "cat.png: " in result.stderr
+    assert "spatial" in result.stderr
+
+
+def test_an_unwritable_folder_is_reported(cat_file: Path) -> None:
+    result = explain(cat_file, "--out", cat_file / "out")
+    assert result.exit_code == 1
+    assert "cat.png: " in result.stderr
+
+
+def test_find_class() -> None:
+    names = ["tabby", "crane", "Egyptian cat", "crane", "tiger cat"]
+    assert find_class("tabby", names) == find_class("0", names) == 0
+    assert find_class(" egyptian CAT ", names) == 2
+    with pytest.raises(ValueError, match=r"Several classes are named 'Crane'.*\[1, 3\]"):
+        find_class("Crane", names)
+    with pytest.raises(ValueError, match=r"one of Egyptian cat \(2\), tiger cat \(4\)\?"):
+        find_class("cat", names)
+    with pytest.raises(ValueError, match="No class is named 'xyz'; give its index"):
+        find_class("xyz", names)
+
+
+def test_no_output_takes_the_place_of_another_or_of_an_input(tmp_path: Path) -> None:
+    files = [Path("a/cat.png"), Path("b/cat.jpg"), Path("b/CAT.png"), Path("c/cat_m_2.png")]
+    names = output_names(files, "m", tmp_path)
+    assert len({name.casefold() for name in names}) == 4
+    assert names[0] == "cat_m.png"
+
+    inputs = [tmp_path / "cat.jpg", tmp_path / "cat_m.png"]
+    names = output_names(inputs, "m", tmp_path)
+    assert not {tmp_path / name for name in names} & set(inputs)
+
+
+def test_brackets_in_a_name_are_no_markup(cat_file: Path, tmp_path: Path) -> None:
+    path = cat_file.rename(tmp_path / "[bold]cat.png")
+    result = explain(path, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    first, *_, last = filter(None, result.stdout.splitlines())
+    assert first == str(path)
+    assert last == str(tmp_path / "out" / "[bold]cat_group_cam.png")
+
+
+def test_the_same_stem_twice(cat_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    shutil.copy(cat_file, tmp_path / "b" / "cat.png")
+    out = tmp_path / "out"
+    result = explain(cat_file, tmp_path / "b", cat_file, "--out", out)
+    assert result.exit_code == 0, result.output
+    names = sorted(path.name for path in out.iterdir())
+    assert names == ["cat_group_cam.png", "cat_group_cam_2.png"]
+
+
+def test_the_demo_writes_one_picture(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "demo.png"
+    result = run("demo", "--out", path, "--n-groups", 2)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[-1] == str(path.resolve())
+    with Image.open(path) as picture:
+        assert picture.width > 900
+
+
+def test_main_runs_the_command_line(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["captum-groupcam", "--help"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    assert "explain" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("package", ["typer", "rich"])
+def test_main_says_what_to_install(monkeypatch, package: str) -> None:
+    for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "captum_groupcam.apps.cli")
+    monkeypatch.delattr(captum_groupcam, "cli")
+    with pytest.raises(
+        SystemExit, match=rf"package {package}.*pip install 'captum_groupcam\[cli\]'"
+    ):
+        main()

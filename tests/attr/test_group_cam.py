@@ -1,0 +1,597 @@
+"""The algorithm: each step by hand, the whole against a loop written from the equations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision.transforms.functional as TF
+from captum.attr import LayerAttribution, LayerGradCam
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from captum_groupcam import GroupCAM
+from captum_groupcam.masking.baselines import GaussianBlur
+from tests.toy_networks import Recorder, classifier, images
+
+MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def softmax(logits):
+    e = np.exp(logits - logits.max())
+    return e / e.sum()
+
+
+def naive_group_cam(
+    network,
+    image,
+    baseline,
+    target,
+    n_groups,
+    *,
+    groups=None,
+    gradient_free=False,
+    theta=70.0,
+    theta_at="layer",
+    score=softmax,
+    relu_scores=False,
+    merge_normalized=True,
+):
+    """The signed map and the alphas of one sample, one group at a time."""
+
+    def score_of(seen):
+        with torch.no_grad():
+            return score(network(torch.from_numpy(seen)[None])[0].numpy())[target]
+
+    activations = network.features(image[None]).detach().requires_grad_()
+    (gradients,) = torch.autograd.grad(network.head(activations)[0, target], activations)
+    activations, gradients = activations[0].detach().numpy(), gradients[0].numpy()
+    image, baseline = image.numpy(), baseline.numpy()
+    channels = len(activations)
+    weights = np.ones(channels) if gradient_free else [g.mean() for g in gradients]
+    if groups is None:
+        groups = np.array_split(np.arange(channels), min(n_groups, channels))
+
+    merged, alphas = np.zeros(image.shape[1:]), []
+    for group in groups:
+        mask = np.zeros(activations.shape[1:], activations.dtype)
+        for k in group:
+            mask = mask + weights[k] * activations[k]
+        mask = np.maximum(mask, 0).astype(activations.dtype)
+        if theta is not None and theta_at == "layer":
+            mask = np.where(mask > np.percentile(mask, theta), mask, 0)
+        if (
+            mask.max() == mask.min()
+        ):  # before rounding makes an interpolated constant look like more
+            alphas.append(0.0)
+            continue
+        mask = F.interpolate(
+            torch.from_numpy(mask)[None, None],
+            size=image.shape[1:],
+            mode=MODES[image.ndim - 1],
+            align_corners=False,
+        )[0, 0].numpy()
+        if theta is not None and theta_at == "input":
+            mask = np.where(mask > np.percentile(mask, theta), mask, 0)
+        if mask.max() == mask.min():
+            alphas.append(0.0)
+            continue
+        normalized = (mask - mask.min()) / (mask.max() - mask.min())
+        seen = image * normalized + baseline * (1 - normalized)
+        alpha = score_of(seen) - score_of(baseline)
+        alpha = max(alpha, 0) if relu_scores else alpha
+        alphas.append(alpha)
+        merged += alpha * (normalized if merge_normalized else mask)
+    return merged[None], np.array(alphas)
+
+
+def assert_is_naive(network, x, baselines, targets, *, atol=1e-5, naive=None, **options):
+    """Compares all samples at once with the loop; the map and the scores must say something."""
+    options = {"baselines": baselines, "n_groups": 3, **options}
+    attributions, scores = GroupCAM(network, network.features).attribute(
+        x, targets, relu_attributions=False, return_group_scores=True, **options
+    )
+    for n, image in enumerate(x):
+        expected, alphas = naive_group_cam(
+            network, image, baselines[n], targets[n], options["n_groups"], **(naive or {})
+        )
+        np.testing.assert_allclose(attributions[n].numpy(), expected, rtol=0, atol=atol)
+        np.testing.assert_allclose(scores[n].numpy(), alphas, rtol=0, atol=atol)
+        assert np.abs(expected).max() > 1e-3
+        assert len(set(alphas)) > 1 or len(alphas) == 1
+
+
+class TestByHand:
+    """Two channels, four positions, the layer as large as the input: all numbers on paper."""
+
+    inputs = torch.tensor([[[0.0, 1, 2, 3], [4, 2, 0, 0]]])
+
+    @pytest.fixture
+    def cam(self):
+        features = nn.Conv1d(2, 2, 1, bias=False)
+        head = nn.Linear(8, 2, bias=False)
+        with torch.no_grad():
+            features.weight.copy_(torch.eye(2).unsqueeze(-1))
+            # Over positions the mean of the gradient of class 0 is 2 and 1, of class 1 it is -1, 3.
+            head.weight.copy_(
+                torch.tensor([[1.0, 2, 3, 2, -1, 1, 1, 3], [-1, -1, -1, -1, 4, 4, 2, 2]])
+            )
+        return GroupCAM(nn.Sequential(features, nn.Flatten(), head).eval(), features)
+
+    @staticmethod
+    def explain(cam, target=0, **options):
+        attributions, scores = cam.attribute(
+            TestByHand.inputs,
+            target,
+            relu_attributions=options.pop("relu_attributions", False),
+            baselines=options.pop("baselines", 0.0),
+            score_func=options.pop("score_func", lambda logits: logits),
+            return_group_scores=True,
+            **{"n_groups": 2, "denoise_percentile": 50.0, **options},
+        )
+        return attributions[0, 0].tolist(), scores[0].tolist()
+
+    def test_two_groups(self, cam):
+        # M_1 = 2 * (0 1 2 3) = (0 2 4 6), median 3 -> (0 0 4 6), M'_1 = (0 0 2/3 1);
+        # M_2 = (4 2 0 0), median 1 -> itself, M'_2 = (1 1/2 0 0).
+        # alpha_1 = 3 * 4/3 + 2 * 3 = 10; alpha_2 = 2 * 1/2 - 1 * 4 + 1 * 1 = -2.
+        attributions, scores = self.explain(cam)
+        assert scores == pytest.approx([10, -2])
+        assert attributions == pytest.approx([-2, -1, 20 / 3, 10])
+
+    def test_relu_attributions_is_the_default(self, cam):
+        expected = [0, 0, 20 / 3, 10]
+        assert self.explain(cam, relu_attributions=True)[0] == pytest.approx(expected)
+        options = {"n_groups": 2, "denoise_percentile": 50.0, "baselines": 0.0}
+        default = cam.attribute(self.inputs, 0, score_func=lambda logits: logits, **options)
+        assert default[0, 0].tolist() == pytest.approx(expected)
+
+    def test_relu_scores_drops_the_second_group(self, cam):
+        attributions, scores = self.explain(cam, relu_scores=True)
+        assert scores == pytest.approx([10, 0])
+        assert attributions == pytest.approx([0, 0, 20 / 3, 10])
+
+    def test_merging_the_maps_before_normalisation(self, cam):
+        attributions, scores = self.explain(cam, merge_normalized=False)
+        assert scores == pytest.approx([10, -2])
+        assert attributions == pytest.approx([-8, -4, 40, 60])  # 10 * (0 0 4 6) - 2 * (4 2 0 0)
+
+    def test_without_denoising(self, cam):
+        # M'_1 = (0 1/3 2/3 1) shows (0 1/3 4/3 3) and (0 2/3 0 0):
+        # alpha_1 = 2 * 1/3 + 3 * 4/3 + 2 * 3 + 1 * 2/3 = 34/3.
+        attributions, scores = self.explain(cam, denoise_percentile=None)
+        assert scores == pytest.approx([34 / 3, -2])
+        expected = [-2, 34 / 9 - 1, 68 / 9, 34 / 3]
+        assert attributions == pytest.approx(expected)
+
+    def test_negative_weights_leave_no_mask(self, cam):
+        # Class 1: w = (-1, 3): M_1 = ReLU(-A_1) = 0 is flat; M'_2 = (1 1/2 0 0):
+        # alpha_2 = 4*4 + 4*1 - 1 * 1/2 = 19.5.
+        attributions, scores = self.explain(cam, target=1)
+        assert scores == pytest.approx([0, 19.5])
+        assert attributions == pytest.approx([19.5, 9.75, 0, 0])
+
+    def test_gradient_free_weighs_channels_alike(self, cam):
+        # G = 1: M = (4 3 2 3), median 3 -> (4 0 0 0), M' = (1 0 0 0): seen (0; 4), logit -4.
+        attributions, scores = self.explain(cam, gradient_free=True, n_groups=1)
+        assert scores == pytest.approx([-4])
+        assert attributions == pytest.approx([-4, 0, 0, 0])
+
+    def test_scores_are_relative_to_the_baseline(self, cam):
+        # B = 1 everywhere: F(B) = 12. M'_1 as above: channel 1: (1 1 5/3 3), channel 2:
+        # (1 1 1/3 0): 1 + 2 + 5 + 6 - 1 + 1 + 1/3 = 43/3; M'_2: (0 1 1 1), (4 3/2 1 1):
+        # 2 + 3 + 2 - 4 + 3/2 + 1 + 3 = 17/2.
+        _, scores = self.explain(cam, baselines=1.0)
+        assert scores == pytest.approx([43 / 3 - 12, 17 / 2 - 12])
+
+    def test_softmax_is_the_default_score(self, cam):
+        _, scores = cam.attribute(
+            self.inputs,
+            0,
+            baselines=0.0,
+            n_groups=2,
+            denoise_percentile=50.0,
+            return_group_scores=True,
+        )
+        # Class 1 of the same two queries: -4/3 - 3 and 4*4 + 4*1 - 1/2; the baseline gives 1/2.
+        expected = [
+            1 / (1 + math.exp(-4 / 3 - 3 - 10)) - 0.5,
+            1 / (1 + math.exp(19.5 + 2)) - 0.5,
+        ]
+        assert scores[0].tolist() == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return classifier(seed=2)
+
+
+OPTIONS = {
+    "paper": ({}, {}),
+    "percentile": ({"denoise_percentile": 35.5}, {"theta": 35.5}),
+    "percentile zero": ({"denoise_percentile": 0}, {"theta": 0}),
+    "no denoising": ({"denoise_percentile": None}, {"theta": None}),
+    "denoise at the input": ({"denoise_at": "input"}, {"theta_at": "input"}),
+    "gradient-free": ({"gradient_free": True}, {"gradient_free": True}),
+    "relu scores": ({"relu_scores": True}, {"relu_scores": True}),
+    "merge before normalisation": ({"merge_normalized": False}, {"merge_normalized": False}),
+    "newest published variant": (
+        {"denoise_percentile": None, "relu_scores": True, "merge_normalized": False},
+        {"theta": None, "relu_scores": True, "merge_normalized": False},
+    ),
+    "denoise at the input, merge before normalisation": (
+        {"denoise_at": "input", "merge_normalized": False},
+        {"theta_at": "input", "merge_normalized": False},
+    ),
+    "logits": ({"score_func": lambda logits: logits}, {"score": lambda logits: logits}),
+    "own grouping": (
+        {"grouping": lambda a, g: torch.arange(a.shape[1]).remainder(g).expand(a.shape[:2])},
+        {"groups": [[0, 3, 6], [1, 4, 7], [2, 5]]},
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "naive"), OPTIONS.values(), ids=OPTIONS.keys())
+def test_option_equals_the_equations(network, options, naive):
+    x = images(3, 15, 13, seed=1)
+    assert_is_naive(network, x, torch.zeros_like(x), [2, 4, 2], naive=naive, **options)
+
+
+@pytest.mark.parametrize("n_groups", [1, 4, 5, 8, 100])
+def test_any_number_of_groups_equals_the_equations(network, n_groups):
+    x = images(2, 14, 14, seed=2)
+    assert_is_naive(network, x, torch.full_like(x, 0.3), [1, 2], n_groups=n_groups)
+
+
+@pytest.mark.parametrize(
+    ("size", "seed"), [((21,), 1), ((13, 18), 0), ((7, 9, 8), 2)], ids=["1-D", "2-D", "3-D"]
+)
+def test_any_dimensions_equal_the_equations(size, seed):
+    network = classifier(len(size), seed=seed)
+    x = images(2, *size, seed=seed)
+    assert_is_naive(network, x, torch.zeros_like(x), [2, 3])
+
+
+def test_float64_equals_the_equations_closely(network):
+    network = classifier(seed=3).double()
+    x = images(2, 16, 16).double()
+    assert_is_naive(network, x, torch.zeros_like(x), [2, 1], atol=1e-12)
+
+
+def test_default_baseline_is_the_blur_of_the_paper(network):
+    x = images(2, 32, 40)
+    blurred = TF.gaussian_blur(x, 51, 50.0)
+    group_cam = GroupCAM(network, network.features)
+    default = group_cam.attribute(x, 2, n_groups=4, relu_attributions=False)
+    for n in range(2):
+        expected, _ = naive_group_cam(network, x[n], blurred[n], 2, 4)
+        np.testing.assert_allclose(default[n].numpy(), expected, rtol=0, atol=1e-5)
+        assert np.abs(expected).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("given", "tensor"),
+    [
+        (lambda x: 0.25, lambda x: torch.full_like(x, 0.25)),
+        (lambda x: 1, torch.ones_like),
+        (lambda x: x.flip(0), lambda x: x.flip(0)),
+        (lambda x: x[:1].flip(-1), lambda x: x[:1].flip(-1).expand_as(x)),
+        (lambda x: (0.5,), lambda x: torch.full_like(x, 0.5)),
+        (lambda x: lambda inputs: inputs.roll(3, -1), lambda x: x.roll(3, -1)),
+        (lambda x: GaussianBlur(5, 2.0), lambda x: TF.gaussian_blur(x, 5, 2.0)),
+    ],
+    ids=["float", "int", "tensor", "one tensor", "tuple", "function", "blur"],
+)
+def test_every_form_of_baseline(network, given, tensor):
+    x = images(2, 12, 12)
+    group_cam = GroupCAM(network, network.features)
+    actual = group_cam.attribute(x, 2, n_groups=3, baselines=given(x), relu_attributions=False)
+    for n in range(2):
+        expected, _ = naive_group_cam(network, x[n], tensor(x)[n], 2, 3)
+        np.testing.assert_allclose(actual[n].numpy(), expected, rtol=0, atol=1e-5)
+
+
+class Stripes(nn.Module):
+    """Six channels that see three places, two channels each, in an order that mixes them."""
+
+    ORDER = (0, 1, 2, 1, 0, 2)
+
+    def forward(self, inputs):
+        places = inputs.split(inputs.shape[-1] // 3, dim=-1)
+        rows = []
+        for position, place in enumerate(self.ORDER):
+            row = torch.zeros_like(inputs)
+            width = places[0].shape[-1]
+            row[..., place * width : (place + 1) * width] = places[place] * (1 + 0.01 * position)
+            rows.append(row)
+        return torch.cat(rows, dim=1)  # N x 1 x h x w each
+
+
+@pytest.mark.parametrize("grouping", ["k_means", "agglomerative"])
+def test_clustering_finds_channels_active_in_the_same_place(grouping):
+    pytest.importorskip("sklearn")
+    network = nn.Module()
+    network = classifier(channels=6, seed=1)
+    network.features, network.head[0] = Stripes(), nn.AdaptiveAvgPool2d((1, 4))
+    x = images(2, 9, 9, channels=1)
+    attributions, scores = GroupCAM(network, network.features).attribute(
+        x,
+        1,
+        n_groups=3,
+        grouping=grouping,
+        gradient_free=True,
+        baselines=0.0,
+        relu_attributions=False,
+        return_group_scores=True,
+    )
+    for n in range(2):
+        expected, alphas = naive_group_cam(
+            network,
+            x[n],
+            torch.zeros_like(x[n]),
+            1,
+            3,
+            groups=[[0, 4], [1, 3], [2, 5]],
+            gradient_free=True,
+        )
+        assert np.abs(expected).max() > 1e-3
+        np.testing.assert_allclose(attributions[n].numpy(), expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(sorted(scores[n].tolist()), sorted(alphas), atol=1e-5)
+
+
+def test_reshape_transform_brings_tokens_back_to_a_grid():
+    class Tokens(nn.Module):
+        def forward(self, maps):  # N x K x h x w -> N x (1 + T) x K
+            tokens = maps.flatten(2).transpose(1, 2)
+            return torch.cat([tokens.mean(1, keepdim=True), tokens], dim=1)
+
+    class Transformer(nn.Module):
+        def __init__(self, plain):
+            super().__init__()
+            self.plain, self.tokens = plain, Tokens()
+
+        def forward(self, x):
+            tokens = self.tokens(self.plain.features(x))[:, 1:]
+            return self.plain.head(tokens.transpose(1, 2).unflatten(2, (6, 6)))
+
+    plain = classifier(seed=3)
+    network = Transformer(plain).eval()
+    x = images(2, 12, 12)
+    options = {"n_groups": 3, "relu_attributions": False}
+    actual = GroupCAM(network, network.tokens).attribute(
+        x,
+        1,
+        reshape_transform=lambda t: t[:, 1:].transpose(1, 2).unflatten(2, (6, 6)),
+        **options,
+    )
+    expected = GroupCAM(plain, plain.features).attribute(x, 1, **options)
+    assert expected.abs().max() > 1e-2
+    torch.testing.assert_close(actual, expected)
+
+
+def test_group_scores_come_with_the_map(network):
+    x = images(2, 12, 12)
+    group_cam = GroupCAM(network, network.features)
+    alone = group_cam.attribute(x, 1, n_groups=3)
+    attributions, scores = group_cam.attribute(x, 1, n_groups=3, return_group_scores=True)
+    assert scores.shape == (2, 3)
+    assert torch.equal(alone, attributions)
+    _, capped = group_cam.attribute(x, 1, n_groups=50, return_group_scores=True)
+    assert capped.shape == (2, 8)
+
+
+def test_progress_bar_counts_the_queries(network, capsys):
+    GroupCAM(network, network.features).attribute(
+        images(2, 12, 12), 1, n_groups=3, show_progress=True
+    )
+    err = capsys.readouterr().err
+    assert "Group-CAM" in err
+    assert "6/6" in err
+
+
+def test_one_query_for_each_group_and_one_for_the_baseline(network):
+    recorder = Recorder(network)
+    x = images(3, 12, 12)
+    _, scores = GroupCAM(recorder, network.features).attribute(
+        x, 1, n_groups=4, gradient_free=True, internal_batch_size=5, return_group_scores=True
+    )
+    assert scores.ne(0).all()
+    assert sum(recorder.batch_sizes) == 3 + 3 * 4 + 3
+    assert max(recorder.batch_sizes) <= 5
+    assert recorder.batch_sizes == [3, 5, 5, 2, 3]  # queries of all samples in one stream
+
+
+def test_flat_masks_cost_no_query():
+    with torch.no_grad():
+        flat = classifier(seed=3)
+        flat.features[2].weight[:4] = 0  # the first half of the channels is constant
+        flat.features[2].bias[:4] = 1
+    recorder = Recorder(flat)
+    _, scores = GroupCAM(recorder, flat.features).attribute(
+        images(2, 12, 12),
+        1,
+        n_groups=2,
+        gradient_free=True,
+        return_group_scores=True,
+        internal_batch_size=100,
+    )
+    assert scores[:, 0].tolist() == [0, 0]
+    assert scores[:, 1].ne(0).all()
+    assert recorder.batch_sizes == [2, 2, 2]
+
+
+def cases():
+    """A network, inputs and options, small and of every kind."""
+    return st.fixed_dictionaries(
+        {
+            "size": st.integers(1, 3).flatmap(
+                lambda d: st.tuples(*[st.integers(4, 11 if d < 3 else 6) for _ in range(d)])
+            ),
+            "n": st.integers(1, 3),
+            "channels": st.integers(1, 9),
+            "n_groups": st.integers(1, 12),
+            "percentile": st.one_of(st.none(), st.floats(0, 99)),
+            "denoise_at": st.sampled_from(["layer", "input"]),
+            "dtype": st.sampled_from([torch.float32, torch.float64]),
+            "seed": st.integers(0, 10_000),
+        }
+    )
+
+
+def build(case):
+    network = classifier(len(case["size"]), channels=case["channels"], seed=case["seed"])
+    x = images(case["n"], *case["size"], seed=case["seed"]).to(case["dtype"])
+    targets = [(case["seed"] + n) % 5 for n in range(case["n"])]
+    options = {
+        "n_groups": case["n_groups"],
+        "denoise_percentile": case["percentile"],
+        "denoise_at": case["denoise_at"],
+        "relu_attributions": False,
+        "return_group_scores": True,
+    }
+    return network.to(case["dtype"]), x, targets, options
+
+
+# A group may be dead in a random network: its map is zero, which the package warns of.
+may_be_dead = pytest.mark.filterwarnings("ignore:The maps of samples")
+
+
+@may_be_dead
+@settings(max_examples=30, deadline=None)
+@given(cases())
+def test_property_equals_the_equations(case):
+    network, x, targets, options = build(case)
+    attributions, scores = GroupCAM(network, network.features).attribute(
+        x, targets, baselines=0.0, **options
+    )
+    assert attributions.dtype == case["dtype"]
+    for n in range(len(x)):
+        expected, alphas = naive_group_cam(
+            network,
+            x[n],
+            torch.zeros_like(x[n]),
+            targets[n],
+            case["n_groups"],
+            theta=case["percentile"],
+            theta_at=case["denoise_at"],
+        )
+        np.testing.assert_allclose(attributions[n].numpy(), expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(scores[n].numpy(), alphas, rtol=0, atol=1e-5)
+
+
+@may_be_dead
+@settings(max_examples=30, deadline=None)
+@given(cases())
+def test_property_one_group_without_denoising_is_grad_cam(case):
+    network, x, targets, options = build(case)
+    options |= {"n_groups": 1, "denoise_percentile": None}
+    attributions, scores = GroupCAM(network, network.features).attribute(x, targets, **options)
+    grad_cam = LayerGradCam(network, network.features).attribute(x, targets, relu_attributions=True)
+    upsampled = LayerAttribution.interpolate(grad_cam, case["size"], MODES[len(case["size"])])
+    flat = upsampled.flatten(1)
+    low, high = flat.amin(1), flat.amax(1)
+    per_sample = (len(x), *[1] * (x.dim() - 1))
+    normalized = (upsampled - low.view(per_sample)) / (high - low).clamp_min(1e-30).view(per_sample)
+    torch.testing.assert_close(
+        attributions, scores.view(per_sample) * normalized.detach(), rtol=1e-4, atol=1e-5
+    )
+
+
+@may_be_dead
+@settings(max_examples=25, deadline=None)
+@given(cases(), st.integers(1, 40))
+def test_property_neither_batch_nor_chunks_change_the_result(case, batch_size):
+    network, x, targets, options = build(case)
+    group_cam = GroupCAM(network, network.features)
+    whole, scores = group_cam.attribute(x, targets, **options)
+    chunked, chunked_scores = group_cam.attribute(
+        x, targets, internal_batch_size=batch_size, **options
+    )
+    torch.testing.assert_close(chunked, whole, rtol=0, atol=1e-5)
+    torch.testing.assert_close(chunked_scores, scores, rtol=0, atol=1e-5)
+    for n in range(len(x)):
+        alone, alone_scores = group_cam.attribute(x[n : n + 1], targets[n], **options)
+        torch.testing.assert_close(alone, whole[n : n + 1], rtol=0, atol=1e-5)
+        torch.testing.assert_close(alone_scores, scores[n : n + 1], rtol=0, atol=1e-5)
+
+
+@may_be_dead
+@settings(max_examples=20, deadline=None)
+@given(cases(), st.randoms(use_true_random=False))
+def test_property_order_of_groups_changes_nothing(case, random):
+    network, x, targets, options = build(case)
+    n_groups = min(case["n_groups"], case["channels"])
+    assignment = torch.tensor([random.randrange(n_groups) for _ in range(case["channels"])])
+    order = list(range(n_groups))
+    random.shuffle(order)
+    group_cam = GroupCAM(network, network.features)
+    plain, scores = group_cam.attribute(
+        x, targets, grouping=lambda a, g: assignment.expand(a.shape[:2]), **options
+    )
+    permuted, permuted_scores = group_cam.attribute(
+        x,
+        targets,
+        grouping=lambda a, g: torch.tensor(order)[assignment].expand(a.shape[:2]),
+        **options,
+    )
+    torch.testing.assert_close(permuted, plain, rtol=0, atol=1e-5)
+    torch.testing.assert_close(permuted_scores[:, order], scores, rtol=0, atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(cases(), st.floats(-3, 3))
+def test_property_constant_image_gives_zeros_and_a_warning(case, value):
+    network, x, targets, options = build(case)
+    constant = torch.full_like(x, value)
+    with pytest.warns(UserWarning, match=r"The maps of samples \[0.*are zero") as caught:
+        attributions, scores = GroupCAM(network, network.features).attribute(
+            constant, targets, **options
+        )
+    assert not attributions.any()
+    assert not scores.any()
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("gradient_free", [False, True])
+def test_dead_layer_gives_zeros_and_a_warning(gradient_free):
+    network = classifier()
+    with torch.no_grad():
+        network.features[2].weight.zero_()
+        network.features[2].bias.fill_(-1)
+    with pytest.warns(UserWarning, match=r"The maps of samples \[0, 1\] are zero"):
+        attributions = GroupCAM(network, network.features).attribute(
+            images(2, 12, 12), 1, gradient_free=gradient_free, baselines=0.0
+        )
+    assert torch.equal(attributions, torch.zeros(2, 1, 12, 12))
+
+
+def test_only_the_dead_sample_is_zero(network):
+    x = images(3, 12, 12)
+    x[1] = 0.5
+    with pytest.warns(UserWarning, match=r"The maps of samples \[1\] are zero"):
+        attributions = GroupCAM(network, network.features).attribute(
+            x, 2, n_groups=4, relu_attributions=False
+        )
+    assert attributions.flatten(1).any(1).tolist() == [True, False, True]
+    others = GroupCAM(network, network.features).attribute(
+        x[[0, 2]], 2, n_groups=4, relu_attributions=False
+    )
+    torch.testing.assert_close(attributions[[0, 2]], others, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [5, 16, 31])
+def test_constant_activations_are_flat_whatever_the_baseline(width):
+    network = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 33, 3), nn.ReLU()),
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(33, 5)),
+    ).eval()
+    x = torch.full((2, 3, width, width + 2), 0.37)
+    with pytest.warns(UserWarning, match="are zero"):
+        attributions = GroupCAM(network, network[0]).attribute(
+            x, 1, baselines=0.0, n_groups=4, relu_attributions=False
+        )
+    assert not attributions.any()

@@ -1,0 +1,473 @@
+"""Runs that are stopped, shared among processes, or meet bad data."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.data import DATASETS, to_inputs
+from benchmarks.measures.explained import Explained
+from benchmarks.measures.registry import MEASURES
+from benchmarks.methods import METHODS
+from benchmarks.run.folder import ConfigurationError, RunFolder
+from benchmarks.run.loop import Settings, choose_measures, prepare, run
+from benchmarks.run.rows import COST, Row, RowError
+from benchmarks.run.specs import MethodSpec
+from captum_groupcam.models import load_model
+
+ROOT = Path(__file__).parents[3]
+N_SAMPLES = 3
+SPECS = [MethodSpec("centre"), MethodSpec("grad_cam"), MethodSpec("random", {"seed": 1})]
+MEASURED = ["AverageDrop", "PointingGame"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few pictures with boxes."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "images").mkdir()
+    lines = ["file,label,x0,y0,x1,y1"]
+    rng = np.random.default_rng(0)
+    for index in range(N_SAMPLES):
+        pixels = rng.integers(0, 255, (60, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "images" / f"{index}.png")
+        lines.append(f"{index}.png,{index},10,10,40,{30 + index}")
+    (root / "boxes.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that is the same in all processes."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "squeezenet.pt"
+    torch.save(load_model("squeezenet1_1", "random").network.state_dict(), path)
+    return path
+
+
+def settings_for(out: Path, data: Path, weights: Path) -> Settings:
+    return Settings(
+        out,
+        SPECS,
+        MEASURED,
+        dataset="folder",
+        root=data,
+        model="squeezenet1_1",
+        weights=str(weights),
+        n_shown=1,
+        accelerator="cpu",
+    )
+
+
+@pytest.fixture
+def settings(data: Path, weights: Path, tmp_path: Path) -> Settings:
+    return settings_for(tmp_path / "run", data, weights)
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    """The rows of a run without interruption."""
+    folder = run(settings_for(tmp_path_factory.mktemp("whole"), data, weights))
+    assert folder is not None
+    return folder.rows()
+
+
+def assert_same(rows: list[Row], expected: list[Row]) -> None:
+    """The same rows in the same order but for what takes time, and for rounding."""
+    timed = {"seconds", "forward_passes"}
+
+    def about(row: Row) -> Row:
+        return replace(row, seconds=0, scores=dict.fromkeys(row.scores, 0.0))
+
+    assert [about(row) for row in rows] == [about(row) for row in expected]
+    for row, other in zip(rows, expected, strict=True):
+        scores = {name: value for name, value in row.scores.items() if name not in timed}
+        for name, value in scores.items():
+            assert value == pytest.approx(other.scores[name], rel=1e-3, abs=1e-6), row.key
+
+
+def command(settings: Settings, *more: str) -> list[str]:
+    return [
+        "compare",
+        f"--out={settings.out}",
+        f"--dataset={settings.dataset}",
+        f"--root={settings.root}",
+        f"--model={settings.model}",
+        f"--weights={settings.weights}",
+        f"--methods={' '.join(map(str, settings.methods))}",
+        f"--measures={' '.join(settings.measures or ())}",
+        f"--n-shown={settings.n_shown}",
+        "--accelerator=cpu",
+        *more,
+    ]
+
+
+def test_one_row_a_sample_method_and_measure(whole: list[Row]) -> None:
+    expected = [
+        (f"{index}.png:{index}", str(spec), measure)
+        for index in range(N_SAMPLES)
+        for spec in SPECS
+        for measure in (COST, *MEASURED)
+    ]
+    assert [row.key for row in whole] == expected
+    assert {row.target for row in whole if row.sample == "1.png:1"} == {1}
+    by_key = {row.key: row for row in whole}
+    assert by_key["0.png:0", "grad_cam", COST].queries == 1
+    assert by_key["0.png:0", "centre", COST].scores["queries"] == 0
+    assert by_key["0.png:0", "centre", "AverageDrop"].queries == 2
+    # 30 x 20 of 60 x 60 pixels, and the row of input pixels that a border of the box touches
+    assert by_key["0.png:0", "centre", COST].cover == pytest.approx(30 * 20 / 3600, rel=0.05)
+
+
+def test_scores_are_those_of_the_measures(whole: list[Row], data: Path, settings: Settings) -> None:
+    model = load_model("squeezenet1_1", settings.weights)
+    samples = list(DATASETS["folder"](data))
+    inputs = to_inputs(samples, model)
+    targets = torch.tensor([sample.targets[0] for sample in samples])
+    maps = METHODS["grad_cam"](model.network, model.layer)(inputs, targets)
+    explained = Explained(
+        model.network,
+        inputs,
+        targets,
+        maps,
+        boxes=[sample.boxes for sample in samples if sample.boxes is not None],
+        image_sizes=torch.tensor([sample.image_size for sample in samples]),
+    )
+    for measure in MEASURED:
+        for score, values in MEASURES[measure](explained).items():
+            found = [
+                row.scores[score]
+                for row in whole
+                if (row.method, row.measure) == ("grad_cam", measure)
+            ]
+            assert found == pytest.approx(values.tolist(), abs=1e-4)
+
+
+KILLED = """
+import os, signal, sys
+from benchmarks.__main__ import app
+from benchmarks.run.rows import RowWriter
+
+write, left = RowWriter.write, [int(sys.argv[1])]
+
+def write_and_die(self, row):
+    if not left[0]:
+        self._file.write(row.to_json().encode()[: int(sys.argv[2])])  # half a line
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    write(self, row)
+
+RowWriter.write = write_and_die
+app(sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize("points", [(1, 5, 9), (14, 12)])
+def test_a_killed_run_goes_on_as_if_nothing_had_been(
+    points: tuple[int, ...], settings: Settings, whole: list[Row]
+) -> None:
+    kept = 0
+    for n_rows in points:
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED, str(n_rows), "17", *command(settings)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        kept += n_rows
+        rows = RunFolder(settings.out).rows()
+        assert len(rows) == kept
+        assert_same(rows, whole[:kept])
+    before = RunFolder(settings.out).rows()
+    folder = run(settings)
+    assert folder is not None
+    rows = folder.rows()
+    assert rows[:kept] == before  # nothing was done twice: even the seconds are the same
+    assert_same(rows, whole)
+
+
+def test_two_processes_are_one(settings: Settings, whole: list[Row]) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            *command(settings, "--devices=2", "--strategy=ddp"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "first of 2 processes" in done.stdout
+    folder = RunFolder(settings.out)
+    assert not list(folder.path.glob("results-*.jsonl"))
+    assert_same(folder.rows(), whole)
+
+
+def test_a_complete_run_does_nothing(settings: Settings) -> None:
+    run(settings)
+    results = settings.out / "results.jsonl"
+    before = results.read_bytes()
+    run(settings)
+    assert results.read_bytes() == before
+
+
+def test_methods_measures_and_samples_may_be_added(settings: Settings, whole: list[Row]) -> None:
+    run(replace(settings, methods=SPECS[:1], measures=MEASURED[:1], limit=2))
+    run(replace(settings, methods=SPECS[1:], measures=MEASURED[:1]))
+    folder = run(settings)
+    assert folder is not None
+    assert_same(folder.rows(), whole)
+
+
+def test_halves_of_the_samples_are_runs_of_their_own(settings: Settings, whole: list[Row]) -> None:
+    halves = {}
+    for samples in ("0::2", "1::2"):
+        folder = run(replace(settings, samples=samples, out=settings.out / samples))
+        assert folder is not None
+        halves[samples] = folder.rows()
+        assert folder.configuration["chosen_samples"] == samples
+    assert_same(halves["0::2"], [row for row in whole if row.sample in ("0.png:0", "2.png:2")])
+    assert_same(halves["1::2"], [row for row in whole if row.sample == "1.png:1"])
+    with pytest.raises(ConfigurationError, match="chosen_samples: '0::2', now '1::2'"):
+        run(replace(settings, samples="1::2", out=settings.out / "0::2"))
+
+
+def test_a_run_without_a_choice_of_samples_says_nothing_of_it(settings: Settings) -> None:
+    folder = run(replace(settings, methods=SPECS[:1], measures=MEASURED[1:], limit=1))
+    assert folder is not None
+    assert "chosen_samples" not in folder.configuration
+
+
+@pytest.mark.parametrize("samples", ["", "2", "a:b", "::0", "1:2:3:4", "0:1.5"])
+def test_what_is_no_slice_is_refused(samples: str, settings: Settings) -> None:
+    with pytest.raises(ValueError, match=r"slice start:stop:step, as in 0::2 .* got '"):
+        prepare(replace(settings, samples=samples))
+
+
+def test_a_slice_without_samples_is_refused(settings: Settings) -> None:
+    with pytest.raises(ValueError, match="has no samples 3:"):
+        prepare(replace(settings, samples="3:"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target": "predicted"}, "target: 'label', now 'predicted'"),
+        ({"seed": 1}, "seed: 0, now 1"),
+        ({"weights": "random"}, "weights: "),
+        ({"layer": "features.10"}, "layer: "),
+    ],
+)
+def test_another_configuration_is_noticed(
+    change: dict[str, Any], message: str, settings: Settings
+) -> None:
+    small = replace(settings, methods=SPECS[:1], measures=MEASURED[1:], limit=1)
+    run(small)
+    results = (settings.out / "results.jsonl").read_bytes()
+    with pytest.raises(ConfigurationError, match=message):
+        run(replace(small, **change))
+    assert (settings.out / "results.jsonl").read_bytes() == results
+
+
+def test_a_measure_may_be_described_in_other_words_but_not_change(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    before = {"scores": {"score": True}, "description": "Counts.", "parameters": {"tolerance": 15}}
+    both = {"methods": {}, "studies": {}, "environment": {}}
+    folder.configure({"measures": {"game": before}} | both)
+    reworded = before | {"description": "Counts hits."}
+    folder.configure({"measures": {"game": reworded}} | both)
+    assert folder.configuration["measures"] == {"game": reworded}
+    with pytest.raises(ConfigurationError, match="'tolerance': 0"):
+        folder.configure({"measures": {"game": before | {"parameters": {"tolerance": 0}}}} | both)
+
+
+def test_another_environment_is_reported(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = replace(settings, methods=SPECS[:1], measures=MEASURED[1:], limit=1)
+    run(small)
+    path = settings.out / "configuration.json"
+    configuration = json.loads(path.read_text())
+    configuration["environment"]["torch"] = "1.0"
+    path.write_text(json.dumps(configuration))
+    run(small)
+    assert "torch 1.0 -> " in capsys.readouterr().out
+
+
+def test_a_damaged_image_is_a_row(data: Path, settings: Settings, tmp_path: Path) -> None:
+    root = tmp_path / "damaged"
+    (root / "images").mkdir(parents=True)
+    (root / "boxes.csv").write_text((data / "boxes.csv").read_text())
+    for index in (0, 2):
+        name = f"{index}.png"
+        (root / "images" / name).write_bytes((data / "images" / name).read_bytes())
+    (root / "images" / "2.png").write_bytes(b"no picture")
+    folder = run(replace(settings, root=root, methods=SPECS[:1]))
+    assert folder is not None
+    failures = {row.sample: row.error for row in folder.rows() if row.error}
+    assert set(failures) == {"1.png:1", "2.png:2"}
+    assert "2.png" in str(failures["2.png:2"])
+    assert len(folder.rows()) == 1 + len(MEASURED) + 2
+
+
+def test_what_failed_stays_until_it_is_tried_again(
+    data: Path, settings: Settings, tmp_path: Path
+) -> None:
+    root = tmp_path / "late"
+    (root / "images").mkdir(parents=True)
+    (root / "boxes.csv").write_text((data / "boxes.csv").read_text())
+    settings = replace(settings, root=root, methods=SPECS[:1])
+    folder = run(settings)
+    assert folder is not None
+    assert sum(row.error is not None for row in folder.rows()) == N_SAMPLES
+    for file in (data / "images").iterdir():
+        (root / "images" / file.name).write_bytes(file.read_bytes())
+    run(settings)
+    assert sum(row.error is not None for row in folder.rows()) == N_SAMPLES
+    run(replace(settings, retry=True))
+    rows = folder.rows()
+    assert len(rows) == N_SAMPLES * (1 + len(MEASURED))
+    assert all(row.error is None for row in rows)
+
+
+def test_a_method_that_fails_is_a_row_that_says_why(settings: Settings) -> None:
+    # Grad-CAM asks for a gradient that is not there: the pooling of the class maps has no layer.
+    folder = run(replace(settings, methods=[MethodSpec("cam", layer="features.3"), *SPECS[:1]]))
+    assert folder is not None
+    failed = [row for row in folder.rows() if row.error]
+    assert {row.key[1:] for row in failed} == {("cam:layer=features.3", COST)}
+    assert all("global average pooling" in str(row.error) for row in failed)
+    assert sum(row.method == "centre" for row in folder.rows()) == N_SAMPLES * 3
+
+
+def test_a_class_that_the_network_does_not_have(settings: Settings, tmp_path: Path) -> None:
+    root = tmp_path / "wrong"
+    (root / "images").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(root / "images" / "a.png")
+    (root / "boxes.csv").write_text("file,label,x0,y0,x1,y1\na.png,1000,0,0,4,4\n")
+    with pytest.raises(ValueError, match="1000"):
+        run(replace(settings, root=root))
+
+
+def test_an_empty_folder(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no"):
+        run(replace(settings, root=tmp_path))
+    with pytest.raises(ValueError, match="Unknown dataset 'imagnet'"):
+        run(replace(settings, dataset="imagnet"))
+
+
+def test_a_full_disk_keeps_the_rows(settings: Settings) -> None:
+    limited = (
+        "import resource, sys; from benchmarks.__main__ import app; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY)); "
+        "app(sys.argv[1:])"
+    )
+    many = replace(
+        settings,
+        methods=[MethodSpec("random", {"seed": seed}) for seed in range(60)],
+        measures=["DeletionInsertion.official"],  # its curves are long
+        n_shown=0,
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *command(many)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    message = " ".join(done.stderr.split())
+    assert "cannot be written" in message
+    assert "the same command goes on" in message
+    rows = RunFolder(settings.out).rows()
+    assert rows
+    assert all(row.error is None for row in rows)
+
+
+def test_two_runs_in_one_folder_are_refused(settings: Settings) -> None:
+    with (
+        RunFolder(settings.out).writer(0),
+        pytest.raises((RowError, ConfigurationError), match=r"Another run|has rows but no"),
+    ):
+        run(settings)
+
+
+def test_measures_that_cannot_be_used(data: Path) -> None:
+    dataset = DATASETS["folder"](data)
+    assert "PointingGame" in choose_measures(None, dataset)
+    without = replace(dataset, has_objects=False)
+    assert "PointingGame" not in choose_measures(None, without)
+    with pytest.raises(ValueError, match="PointingGame needs boxes or masks"):
+        choose_measures(["PointingGame"], without)
+    with pytest.raises(ValueError, match="compares samples with each other"):
+        choose_measures(["quantus.Sufficiency"], dataset)
+    with pytest.raises(ValueError, match="Unknown measure 'Insertion'"):
+        choose_measures(["Insertion"], dataset)
+
+
+def test_the_likeliest_class_is_explained(settings: Settings) -> None:
+    evaluator, dataset = prepare(replace(settings, target="predicted"))
+    sample = next(iter(dataset))
+    prepared = evaluator.prepare(sample)
+    scores = evaluator.model.network(prepared.inputs)[0].tolist()
+    assert int(prepared.targets) == scores.index(max(scores))
+    evaluator, _ = prepare(settings)
+    several = replace(sample, targets=(3, 17, 500))
+    assert int(evaluator.prepare(several).targets) == max(
+        (3, 17, 500), key=lambda index: scores[index]
+    )
+
+
+def test_the_time_of_a_map_is_not_that_of_compiling(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    compile_, group_cam = torch.compile, METHODS["group_cam"]
+
+    def backend(graph, inputs):
+        events.append("compiled")
+        return graph.forward
+
+    def factory(*arguments, **options):
+        method = group_cam(*arguments, **options)
+        return lambda *asked: events.append("asked") or method(*asked)
+
+    monkeypatch.setattr(torch, "compile", lambda *a, **k: compile_(*a, **k, backend=backend))
+    monkeypatch.setitem(METHODS, "group_cam", factory)
+    specs = [MethodSpec("group_cam", {"n_groups": 3, "internal_batch_size": 3})]
+    folder = run(replace(settings, methods=specs, measures=[], limit=2, n_shown=0, compiled=True))
+    assert folder is not None
+    assert [row.scores["queries"] for row in folder.rows()] == [5, 5]
+    before, first, second = "".join(event[0] for event in events).split("a")[1:]
+    assert "c" in before
+    assert not first + second  # what is timed
+
+
+def test_pictures_of_the_first_samples_are_kept(settings: Settings) -> None:
+    folder = run(replace(settings, methods=SPECS[:2], measures=MEASURED[1:]))
+    assert folder is not None
+    ((image, about, maps),) = folder.gallery()
+    assert image.size == (224, 224)
+    assert about["sample"] == "0.png:0"
+    assert about["boxes"] == [pytest.approx([10 / 60, 10 / 60, 40 / 60, 30 / 60])]
+    assert list(maps) == ["centre", "grad_cam"]
+    model = load_model("squeezenet1_1", settings.weights)
+    inputs = to_inputs(list(DATASETS["folder"](settings.root or ""))[:1], model)
+    expected = METHODS["grad_cam"](model.network, model.layer)(inputs, 0)
+    np.testing.assert_allclose(maps["grad_cam"], expected[0, 0].numpy(), atol=1e-5)
