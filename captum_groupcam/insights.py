@@ -23,7 +23,8 @@ from captum_groupcam.attr.score_cam import ScoreCAM
 from captum_groupcam.attr.selective import SelectiveGroupCAM
 from captum_groupcam.masking.groups import GROUPINGS
 from captum_groupcam.masking.masks import upsample
-from captum_groupcam.networks.layers import TargetLayer, find_layer
+from captum_groupcam.networks.layers import find_layer
+from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = [
     "METHODS",

@@ -18,7 +18,8 @@ from torch.nn import Module
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
-from captum_groupcam.networks.layers import TargetLayer, find_layer, find_reshape_transform
+from captum_groupcam.networks.layers import find_layer, find_reshape_transform
+from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def _named_layer(
     transform = find_reshape_transform(
         network, modules[name], _blank(preprocess).to(device), attribute_to_layer_input=at_input
     )
-    return TargetLayer(name, modules[name], at_input, transform)
+    return TargetLayer(modules[name], name, at_input, transform)
 
 
 def _blank(preprocess: Callable[[Image], Tensor]) -> Tensor:

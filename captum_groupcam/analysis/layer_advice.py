@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,9 +17,9 @@ from captum_groupcam.masking.call import prepare
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.metrics.bootstrap import Interval, bootstrap_mean
 from captum_groupcam.metrics.functional import Protocol, deletion_insertion
-from captum_groupcam.networks.layers import TargetLayer, find_layer, find_reshape_transform
+from captum_groupcam.networks.layers import find_layer, find_reshape_transform
+from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.trace import Trace, evaluating
-from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["LayerAdvice", "candidate_layers", "suggest_layer"]
 
@@ -27,20 +28,14 @@ class LayerAdvice(NamedTuple):
     """How well maps of a layer explain the network.
 
     Attributes:
-        name (str): The layer's dotted name.
-        module (torch.nn.Module): The layer.
-        attribute_to_layer_input (bool): Whether its input is meant rather than its output.
-        reshape_transform (Callable or None): Brings its activations to N x C x spatial.
+        layer (TargetLayer): The layer.
         over_all (Interval): Mean over the images of insertion minus deletion, ``(mean, low, high,
             n)``; higher is better.
         behind_best (Interval): The same images' difference to the layer in the first place; the
             layers differ where the interval leaves out 0.
     """
 
-    name: str
-    module: Module
-    attribute_to_layer_input: bool
-    reshape_transform: ReshapeTransform | None
+    layer: TargetLayer
     over_all: Interval
     behind_best: Interval
 
@@ -105,7 +100,7 @@ def suggest_layer(
         ...     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
         ... ).eval()
         >>> advice = suggest_layer(net, torch.rand(4, 3, 16, 16), n_groups=4)
-        >>> sorted(one.name for one in advice), advice[0].over_all.n
+        >>> sorted(one.layer.name for one in advice), advice[0].over_all.n
         (['1', '2', '4'], 4)
     """
     if isinstance(layers, str) or (layers is not None and not layers):
@@ -129,11 +124,10 @@ def suggest_layer(
                 images,
                 targets,
                 additional_forward_args,
-                layer.attribute_to_layer_input,
                 n_groups=n_groups,
                 score_func=score_func,
-                reshape_transform=layer.reshape_transform,
                 internal_batch_size=internal_batch_size,
+                **layer.keywords,
             )
             result = deletion_insertion(
                 model,
@@ -151,7 +145,7 @@ def suggest_layer(
     best = max(values, key=lambda over_all: float(over_all.mean()))
     advice = [
         LayerAdvice(
-            *layer,
+            layer,
             bootstrap_mean(over_all, confidence, seed=seed),
             bootstrap_mean(over_all - best, confidence, seed=seed),
         )
@@ -208,7 +202,7 @@ def candidate_layers(
             break
         found = outermost.get(halvings)
         if name and (found is None or name.count(".") <= found.name.count(".")):
-            outermost[halvings] = TargetLayer(name, model.get_submodule(name), at_input)
+            outermost[halvings] = TargetLayer.of(model, name, attribute_to_layer_input=at_input)
     return [*outermost.values(), last]
 
 
@@ -217,15 +211,9 @@ def _halvings(size: torch.Size, of_layer: torch.Size) -> int:
 
 
 def _named_layer(model: Module, images: Tensor, name: str, extra: tuple[Any, ...]) -> TargetLayer:
-    try:
-        module = model.get_submodule(name)
-    except AttributeError as error:
-        raise ValueError(
-            f"{type(model).__name__} has no module {name!r}; the names are those of "
-            "named_modules()."
-        ) from error
-    transform = find_reshape_transform(model, module, (images[:1], *extra))
-    return TargetLayer(name, module, False, transform)
+    layer = TargetLayer.of(model, name)
+    transform = find_reshape_transform(model, layer.module, (images[:1], *extra))
+    return replace(layer, reshape_transform=transform)
 
 
 def _predicted(

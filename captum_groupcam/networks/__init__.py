@@ -1,6 +1,6 @@
 """Networks: which layer to explain, its activations on a grid, the tensor that is explained."""
 
-from captum_groupcam.networks.layers import TargetLayer, find_layer, find_reshape_transform
+from captum_groupcam.networks.layers import find_layer, find_reshape_transform
 from captum_groupcam.networks.outputs import (
     BoxScore,
     RegionMean,
@@ -9,6 +9,7 @@ from captum_groupcam.networks.outputs import (
     region_mean,
     select_output,
 )
+from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import (
     ReshapeTransform,
     channels_first,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _captum
+from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.trace import Step, Trace, evaluating
 from captum_groupcam.networks.transformers import (
     ReshapeTransform,
@@ -20,24 +21,7 @@ from captum_groupcam.networks.transformers import (
     tokens_to_grid,
 )
 
-__all__ = ["TargetLayer", "find_layer", "find_reshape_transform"]
-
-
-class TargetLayer(NamedTuple):
-    """A layer of a network that a map can be made of.
-
-    Attributes:
-        name (str): Its dotted name in the network.
-        module (torch.nn.Module): The layer.
-        attribute_to_layer_input (bool): Whether its input is meant rather than its output.
-        reshape_transform (Callable or None): Brings its activations to N x C x spatial; None if
-            that is what they are.
-    """
-
-    name: str
-    module: Module
-    attribute_to_layer_input: bool
-    reshape_transform: ReshapeTransform | None = None
+__all__ = ["find_layer", "find_reshape_transform"]
 
 
 def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLayer:
@@ -103,7 +87,7 @@ def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLaye
             continue
         if trace.last_tokens > index or step.shape in trace.token_shapes[-1:]:
             break
-        return TargetLayer(layer[0], model.get_submodule(layer[0]), layer[1])
+        return TargetLayer.of(model, layer[0], attribute_to_layer_input=layer[1])
     if not trace.token_shapes:
         raise ValueError(
             f"No layer of {type(model).__name__} has an output with {len(size)} spatial dimensions "
@@ -287,5 +271,10 @@ def _token_layer(
             continue
         module = model.get_submodule(layer[0])
         if transform(step.reached).all() and (layer[1] or not isinstance(module, torch.nn.Linear)):
-            return TargetLayer(layer[0], module, layer[1], transform)
+            return TargetLayer(
+                module,
+                layer[0],
+                attribute_to_layer_input=layer[1],
+                reshape_transform=transform,
+            )
     return None

@@ -36,21 +36,21 @@ def test_values_are_those_of_deletion_and_insertion() -> None:
     net, inputs = network(), images(3, 16, 16)
     targets = net(inputs).argmax(1)
     advice = suggest_layer(net, inputs, n_groups=4)
-    assert {one.name for one in advice} == {"1", "4"}
+    assert {one.layer.name for one in advice} == {"1", "4"}
     values = {}
     for one in advice:
-        assert one.module is net[int(one.name)]
-        maps = GroupCAM(net, one.module).attribute(inputs, targets, n_groups=4)
-        values[one.name] = deletion_insertion(
+        assert one.layer.module is net[int(one.layer.name)]
+        maps = GroupCAM(net, one.layer.module).attribute(inputs, targets, n_groups=4)
+        values[one.layer.name] = deletion_insertion(
             net, inputs, maps, targets, protocol=Protocol(step=0.04)
         ).over_all
-        assert one.over_all.mean == pytest.approx(float(values[one.name].mean()), abs=1e-6)
+        assert one.over_all.mean == pytest.approx(float(values[one.layer.name].mean()), abs=1e-6)
         assert one.over_all.low <= one.over_all.mean <= one.over_all.high
         assert one.over_all.n == 3
     best, other = advice
     assert best.over_all.mean >= other.over_all.mean
     assert best.behind_best == (0.0, 0.0, 0.0, 3)
-    difference = values[other.name] - values[best.name]
+    difference = values[other.layer.name] - values[best.layer.name]
     assert other.behind_best.mean == pytest.approx(float(difference.mean()), abs=1e-6)
     assert difference.min() <= other.behind_best.low <= other.behind_best.high <= difference.max()
 
@@ -59,9 +59,9 @@ def test_named_layers_and_targets() -> None:
     net, inputs = network(), images(2, 16, 16)
     before = hooks(net)
     advice = suggest_layer(net, inputs, 3, layers=["0", "3"], n_groups=2, show_progress=False)
-    assert {one.name for one in advice} == {"0", "3"}
+    assert {one.layer.name for one in advice} == {"0", "3"}
     again = suggest_layer(net, inputs, [3, 3], layers=["3", "0"], n_groups=2)
-    assert {one.name: one[4:] for one in advice} == {one.name: one[4:] for one in again}
+    assert {one.layer.name: one[1:] for one in advice} == {one.layer.name: one[1:] for one in again}
     assert hooks(net) == before
 
 
@@ -92,7 +92,7 @@ def test_additional_arguments_reach_the_network() -> None:
 
 def test_what_cannot_be_ranked_is_refused() -> None:
     net, inputs = network(), images(2, 16, 16)
-    with pytest.raises(ValueError, match="no module 'features'"):
+    with pytest.raises(ValueError, match="no layer 'features'"):
         suggest_layer(net, inputs, layers=["features"])
     with pytest.raises(ValueError, match="at least one name"):
         suggest_layer(net, inputs, layers=[])
@@ -116,7 +116,7 @@ def test_blocks_of_a_transformer_are_named() -> None:
     assert last.reshape_transform is not None
     names = ["encoder.layers.encoder_layer_0", last.name]
     advice = suggest_layer(vit, inputs, layers=names, n_groups=2, protocol=Protocol(step=0.5))
-    assert {one.name for one in advice} == set(names)
+    assert {one.layer.name for one in advice} == set(names)
 
 
 def test_layer_advice_on_real_images(lite0: LoadedModel, images: Callable[..., Tensor]) -> None:
@@ -132,5 +132,5 @@ def test_layer_advice_on_real_images(lite0: LoadedModel, images: Callable[..., T
         protocol=Protocol(step=0.2),
     )
     # Edges and colours say little of what makes a cat.
-    assert [one[:4] for one in advice] == [candidates[-1], candidates[0]]
+    assert [one.layer for one in advice] == [candidates[-1], candidates[0]]
     assert advice[0].over_all.mean > 0 > advice[1].behind_best.mean

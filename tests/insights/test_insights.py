@@ -23,7 +23,8 @@ from captum_groupcam.insights import (
     register,
     unregister,
 )
-from captum_groupcam.networks.layers import TargetLayer, find_layer
+from captum_groupcam.networks.layers import find_layer
+from captum_groupcam.networks.target_layer import TargetLayer
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ class TestLayer:
         "layer",
         [
             lambda model, inputs: model.features,
-            lambda model, inputs: TargetLayer("relu", model.relu, True),
+            lambda model, inputs: TargetLayer(model.relu, "relu", True),
         ],
         ids=["module", "input of a layer"],
     )

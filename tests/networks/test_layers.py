@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from captum_groupcam import GroupCAM
 from captum_groupcam.networks.layers import find_layer, find_reshape_transform
+from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import channels_first, tokens_to_grid
 from tests.toy_networks import CONVOLUTIONS, POOLS, small_timm, small_timm_vit, small_vit
 
@@ -33,9 +34,7 @@ def test_finds_the_last_layer_with_positions(dims: int) -> None:
         nn.Flatten(),
         nn.Linear(6, 5),
     )
-    name, module, at_input, transform = find_layer(net, torch.rand(2, 2, *[9] * dims))
-    assert (name, at_input, transform) == ("3", False, None)
-    assert module is net[3]
+    assert find_layer(net, torch.rand(2, 2, *[9] * dims)) == TargetLayer(net[3], "3")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_a_shared_relu_stands_for_the_input_of_the_pooling() -> None:
 
     net = Shared()
     layer = find_layer(net, image())
-    assert layer == ("pool", net.pool, True, None)
+    assert layer == TargetLayer(net.pool, "pool", attribute_to_layer_input=True)
 
 
 def test_lite0s_table_entry_is_what_the_search_finds(lite0) -> None:
@@ -96,7 +95,7 @@ def test_what_is_computed_between_modules_counts() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.fc(self.flat(self.pool(torch.relu(self.conv(x)))))
 
-    assert find_layer(Functional(), image())[::2] == ("pool", True)
+    assert str(find_layer(Functional(), image())) == "input of pool"
 
 
 def test_an_in_place_relu_is_another_layer_than_its_convolution() -> None:
@@ -248,7 +247,7 @@ def test_channels_last_transformers(name: str) -> None:
     options = {"depths": (1, 2), "embed_dim": 8, "num_heads": (2, 2), "window_size": 4}
     net = small_timm(name, img_size=(32, 64), **options)
     layer = find_layer(net, torch.rand(1, 3, 32, 64))
-    assert layer == ("norm", net.norm, False, channels_first)
+    assert layer == TargetLayer(net.norm, "norm", reshape_transform=channels_first)
 
 
 def test_a_head_of_zeros_hides_no_layer() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,7 +96,7 @@ def test_an_adapter_finds_the_layer_that_the_network_has() -> None:
     adapter = SelectOutput(nn.Sequential(network, Pack()).eval(), "out")
     expected = find_layer(network, images(1, 16, 16))
     found = find_layer(adapter, images(1, 16, 16))
-    assert found == expected._replace(name=f"model.0.{expected.name}")
+    assert found == replace(expected, name=f"model.0.{expected.name}")
 
 
 class Pack(nn.Module):

@@ -19,7 +19,8 @@ from torchvision.models.convnext import CNBlockConfig
 
 from captum_groupcam import CAM, RISE, GradCAMPlusPlus, GroupCAM, ScoreCAM
 from captum_groupcam.methods import METHODS
-from captum_groupcam.networks.layers import TargetLayer, find_layer
+from captum_groupcam.networks.layers import find_layer
+from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import channels_first, token_grid, tokens_to_grid
 from tests.attr.test_group_cam import naive_group_cam
 from tests.toy_networks import images, seeded, small_timm, small_timm_vit, small_vit
@@ -295,7 +296,7 @@ def test_equals_the_same_network_with_a_grid_in_it(name, method):
     maps = explain(method, net, layer, x, [1, 3])
     grid, grid_layer = gridded(net, layer)
     at_input = layer.attribute_to_layer_input and layer.reshape_transform is None
-    expected = explain(method, grid, TargetLayer("", grid_layer, at_input), x, [1, 3])
+    expected = explain(method, grid, TargetLayer(grid_layer, "", at_input), x, [1, 3])
     assert expected.abs().max() > 0
     torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
 

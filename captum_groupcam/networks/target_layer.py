@@ -1,0 +1,117 @@
+"""What is explained in a network, as one object."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from torch import Tensor
+from torch.nn import Module
+
+from captum_groupcam import _captum
+from captum_groupcam.networks.transformers import ReshapeTransform
+
+__all__ = ["TargetLayer"]
+
+
+@dataclass(frozen=True)
+class TargetLayer:
+    """A layer of a network that a map can be made of: which module, and how to read it.
+
+    Attributes:
+        module (torch.nn.Module): The layer.
+        name (str): Its dotted name in the network. Default: "", not known.
+        attribute_to_layer_input (bool): Whether its input is meant rather than its output.
+            Default: False.
+        reshape_transform (Callable or None): Brings its activations to N x C x spatial.
+            Default: None, that is what they are.
+
+    Examples::
+
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> print(TargetLayer.of(net, "1", attribute_to_layer_input=True))
+        input of 1
+    """
+
+    module: Module
+    name: str = ""
+    attribute_to_layer_input: bool = False
+    reshape_transform: ReshapeTransform | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: Module,
+        name: str,
+        *,
+        attribute_to_layer_input: bool = False,
+        reshape_transform: ReshapeTransform | None = None,
+    ) -> TargetLayer:
+        """Looks a layer up by its name.
+
+        Args:
+            model (torch.nn.Module): The network.
+            name (str): Dotted name of a module of it, as in ``named_modules()``.
+            attribute_to_layer_input (bool, optional): Whether its input is meant. Default: False.
+            reshape_transform (Callable, optional): Brings its activations to N x C x spatial.
+                Default: None.
+
+        Returns:
+            TargetLayer: The layer.
+
+        Raises:
+            ValueError: If the network has no module of this name; names that come close are
+                listed.
+        """
+        network = cast(Module, _captum.eager(model))
+        modules = {name: module for name, module in network.named_modules() if name}
+        if name not in modules:
+            close = difflib.get_close_matches(name, modules, n=5, cutoff=0.5)
+            known = close or [*list(modules)[:10], *["..."] * (len(modules) > 10)]
+            raise ValueError(
+                f"{type(network).__name__} has no layer {name!r}; "
+                f"{'did you mean' if close else 'it has'} {', '.join(known)}"
+                f"{'?' if close else '.'}"
+            )
+        return cls(modules[name], name, attribute_to_layer_input, reshape_transform)
+
+    def within(self, model: Module) -> TargetLayer:
+        """The same layer of a copy of the network.
+
+        Args:
+            model (torch.nn.Module): A network with the same modules.
+
+        Returns:
+            TargetLayer: The layer of this name in it.
+
+        Raises:
+            ValueError: If it has no module of this name.
+        """
+        found = TargetLayer.of(model, self.name)
+        return replace(self, module=found.module)
+
+    def to_grid(self, activations: Tensor) -> Tensor:
+        """Brings what the layer gives, or the gradient with respect to it, to N x C x spatial.
+
+        Args:
+            activations (Tensor): N x ...
+
+        Returns:
+            Tensor: N x C x spatial.
+        """
+        transform = self.reshape_transform
+        return activations if transform is None else transform(activations)
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The arguments of ``attribute`` that Captum's classes take beside the module."""
+        keywords: dict[str, Any] = {"attribute_to_layer_input": self.attribute_to_layer_input}
+        if self.reshape_transform is not None:
+            keywords["reshape_transform"] = self.reshape_transform
+        return keywords
+
+    def __str__(self) -> str:
+        name = self.name or type(self.module).__name__
+        return f"input of {name}" if self.attribute_to_layer_input else name
