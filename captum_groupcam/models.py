@@ -16,7 +16,7 @@ import torchvision
 from torch import Tensor
 from torch.nn import Module
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms._presets import ImageClassification  # noqa: PLC2701 - no public name
 
 from captum_groupcam.networks.layers import find_layer, find_reshape_transform
 from captum_groupcam.networks.target_layer import TargetLayer

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import captum_groupcam
@@ -14,6 +16,10 @@ ROOT = Path(__file__).parents[1]
 # What an application that explains one image should not have to load. Captum itself imports
 # matplotlib and scipy.
 HEAVY = ["cv2", "pandas", "quantus", "rich", "saliency", "skimage", "sklearn", "timm", "typer"]
+# What is there wherever the library is: its dependencies, and two of theirs.
+INSTALLED = {"captum", "matplotlib", "numpy", "PIL", "torch", "torchmetrics", "torchvision"}
+# What an extra brings, and where it may be imported at once.
+EXTRAS = {"apps/cli.py": {"rich", "typer"}, "apps/explorer/_gradio.py": {"gradio"}}
 
 
 def modules_after(statement: str) -> set[str]:
@@ -31,6 +37,25 @@ def test_import_is_light():
 
 def test_the_look_at_loaded_modules_sees_what_is_loaded():
     assert "sklearn" in modules_after("import sklearn.cluster")
+
+
+def imported_at_once(tree: ast.AST) -> Iterator[str]:
+    """The top-level modules that a module imports when it is imported itself."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield from imported_at_once(node)
+
+
+def test_extras_are_imported_where_they_are_needed():
+    package = ROOT / "captum_groupcam"
+    here = sys.stdlib_module_names | INSTALLED | {"captum_groupcam"}
+    for path in package.rglob("*.py"):
+        extras = set(imported_at_once(ast.parse(path.read_text(encoding="utf-8")))) - here
+        assert extras <= EXTRAS.get(path.relative_to(package).as_posix(), set()), path
 
 
 def test_version_is_that_of_the_installed_package():

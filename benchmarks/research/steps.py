@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import Module
 
-from captum_groupcam._captum import eager
 from captum_groupcam.attr.maps import weighted_sum
 from captum_groupcam.masking.baselines import Baselines, GaussianBlur
 from captum_groupcam.masking.call import Call, prepare
@@ -18,6 +16,7 @@ from captum_groupcam.masking.masks import MaskSource
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.masking.queries import score_masks, score_samples
 from captum_groupcam.methods import Subject, Target
+from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = ["BASELINES", "SCORES", "Complements", "Question", "at_layer", "gains", "lookup"]
 
@@ -160,8 +159,8 @@ def gains(question: Question, masks: MaskSource, *, reference: Tensor | None = N
 
 def at_layer(subject: Subject, name: str) -> Subject:
     """The same network, explained at the output of another layer."""
-    network = cast(Module, eager(subject.model))
-    return subject._replace(layer=network.get_submodule(name), attribute_to_layer_input=False)
+    layer = TargetLayer.of(subject.model, name)
+    return subject._replace(layer=layer.module, attribute_to_layer_input=False)
 
 
 def lookup(table: dict[str, _Value], name: str, what: str) -> _Value:

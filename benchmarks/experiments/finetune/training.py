@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm  # noqa: PLC2701 - no public name
 
 from benchmarks.experiments.finetune.data import (
     Pictures,
