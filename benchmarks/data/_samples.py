@@ -35,6 +35,8 @@ class Sample:
         masks (Tensor, optional): Where the objects are, instead of boxes: H x W, bool, in pixels of
             the image. Default: None.
         difficult (bool): Whether the sample is of the difficult subset. Default: False.
+        file (Path, optional): The file that the image is from, by which a run notices that it has
+            changed. Default: None, its pixels tell.
     """
 
     id: str
@@ -44,6 +46,7 @@ class Sample:
     boxes: Tensor | None = None
     masks: Tensor | None = None
     difficult: bool = False
+    file: Path | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:

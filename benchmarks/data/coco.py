@@ -143,7 +143,9 @@ class _About:
 
     def load(self, boxes: Tensor | None = None, masks: Tensor | None = None) -> Sample:
         image = open_annotated(self.path, *self.size)
-        return Sample(self.id, image, self.targets, self.label, boxes, masks, self.difficult)
+        return Sample(
+            self.id, image, self.targets, self.label, boxes, masks, self.difficult, self.path
+        )
 
 
 def _with_boxes(about: _About, boxes: Sequence[Box]) -> Sample:

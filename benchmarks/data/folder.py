@@ -89,7 +89,7 @@ def folder(root: str | Path | None = None, n_classes: int = 1000) -> Dataset:
 def _load(name: str, path: Path, label: int, boxes: Sequence[_Box] | None, table: Path) -> Sample:
     image = open_image(path, upright=False)  # as the boxes are
     if boxes is None:
-        return Sample(name, image, (label,), str(label))
+        return Sample(name, image, (label,), str(label), file=path)
     for (x0, y0, x1, y1), line in boxes:
         if x0 >= image.width or y0 >= image.height or x1 <= 0 or y1 <= 0:
             raise ImageError(
@@ -97,7 +97,7 @@ def _load(name: str, path: Path, label: int, boxes: Sequence[_Box] | None, table
                 f"of {table} lies outside of it"
             )
     corners = torch.tensor([corners for corners, _ in boxes], dtype=torch.float64)
-    return Sample(name, image, (label,), str(label), boxes=corners)
+    return Sample(name, image, (label,), str(label), boxes=corners, file=path)
 
 
 def _rows(table: Path, has_boxes: bool, n_classes: int) -> Iterator[tuple[str, int, list[_Box]]]:

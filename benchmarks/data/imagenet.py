@@ -91,7 +91,7 @@ def _load(path: Path, target: int, boxes: Path | None) -> Sample:
     wnid = path.parent.name
     name = f"{wnid}/{path.name}"
     if boxes is None:
-        return Sample(name, open_image(path, upright=False), (target,), wnid)
+        return Sample(name, open_image(path, upright=False), (target,), wnid, file=path)
     table = boxes / f"{path.stem}.xml"
     annotation = read_xml(table)
     found = []
@@ -103,7 +103,7 @@ def _load(path: Path, target: int, boxes: Path | None) -> Sample:
     if not found:
         raise ImageError(f"{table}: no object of the class {wnid}")
     image = open_annotated(path, annotation.width, annotation.height)
-    return Sample(name, image, (target,), wnid, boxes=boxes_tensor(found))
+    return Sample(name, image, (target,), wnid, boxes=boxes_tensor(found), file=path)
 
 
 def _class_indices(wnids: list[str], n_classes: int, base: Path) -> dict[str, int]:

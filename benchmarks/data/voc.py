@@ -133,7 +133,8 @@ def _load(
         len({one.name for one in annotation.objects}),
     )
     image = open_annotated(path, annotation.width, annotation.height)
-    return Sample(name, image, targets, label, boxes=boxes_tensor(boxes), difficult=difficult)
+    corners = boxes_tensor(boxes)
+    return Sample(name, image, targets, label, boxes=corners, difficult=difficult, file=path)
 
 
 def _find(root: str | Path | None) -> tuple[Path, str, str]:
