@@ -47,8 +47,8 @@ def test_maps_of_signals_and_volumes_point_at_the_bump(trained, method: type) ->
 def test_measures_of_signals_and_volumes(trained) -> None:
     network, inputs, _ = trained
     maps = GroupCAM(network, network[3]).attribute(inputs, target=1)
-    right = deletion_insertion(network, inputs, maps, 1)
-    wrong = deletion_insertion(network, inputs, -maps, 1)
+    right = deletion_insertion(network, maps, inputs, 1)
+    wrong = deletion_insertion(network, -maps, inputs, 1)
     assert (right.over_all > wrong.over_all).all()
 
 

@@ -128,8 +128,8 @@ def _deletion_insertion(explained: Explained, *, protocol: str) -> tuple[Tensor,
     """Areas under p(class) while pixels are deleted and inserted by rank, and their difference."""
     result = deletion_insertion(
         explained.model,
-        explained.inputs,
         explained.maps,
+        explained.inputs,
         explained.targets,
         protocol=protocol,
         seed=explained.seed,
@@ -162,7 +162,7 @@ def _deletion_insertion_measure(name: str, protocol: str, source: str, prefix: s
 
 def _average_drop(explained: Explained) -> tuple[Tensor, ...]:
     """Percent of p(class) lost where the input is multiplied by the map, and whether it rises."""
-    return tuple(average_drop(explained.model, explained.inputs, explained.maps, explained.targets))
+    return tuple(average_drop(explained.model, explained.maps, explained.inputs, explained.targets))
 
 
 def _pointing_game(explained: Explained, *, tolerance: float) -> Tensor:

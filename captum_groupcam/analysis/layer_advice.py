@@ -16,7 +16,7 @@ from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.masking.call import prepare
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.metrics.bootstrap import Interval, bootstrap_mean
-from captum_groupcam.metrics.functional import Protocol, deletion_insertion
+from captum_groupcam.metrics.functional import DeletionInsertionProtocol, deletion_insertion
 from captum_groupcam.networks.layers import find_layer, find_reshape_transform
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.trace import Trace, evaluating
@@ -31,23 +31,23 @@ class LayerAdvice(NamedTuple):
         layer (TargetLayer): The layer.
         over_all (Interval): Mean over the images of insertion minus deletion, ``(mean, low, high,
             n)``; higher is better.
-        behind_best (Interval): The same images' difference to the layer in the first place; the
-            layers differ where the interval leaves out 0.
+        difference_to_best (Interval): The same images' difference to the layer in the first place;
+            the layers differ where the interval leaves out 0.
     """
 
     layer: TargetLayer
     over_all: Interval
-    behind_best: Interval
+    difference_to_best: Interval
 
 
 def suggest_layer(
-    model: Module,
-    images: Tensor,
-    targets: _captum.TargetType = None,
+    forward_func: Module,
+    inputs: Tensor,
+    target: _captum.TargetType = None,
     additional_forward_args: Any = None,
     *,
     layers: Sequence[str | TargetLayer] | None = None,
-    protocol: Protocol | str | None = None,
+    protocol: DeletionInsertionProtocol | str | None = None,
     n_groups: int = 32,
     score_func: ScoreFunc = class_probability,
     confidence: float = 0.95,
@@ -65,16 +65,16 @@ def suggest_layer(
     backwards, and about ``2 / step`` for deletion and insertion: 84 with the defaults.
 
     Args:
-        model (torch.nn.Module): The network, in evaluation mode.
-        images (Tensor): N x C x spatial.
-        targets (int, tuple, Tensor, list or None, optional): As in Captum. Default: None, the class
+        forward_func (torch.nn.Module): The network, in evaluation mode.
+        inputs (Tensor): N x C x spatial.
+        target (int, tuple, Tensor, list or None, optional): As in Captum. Default: None, the class
             that the network predicts for each image, if its output has classes.
         additional_forward_args (Tensor or tuple of Tensor, optional): As in Captum.
             Default: None.
         layers (sequence of str or TargetLayer, optional): Names of modules, whose outputs are
             meant. Default: None, those of :func:`candidate_layers`.
-        protocol (Protocol or str, optional): How deletion and insertion are measured.
-            Default: None, the paper's with steps of 4 % rather than 1 % of the pixels.
+        protocol (DeletionInsertionProtocol or str, optional): How deletion and insertion are
+            measured. Default: None, the paper's with steps of 4 % rather than 1 % of the pixels.
         n_groups (int, optional): Groups of GroupCAM. Default: 32.
         score_func (Callable, optional): Turns the network's output into scores. Default: softmax
             over dimension 1.
@@ -88,7 +88,7 @@ def suggest_layer(
         list of LayerAdvice: One for each layer, the best first.
 
     Raises:
-        ValueError: If a name is unknown or a layer gives no maps; if targets are missing for an
+        ValueError: If a name is unknown or a layer gives no maps; if a target is missing for an
             output with more than two dimensions; or as GroupCAM and deletion_insertion.
 
     Examples::
@@ -105,24 +105,24 @@ def suggest_layer(
     """
     if isinstance(layers, str) or (layers is not None and not layers):
         raise ValueError(f"layers is a list of at least one name, got {layers!r}.")
-    given = additional_forward_args
-    extra = () if given is None else given if isinstance(given, tuple) else (given,)
     candidates = (
-        candidate_layers(model, images, *extra)
+        candidate_layers(forward_func, inputs, additional_forward_args)
         if layers is None
         else [
-            _named_layer(model, images, layer, extra) if isinstance(layer, str) else layer
+            _named_layer(forward_func, inputs, layer, additional_forward_args)
+            if isinstance(layer, str)
+            else layer
             for layer in layers
         ]
     )
-    if targets is None:
-        targets = _predicted(model, images, extra, internal_batch_size)
+    if target is None:
+        target = _predicted(forward_func, inputs, additional_forward_args, internal_batch_size)
     values = []
     with _captum.progress_bar("Layers", len(candidates), show_progress) as bar:
         for layer in candidates:
-            maps = GroupCAM(model, layer.module).attribute(
-                images,
-                targets,
+            maps = GroupCAM(forward_func, layer.module).attribute(
+                inputs,
+                target,
                 additional_forward_args,
                 n_groups=n_groups,
                 score_func=score_func,
@@ -130,12 +130,12 @@ def suggest_layer(
                 **layer.keywords,
             )
             result = deletion_insertion(
-                model,
-                images,
+                forward_func,
                 maps,
-                targets,
+                inputs,
+                target,
                 additional_forward_args,
-                protocol=Protocol(step=0.04) if protocol is None else protocol,
+                protocol=DeletionInsertionProtocol(step=0.04) if protocol is None else protocol,
                 score_func=score_func,
                 seed=seed,
                 internal_batch_size=internal_batch_size,
@@ -155,7 +155,7 @@ def suggest_layer(
 
 
 def candidate_layers(
-    model: Module, images: Tensor, *additional_forward_args: Tensor
+    forward_func: Module, inputs: Tensor, additional_forward_args: Any = None
 ) -> list[TargetLayer]:
     """Finds the last layer of each resolution that a network computes at.
 
@@ -166,9 +166,9 @@ def candidate_layers(
     alone, and others are to be named.
 
     Args:
-        model (torch.nn.Module): The network. It runs as for ``find_layer``.
-        images (Tensor): N x C x spatial.
-        *additional_forward_args (Tensor): What the network takes besides, of any shape.
+        forward_func (torch.nn.Module): The network. It runs as for ``find_layer``.
+        inputs (Tensor): N x C x spatial.
+        additional_forward_args (Any, optional): As in Captum. Default: None.
 
     Returns:
         list of TargetLayer: The layers, the highest resolution first.
@@ -186,23 +186,26 @@ def candidate_layers(
         >>> [layer.name for layer in candidate_layers(net, torch.rand(1, 3, 16, 16))]
         ['0', '1']
     """
-    last = find_layer(model, (images, *additional_forward_args))
+    arguments = (inputs.detach().clone(), *_as_tuple(additional_forward_args))
+    last = find_layer(forward_func, arguments)
     if last.reshape_transform is not None:
         return [last]
-    trace = Trace(len(images), lambda shape: len(shape) == images.dim() and shape[2:].numel() > 1)
-    with evaluating(model), torch.no_grad(), trace.watching(model):
-        model(images.detach().clone(), *additional_forward_args)
+    trace = Trace(len(inputs), lambda shape: len(shape) == inputs.dim() and shape[2:].numel() > 1)
+    with evaluating(forward_func), torch.no_grad(), trace.watching(forward_func):
+        forward_func(*arguments)
     # By how often the resolution was halved, which neither padding nor its absence changes.
     outermost: dict[int, TargetLayer] = {}
     for step in trace.steps[trace.first_parameters :]:
         name, at_input = trace.layer(step) or ("", False)
-        halvings = _halvings(images.shape[2:], step.shape[2:])
+        halvings = _halvings(inputs.shape[2:], step.shape[2:])
         if (name, at_input) == (last.name, last.attribute_to_layer_input):
             outermost.pop(halvings, None)
             break
         found = outermost.get(halvings)
         if name and (found is None or name.count(".") <= found.name.count(".")):
-            outermost[halvings] = TargetLayer.of(model, name, attribute_to_layer_input=at_input)
+            outermost[halvings] = TargetLayer.of(
+                forward_func, name, attribute_to_layer_input=at_input
+            )
     return [*outermost.values(), last]
 
 
@@ -210,28 +213,46 @@ def _halvings(size: torch.Size, of_layer: torch.Size) -> int:
     return round(math.log2(size.numel() / of_layer.numel()) / len(size))
 
 
-def _named_layer(model: Module, images: Tensor, name: str, extra: tuple[Any, ...]) -> TargetLayer:
-    layer = TargetLayer.of(model, name)
-    transform = find_reshape_transform(model, layer.module, (images[:1], *extra))
+def _as_tuple(additional_forward_args: Any) -> tuple[Any, ...]:
+    if additional_forward_args is None:
+        return ()
+    given = additional_forward_args
+    return given if isinstance(given, tuple) else (given,)
+
+
+def _named_layer(
+    forward_func: Module, inputs: Tensor, name: str, additional_forward_args: Any
+) -> TargetLayer:
+    layer = TargetLayer.of(forward_func, name)
+    arguments = (inputs, *_as_tuple(additional_forward_args))
+    transform = find_reshape_transform(forward_func, layer.module, arguments)
     return replace(layer, reshape_transform=transform)
 
 
 def _predicted(
-    model: Module, images: Tensor, extra: tuple[Any, ...], internal_batch_size: int | None
+    forward_func: Module,
+    inputs: Tensor,
+    additional_forward_args: Any,
+    internal_batch_size: int | None,
 ) -> Tensor | None:
-    """The class with the largest output for each image; None if there are no classes."""
+    """The class with the largest output for each input; None if there are no classes."""
     (whole,), _, network = prepare(
-        model, images, None, extra, 0.0, internal_batch_size=internal_batch_size
+        forward_func,
+        inputs,
+        None,
+        additional_forward_args,
+        0.0,
+        internal_batch_size=internal_batch_size,
     )
 
     def outputs(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
         with torch.no_grad():
-            return (_captum.run_forward(model, rows, network.arguments(samples)),)
+            return (_captum.run_forward(forward_func, rows, network.arguments(samples)),)
 
     (output,) = network.by_sample((whole,), outputs)
     if output.dim() > 2:
         raise ValueError(
-            f"The output has the shape {tuple(output.shape)}: give targets to say which of its "
+            f"The output has the shape {tuple(output.shape)}: give a target to say which of its "
             "values are explained."
         )
     return output.argmax(1) if output.dim() == 2 else None

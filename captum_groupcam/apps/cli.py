@@ -269,7 +269,7 @@ def _groups(
 def _curves(model: LoadedModel, inputs: Tensor, target: int, maps: dict[str, Tensor]) -> Figure:
     """Deletion and insertion of each map, by the paper's protocol."""
     results = {
-        name: deletion_insertion(model.network, inputs, one, target) for name, one in maps.items()
+        name: deletion_insertion(model.network, one, inputs, target) for name, one in maps.items()
     }
     return curves(results, title=model.class_names[target])
 

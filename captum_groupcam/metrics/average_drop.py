@@ -64,8 +64,8 @@ class AverageDrop(PerSampleNetworkMetric):
         """
         result = average_drop(
             self._network.forward_func,
-            inputs,
             maps,
+            inputs,
             target,
             additional_forward_args,
             score_func=self.score_func,

@@ -10,7 +10,7 @@ from torch import Tensor
 from captum_groupcam._captum import ForwardFunc, TargetType
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.metrics._per_sample import PerSampleNetworkMetric
-from captum_groupcam.metrics.functional import Protocol, deletion_insertion
+from captum_groupcam.metrics.functional import DeletionInsertionProtocol, deletion_insertion
 
 __all__ = ["DeletionInsertion"]
 
@@ -25,7 +25,7 @@ class DeletionInsertion(PerSampleNetworkMetric):
         forward_func (Callable): The network or any modification of its forward function. It stays
             the caller's: its parameters and its mode are not the metric's, and ``to`` does not
             move it.
-        protocol (Protocol or str, optional): The protocol, or the name of one in
+        protocol (DeletionInsertionProtocol or str, optional): The protocol, or the name of one in
             :data:`~captum_groupcam.metrics.functional.PRESETS`. Default: "paper".
         score_func (Callable, optional): Turns the network's output into scores. Default: softmax
             over dimension 1.
@@ -54,7 +54,7 @@ class DeletionInsertion(PerSampleNetworkMetric):
     def __init__(
         self,
         forward_func: ForwardFunc,
-        protocol: Protocol | str = "paper",
+        protocol: DeletionInsertionProtocol | str = "paper",
         *,
         score_func: ScoreFunc = class_probability,
         seed: int = 0,
@@ -89,8 +89,8 @@ class DeletionInsertion(PerSampleNetworkMetric):
         """
         result = deletion_insertion(
             self._network.forward_func,
-            inputs,
             maps,
+            inputs,
             target,
             additional_forward_args,
             protocol=self.protocol,

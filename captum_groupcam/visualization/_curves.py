@@ -124,7 +124,7 @@ def curves(
         >>> import torch
         >>> from captum_groupcam.metrics.functional import deletion_insertion
         >>> result = deletion_insertion(
-        ...     lambda x: x.mean((1, 2, 3)), torch.ones(1, 1, 4, 4), torch.rand(1, 1, 4, 4)
+        ...     lambda x: x.mean((1, 2, 3)), torch.rand(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
         ... )
         >>> [axes.get_title() for axes in curves({"Group-CAM": result}).axes]
         ['Deletion (lower is better)', 'Insertion (higher is better)']

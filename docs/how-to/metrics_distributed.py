@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from captum_groupcam import GroupCAM
 from captum_groupcam.images import find_images, open_image
 from captum_groupcam.metrics import DeletionInsertion
-from captum_groupcam.metrics.functional import Protocol
+from captum_groupcam.metrics.functional import DeletionInsertionProtocol
 from captum_groupcam.models import load_model
 
 
@@ -35,7 +35,7 @@ if torch.cuda.is_available():
 model = load_model("efficientnet_lite0", device=device)
 photos = Photos(sys.argv[1], model.preprocess)
 loader = DataLoader(photos, batch_size=8, sampler=DistributedSampler(photos, shuffle=False))
-metric = DeletionInsertion(model.network, Protocol(step=0.1)).to(device)
+metric = DeletionInsertion(model.network, DeletionInsertionProtocol(step=0.1)).to(device)
 for ids, images in loader:
     images = images.to(device)
     with torch.no_grad():

@@ -9,7 +9,7 @@ from torchvision.models import VisionTransformer, resnet18
 
 from captum_groupcam import GroupCAM
 from captum_groupcam.analysis.layer_advice import candidate_layers, suggest_layer
-from captum_groupcam.metrics.functional import Protocol, deletion_insertion
+from captum_groupcam.metrics.functional import DeletionInsertionProtocol, deletion_insertion
 from captum_groupcam.models import LoadedModel
 from captum_groupcam.networks.layers import find_layer
 from tests.toy_networks import hooks, images, seeded
@@ -42,17 +42,22 @@ def test_values_are_those_of_deletion_and_insertion() -> None:
         assert one.layer.module is net[int(one.layer.name)]
         maps = GroupCAM(net, one.layer.module).attribute(inputs, targets, n_groups=4)
         values[one.layer.name] = deletion_insertion(
-            net, inputs, maps, targets, protocol=Protocol(step=0.04)
+            net, maps, inputs, targets, protocol=DeletionInsertionProtocol(step=0.04)
         ).over_all
         assert one.over_all.mean == pytest.approx(float(values[one.layer.name].mean()), abs=1e-6)
         assert one.over_all.low <= one.over_all.mean <= one.over_all.high
         assert one.over_all.n == 3
     best, other = advice
     assert best.over_all.mean >= other.over_all.mean
-    assert best.behind_best == (0.0, 0.0, 0.0, 3)
+    assert best.difference_to_best == (0.0, 0.0, 0.0, 3)
     difference = values[other.layer.name] - values[best.layer.name]
-    assert other.behind_best.mean == pytest.approx(float(difference.mean()), abs=1e-6)
-    assert difference.min() <= other.behind_best.low <= other.behind_best.high <= difference.max()
+    assert other.difference_to_best.mean == pytest.approx(float(difference.mean()), abs=1e-6)
+    assert (
+        difference.min()
+        <= other.difference_to_best.low
+        <= other.difference_to_best.high
+        <= difference.max()
+    )
 
 
 def test_named_layers_and_targets() -> None:
@@ -88,6 +93,10 @@ def test_additional_arguments_reach_the_network() -> None:
     )
     plain = suggest_layer(network(), inputs, n_groups=2)
     assert [one.over_all for one in scaled] == [one.over_all for one in plain]
+    named = suggest_layer(
+        Scaled().eval(), inputs, 3, torch.ones(5, 1), layers=["net.4"], n_groups=2
+    )
+    assert [one.over_all.n for one in named] == [5]
 
 
 def test_what_cannot_be_ranked_is_refused() -> None:
@@ -98,7 +107,7 @@ def test_what_cannot_be_ranked_is_refused() -> None:
         suggest_layer(net, inputs, layers=[])
     with pytest.raises(ValueError, match="at least one name"):
         suggest_layer(net, inputs, layers="4")
-    with pytest.raises(ValueError, match="give targets"):
+    with pytest.raises(ValueError, match="give a target"):
         suggest_layer(network(nn.Conv2d(8, 5, 1)), inputs)
 
 
@@ -115,7 +124,9 @@ def test_blocks_of_a_transformer_are_named() -> None:
     (last,) = candidate_layers(vit.eval(), inputs)
     assert last.reshape_transform is not None
     names = ["encoder.layers.encoder_layer_0", last.name]
-    advice = suggest_layer(vit, inputs, layers=names, n_groups=2, protocol=Protocol(step=0.5))
+    advice = suggest_layer(
+        vit, inputs, layers=names, n_groups=2, protocol=DeletionInsertionProtocol(step=0.5)
+    )
     assert {one.layer.name for one in advice} == set(names)
 
 
@@ -129,8 +140,8 @@ def test_layer_advice_on_real_images(lite0: LoadedModel, images: Callable[..., T
         inputs,
         layers=[candidates[0], candidates[-1]],
         n_groups=8,
-        protocol=Protocol(step=0.2),
+        protocol=DeletionInsertionProtocol(step=0.2),
     )
     # Edges and colours say little of what makes a cat.
     assert [one.layer for one in advice] == [candidates[-1], candidates[0]]
-    assert advice[0].over_all.mean > 0 > advice[1].behind_best.mean
+    assert advice[0].over_all.mean > 0 > advice[1].difference_to_best.mean

@@ -91,7 +91,7 @@ def test_groups_and_curves_are_drawn_too(cat_file: Path, tmp_path: Path, drawn: 
     titles = [axes.get_title() for axes in drawn[f"{stem}_groups.png"].axes]
     ranked = scores[0].argsort(descending=True).tolist()
     assert titles == [f"group {group}: {scores[0, group]:+.3f}" for group in ranked]
-    areas = deletion_insertion(model.network, inputs, attributions, target)
+    areas = deletion_insertion(model.network, attributions, inputs, target)
     left, right = drawn[f"{stem}_curves.png"].axes
     name = "group_cam_gradient_free"
     assert left.lines[0].get_label() == f"{name}: {float(areas.deletion):.3f}"

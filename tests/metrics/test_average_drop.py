@@ -25,7 +25,7 @@ def test_by_hand() -> None:
     # Scores 4 -> 1, 3 -> 5 and 0 -> 0: the map keeps one pixel.
     inputs = torch.tensor([[[1.0, 3.0]], [[5.0, -2.0]], [[0.0, 0.0]]])
     maps = torch.tensor([[7.0, -1.0], [0.0, -1.0], [2.0, 1.0]])
-    result = average_drop(lambda x: x.sum((1, 2)), inputs, maps)
+    result = average_drop(lambda x: x.sum((1, 2)), maps, inputs)
     assert result.average_drop.tolist() == [75.0, 0.0, 0.0]
     assert result.increase_in_confidence.tolist() == [0.0, 100.0, 0.0]
 
@@ -38,7 +38,7 @@ def test_equals_the_equations_sample_by_sample(samples: int, batch: int, seed: i
     inputs = small_inputs(samples, size=8, seed=seed)
     maps = torch.from_numpy(rng.normal(size=(samples, 1, 8, 8)))
     targets = torch.from_numpy(rng.integers(0, 5, samples))
-    result = average_drop(network, inputs, maps, targets, internal_batch_size=batch)
+    result = average_drop(network, maps, inputs, targets, internal_batch_size=batch)
     for i in range(samples):
         low, high = maps[i].min(), maps[i].max()
         seen = torch.stack([inputs[i], inputs[i] * (maps[i] - low) / (high - low)])
@@ -59,7 +59,7 @@ def test_equals_torchcam() -> None:
         FinishedMaps(network, maps), lambda logits: logits.softmax(-1)
     )
     reference.update(inputs, [0, 1, 2, 3])
-    ours = average_drop(network, inputs, maps, [0, 1, 2, 3])
+    ours = average_drop(network, maps, inputs, [0, 1, 2, 3])
     summary = reference.summary()
     assert ours.average_drop.mean().item() == pytest.approx(100 * summary["avg_drop"], rel=1e-4)
     increase = ours.increase_in_confidence.mean().item()
@@ -75,7 +75,7 @@ def test_equals_pytorch_grad_cam() -> None:
     outputs = [targets.ClassifierOutputSoftmaxTarget(c) for c in range(4)]
     drop = metrics.DropInConfidence()(inputs, maps[:, 0].numpy(), outputs, network)
     increase = metrics.IncreaseInConfidence()(inputs, maps[:, 0].numpy(), outputs, network)
-    ours = average_drop(network, inputs, maps, [0, 1, 2, 3])
+    ours = average_drop(network, maps, inputs, [0, 1, 2, 3])
     with torch.no_grad():
         whole = network(inputs).softmax(1)[range(4), range(4)].numpy()
     np.testing.assert_allclose(ours.average_drop * whole / 100, drop, atol=1e-6)
@@ -88,7 +88,7 @@ def test_constant_map_shows_nothing_and_warns() -> None:
     inputs = torch.ones(2, 1, 2, 2)
     maps = torch.tensor([[[1.0, 0.0], [1.0, 1.0]], [[3.0, 3.0], [3.0, 3.0]]])
     with pytest.warns(UserWarning, match=r"constant in samples \[1\]: nothing"):
-        result = average_drop(lambda x: x.sum((1, 2, 3)), inputs, maps)
+        result = average_drop(lambda x: x.sum((1, 2, 3)), maps, inputs)
     assert result.average_drop.tolist() == [25.0, 100.0]
 
 
@@ -98,17 +98,17 @@ def test_errors_name_what_is_wrong() -> None:
     broken = maps.clone()
     broken[1, 3, 3] = float("nan")
     with pytest.raises(ValueError, match=r"NaN or infinite values in samples \[1\]"):
-        average_drop(network, inputs, broken, 0)
+        average_drop(network, broken, inputs, 0)
     with pytest.raises(ValueError, match=r"spatial size \(8, 8\)"):
-        average_drop(network, inputs, maps[:, :4], 0)
+        average_drop(network, maps[:, :4], inputs, 0)
     with pytest.raises(ValueError, match=r"negative ones for samples \[0, 1\]"):
-        average_drop(lambda x: -x.abs().flatten(1).sum(1), inputs, maps)
+        average_drop(lambda x: -x.abs().flatten(1).sum(1), maps, inputs)
 
 
 def test_metric_contract() -> None:
     network = SmallCNN()
     inputs, maps, targets = small_inputs(4, size=8), unit_maps(4), torch.arange(4)
-    expected = average_drop(network, inputs, maps, targets)
+    expected = average_drop(network, maps, inputs, targets)
     metric = AverageDrop(network)
     for part in (slice(0, 3), slice(2, 4)):
         metric.update(maps[part], inputs[part], targets[part], ids=torch.arange(4)[part])

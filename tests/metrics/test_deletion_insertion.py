@@ -15,10 +15,15 @@ from torch import Tensor, nn
 
 from captum_groupcam.masking.baselines import GaussianBlur, gaussian_blur
 from captum_groupcam.metrics import DeletionInsertion
-from captum_groupcam.metrics.functional import PRESETS, Protocol, deletion_insertion, rise_blur
+from captum_groupcam.metrics.functional import (
+    PRESETS,
+    DeletionInsertionProtocol,
+    deletion_insertion,
+    rise_blur,
+)
 from tests.toy_networks import FinishedMaps, SmallCNN, small_inputs
 
-ONE_BY_ONE = Protocol(step=1, deletion_baseline=0.0, insertion_baseline=0.0)
+ONE_BY_ONE = DeletionInsertionProtocol(step=1, deletion_baseline=0.0, insertion_baseline=0.0)
 
 
 class Linear:
@@ -70,7 +75,7 @@ def test_linear_network_has_the_area_of_the_closed_form(n: int) -> None:
     # Pixel i of n is worth 2 (n - i) / (n (n + 1)); the map is right.
     weights = torch.arange(n, 0, -1, dtype=torch.double) * 2 / (n * (n + 1))
     result = deletion_insertion(
-        Linear(weights), torch.ones(1, 1, n).double(), weights.view(1, 1, n), protocol=ONE_BY_ONE
+        Linear(weights), weights.view(1, 1, n), torch.ones(1, 1, n).double(), protocol=ONE_BY_ONE
     )
     left = torch.arange(n, -1, -1, dtype=torch.double)
     torch.testing.assert_close(result.deletion_curve[0], left * (left + 1) / (n * (n + 1)))
@@ -84,7 +89,7 @@ def test_no_random_order_beats_the_true_one() -> None:
     weights = torch.randn(6, 6, dtype=torch.double)
     maps = torch.cat([weights.view(1, 1, 6, 6), distinct_maps(60, 6, 6)])
     images = torch.ones(1, 1, 6, 6).double().expand(61, -1, -1, -1)
-    result = deletion_insertion(Linear(weights), images, maps, protocol=ONE_BY_ONE)
+    result = deletion_insertion(Linear(weights), maps, images, protocol=ONE_BY_ONE)
     assert (result.deletion[0] < result.deletion[1:]).all()
     assert (result.insertion[0] > result.insertion[1:]).all()
 
@@ -96,7 +101,7 @@ def test_random_maps_score_as_chance_predicts() -> None:
     n = 400
     images = torch.ones(1, 1, 8, 8).double().expand(n, -1, -1, -1)
     result = deletion_insertion(
-        Linear(weights), images, torch.rand(n, 1, 8, 8), protocol=ONE_BY_ONE
+        Linear(weights), torch.rand(n, 1, 8, 8), images, protocol=ONE_BY_ONE
     )
     for values in (result.deletion, result.insertion):
         assert abs(values.mean() - 0.5) < 3 * values.std() / n**0.5
@@ -119,9 +124,11 @@ def test_equals_a_loop_of_one_step_at_a_time(
     network = SmallCNN(dims=len(size), stride=2)
     inputs = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(seed)).double()
     maps = distinct_maps(2, *size, seed=seed)
-    protocol = Protocol(step, deletion_baseline=-1.0, insertion_baseline=GaussianBlur(3, 1.0))
+    protocol = DeletionInsertionProtocol(
+        step, deletion_baseline=-1.0, insertion_baseline=GaussianBlur(3, 1.0)
+    )
     result = deletion_insertion(
-        network, inputs, maps, [1, 3], protocol=protocol, internal_batch_size=batch
+        network, maps, inputs, [1, 3], protocol=protocol, internal_batch_size=batch
     )
     n = maps[0].numel()
     counts = [
@@ -167,7 +174,7 @@ def test_published_codes_on_their_image_size(name: str, pixels: int, n_points: i
     nn.init.normal_(network[-1].weight)
     image = small_inputs(1, size=224)[:, :1]
     maps = distinct_maps(1, 224, 224)
-    result = deletion_insertion(network, image, maps, 2, protocol=name, internal_batch_size=64)
+    result = deletion_insertion(network, maps, image, 2, protocol=name, internal_batch_size=64)
     # The published loops: a fixed number of pixels at a time, first zeros, then from a blur.
     counts = list(range(0, 224 * 224 + 1, pixels))
     assert len(counts) == n_points == result.deletion_curve.shape[1]
@@ -184,7 +191,7 @@ def test_published_codes_on_their_image_size(name: str, pixels: int, n_points: i
 def test_paper_preset_blurs_both_ways_in_one_hundred_steps() -> None:
     network = SmallCNN()
     inputs, maps = small_inputs(1, size=20), distinct_maps(1, 20, 20)
-    result = deletion_insertion(network, inputs, maps, 1)
+    result = deletion_insertion(network, maps, inputs, 1)
     counts = list(range(0, 401, 4))
     image, blurred = inputs[0].numpy(), gaussian_blur(inputs, 51, 50.0)[0].numpy()
     saliency = maps[0].double().numpy()
@@ -207,8 +214,10 @@ def test_equals_torchcam(baseline: float | None) -> None:
         FinishedMaps(network, maps), lambda logits: logits.softmax(-1), steps=10, baseline=hidden
     )
     reference.update(inputs, [0, 2, 4])
-    protocol = Protocol(7, baseline or 0.0, baseline or 0.0)  # 64 pixels in 10 steps
-    ours = deletion_insertion(network, inputs, maps, [0, 2, 4], protocol=protocol)
+    protocol = DeletionInsertionProtocol(
+        7, baseline or 0.0, baseline or 0.0
+    )  # 64 pixels in 10 steps
+    ours = deletion_insertion(network, maps, inputs, [0, 2, 4], protocol=protocol)
     summary = reference.summary()
     assert ours.deletion.mean().item() == pytest.approx(summary["deletion_auc"], abs=1e-6)
     assert ours.insertion.mean().item() == pytest.approx(summary["insertion_auc"], abs=1e-6)
@@ -233,7 +242,9 @@ def test_deletion_equals_pixel_flipping_of_quantus() -> None:
         softmax=True,
         device="cpu",
     )
-    ours = deletion_insertion(network, inputs, maps, [1, 2], protocol=Protocol(4, 0.0, 0.0))
+    ours = deletion_insertion(
+        network, maps, inputs, [1, 2], protocol=DeletionInsertionProtocol(4, 0.0, 0.0)
+    )
     np.testing.assert_allclose(ours.deletion_curve[:, 1:], np.array(curves), atol=1e-5)
 
 
@@ -247,7 +258,7 @@ def test_ties_are_broken_by_the_seed_alone() -> None:
     orders = {}
     for seed in (0, 1):
         network = Linear(torch.ones(6, 6))
-        deletion_insertion(network, images, maps, protocol=ONE_BY_ONE, seed=seed)
+        deletion_insertion(network, maps, images, protocol=ONE_BY_ONE, seed=seed)
         steps = torch.cat(network.batches)[:37]
         orders[seed] = [(a - b).flatten().nonzero().item() for a, b in pairwise(steps)]
     assert orders[0] != orders[1]
@@ -269,15 +280,15 @@ def test_a_batch_equals_its_samples_one_at_a_time(values: list[int], batch: int,
     network = SmallCNN()
     inputs = torch.randn(2, 3, 3, 4, generator=torch.Generator().manual_seed(seed)).double()
     maps = torch.tensor(values).float().view(2, 3, 4)
-    protocol = Protocol(2, 0.0, GaussianBlur(3, 1.0))
+    protocol = DeletionInsertionProtocol(2, 0.0, GaussianBlur(3, 1.0))
     options = {"protocol": protocol, "seed": seed, "internal_batch_size": batch}
-    together = deletion_insertion(network, inputs, maps, [0, 4], **options)
+    together = deletion_insertion(network, maps, inputs, [0, 4], **options)
     for i, target in enumerate([0, 4]):
-        alone = deletion_insertion(network, inputs[i : i + 1], maps[i : i + 1], target, **options)
+        alone = deletion_insertion(network, maps[i : i + 1], inputs[i : i + 1], target, **options)
         torch.testing.assert_close(alone.deletion_curve[0], together.deletion_curve[i])
         torch.testing.assert_close(alone.insertion_curve[0], together.insertion_curve[i])
     # Only the order of the values counts.
-    monotone = deletion_insertion(network, inputs, maps.double().exp() * 7, [0, 4], **options)
+    monotone = deletion_insertion(network, maps.double().exp() * 7, inputs, [0, 4], **options)
     torch.testing.assert_close(monotone.over_all, together.over_all)
 
 
@@ -286,7 +297,7 @@ def test_constant_maps_warn_and_name_the_sample() -> None:
     maps[1] = 5.0
     with pytest.warns(UserWarning, match=r"constant in samples \[1\]"):
         result = deletion_insertion(
-            Linear(torch.ones(4, 4) / 16), torch.ones(3, 1, 4, 4), maps, protocol=ONE_BY_ONE
+            Linear(torch.ones(4, 4) / 16), maps, torch.ones(3, 1, 4, 4), protocol=ONE_BY_ONE
         )
     torch.testing.assert_close(result.deletion, torch.full((3,), 0.5))
 
@@ -298,9 +309,9 @@ def test_each_image_is_queried_once_in_bounded_batches() -> None:
     n, size = 3, (5, 4)
     whole = torch.rand(n, 2, *size)
     network = Linear(torch.ones(2, *size))
-    protocol = Protocol(1, 0.0, 0.0)
+    protocol = DeletionInsertionProtocol(1, 0.0, 0.0)
     deletion_insertion(
-        network, whole, distinct_maps(n, *size), protocol=protocol, internal_batch_size=4
+        network, distinct_maps(n, *size), whole, protocol=protocol, internal_batch_size=4
     )
     assert max(map(len, network.batches)) == 4
     seen = torch.cat(network.batches)
@@ -309,18 +320,18 @@ def test_each_image_is_queried_once_in_bounded_batches() -> None:
         assert sum(torch.equal(image, other) for other in seen) == 1
 
     network.batches.clear()
-    protocol = Protocol(1, 0.0, GaussianBlur(3, 1.0))
-    deletion_insertion(network, whole, distinct_maps(n, *size), protocol=protocol)
+    protocol = DeletionInsertionProtocol(1, 0.0, GaussianBlur(3, 1.0))
+    deletion_insertion(network, distinct_maps(n, *size), whole, protocol=protocol)
     assert sum(map(len, network.batches)) == n * (2 * 21 - 1)
 
 
 def test_memory_format_reaches_the_network() -> None:
     images = torch.rand(2, 3, 6, 6).to(memory_format=torch.channels_last)
     network = Linear(torch.ones(3, 6, 6))
-    deletion_insertion(network, images, torch.rand(2, 1, 6, 6), internal_batch_size=8)
+    deletion_insertion(network, torch.rand(2, 1, 6, 6), images, internal_batch_size=8)
     assert all(b.is_contiguous(memory_format=torch.channels_last) for b in network.batches)
     network.batches.clear()
-    deletion_insertion(network, images.contiguous(), torch.rand(2, 1, 6, 6))
+    deletion_insertion(network, torch.rand(2, 1, 6, 6), images.contiguous())
     assert all(b.is_contiguous() for b in network.batches)
 
 
@@ -329,7 +340,7 @@ def test_leaves_no_trace() -> None:
     inputs = small_inputs(2, size=8).float().requires_grad_()
     maps = torch.rand(2, 1, 8, 8, requires_grad=True)
     before = inputs.detach().clone(), maps.detach().clone(), torch.get_rng_state()
-    result = deletion_insertion(network, inputs, maps, 0)
+    result = deletion_insertion(network, maps, inputs, 0)
     assert torch.equal(inputs, before[0])
     assert torch.equal(maps, before[1])
     assert torch.equal(torch.get_rng_state(), before[2])
@@ -341,9 +352,9 @@ def test_leaves_no_trace() -> None:
 def test_half_precision_maps_and_autocast() -> None:
     network = SmallCNN().float()
     inputs, maps = small_inputs(1, size=8).float(), distinct_maps(1, 8, 8)
-    plain = deletion_insertion(network, inputs, maps, 1)
+    plain = deletion_insertion(network, maps, inputs, 1)
     with torch.autocast("cpu", torch.bfloat16):
-        reduced = deletion_insertion(network, inputs, maps.half(), 1)
+        reduced = deletion_insertion(network, maps.half(), inputs, 1)
     assert reduced.over_all.dtype is torch.float32
     torch.testing.assert_close(reduced.over_all, plain.over_all, atol=0.05, rtol=0)
 
@@ -355,8 +366,8 @@ def test_additional_arguments_and_score_func() -> None:
     images, maps = torch.ones(2, 1, 2, 2) / 4, torch.rand(2, 1, 2, 2)
     result = deletion_insertion(
         forward,
-        images,
         maps,
+        images,
         0,
         torch.tensor([1.0, 3.0]),
         protocol=ONE_BY_ONE,
@@ -375,26 +386,26 @@ def test_errors_name_what_is_wrong() -> None:
         broken = maps.clone()
         broken[2, 0, 1, 1] = value
         with pytest.raises(ValueError, match=r"map contains NaN or infinite.*\[2\]"):
-            deletion_insertion(network, images, broken, 0)
+            deletion_insertion(network, broken, images, 0)
     with pytest.raises(ValueError, match=r"spatial size \(6, 6\) for each of 3 inputs"):
-        deletion_insertion(network, images, maps[..., :5], 0)
+        deletion_insertion(network, maps[..., :5], images, 0)
     with pytest.raises(ValueError, match="for each of 3 inputs"):
-        deletion_insertion(network, images, maps[:2], 0)
+        deletion_insertion(network, maps[:2], images, 0)
     with pytest.raises(ValueError, match="several channels"):
         deletion_insertion(network, images, images, 0)
     with pytest.raises(ValueError, match="target 5 is out of range"):
-        deletion_insertion(network, images, maps, 5)
+        deletion_insertion(network, maps, images, 5)
     with pytest.raises(ValueError, match=r"unknown.*official.*paper.*rise|Unknown"):
-        deletion_insertion(network, images, maps, 0, protocol="unknown")
+        deletion_insertion(network, maps, images, 0, protocol="unknown")
     with pytest.raises(TypeError, match="maps must be a tensor"):
-        deletion_insertion(network, images, maps.numpy(), 0)
+        deletion_insertion(network, maps.numpy(), images, 0)
     with pytest.raises(TypeError, match="the one tensor"):
-        deletion_insertion(network, (images, images), maps, 0)
+        deletion_insertion(network, maps, (images, images), 0)
     with pytest.raises(ValueError, match=r"scores for samples \[1\]"):
         deletion_insertion(
             lambda x: x.flatten(1).sum(1) / torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(37),
-            torch.ones(3, 1, 6, 6),
             maps,
+            torch.ones(3, 1, 6, 6),
             protocol=ONE_BY_ONE,
             internal_batch_size=111,
         )
@@ -403,7 +414,7 @@ def test_errors_name_what_is_wrong() -> None:
 @pytest.mark.parametrize("step", [0, -1, 0.0, 1.5, True])
 def test_step_must_be_a_share_or_a_number(step: float) -> None:
     with pytest.raises(ValueError, match="step is a share"):
-        Protocol(step)
+        DeletionInsertionProtocol(step)
 
 
 @settings(max_examples=30, deadline=None)
@@ -411,7 +422,7 @@ def test_step_must_be_a_share_or_a_number(step: float) -> None:
     n=st.integers(1, 400), step=st.one_of(st.integers(1, 500), st.floats(1e-3, 1), st.just(1 / 28))
 )
 def test_counts_rise_from_nothing_to_everything(n: int, step: float) -> None:
-    counts = Protocol(step).counts(n)
+    counts = DeletionInsertionProtocol(step).counts(n)
     assert counts[0] == 0
     assert counts[-1] == n
     gaps = np.diff(counts)
@@ -441,7 +452,7 @@ def test_metric_returns_means_and_keeps_every_sample() -> None:
     network = SmallCNN()
     full = filled(network)
     maps, inputs, targets = full.arguments
-    expected = deletion_insertion(network, inputs, maps, targets, protocol="official")
+    expected = deletion_insertion(network, maps, inputs, targets, protocol="official")
     result, rows = full.metric.compute(), full.metric.per_sample()
     assert rows["ids"].tolist() == [10, 11, 12, 13]
     for name in ("deletion", "insertion", "over_all"):

@@ -215,10 +215,10 @@ def test_a_region_is_explained_by_what_is_in_it() -> None:
     model = LocalSegmenter().eval()
     # The single channel cannot tell the spots apart; how much its gradient is, does not matter.
     result = deletion_insertion(
-        RegionMean(model).eval(), inputs, regions, 1, additional_forward_args=regions
+        RegionMean(model).eval(), regions, inputs, 1, additional_forward_args=regions
     )
     elsewhere = deletion_insertion(
-        RegionMean(model).eval(), inputs, regions.flip(0), 1, additional_forward_args=regions
+        RegionMean(model).eval(), regions.flip(0), inputs, 1, additional_forward_args=regions
     )
     assert (result.over_all > elsewhere.over_all).all()
 
@@ -320,8 +320,8 @@ def test_the_score_of_a_box_follows_what_is_in_it() -> None:
     inside = torch.zeros(2, 8, 8)
     inside[0, :4, :4] = inside[1, 4:, 4:] = 1.0
     arguments = {"additional_forward_args": (boxes, labels), "protocol": "paper"}
-    right = deletion_insertion(detector, inputs, inside, **arguments)
-    wrong = deletion_insertion(detector, inputs, inside.flip(0), **arguments)
+    right = deletion_insertion(detector, inside, inputs, **arguments)
+    wrong = deletion_insertion(detector, inside.flip(0), inputs, **arguments)
     assert (right.over_all > wrong.over_all).all()
     maps = GroupCAM(detector, detector.model.layer).attribute(
         inputs, additional_forward_args=(boxes, labels), n_groups=2

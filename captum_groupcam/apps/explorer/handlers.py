@@ -27,7 +27,7 @@ from captum_groupcam.apps.explorer.questions import (
 )
 from captum_groupcam.images import ImageError, sample_images
 from captum_groupcam.methods import GROUPED
-from captum_groupcam.metrics.functional import Protocol
+from captum_groupcam.metrics.functional import DeletionInsertionProtocol
 from captum_groupcam.visualization import curves, overlay_pixels, save_figure
 
 __all__ = ["PROGRESS", "Handlers"]
@@ -143,7 +143,7 @@ class Handlers:
         """Draws deletion and insertion curves of all answers."""
         if not answers:
             raise gr.Error(_FIRST, print_exception=False)
-        n_points = len(Protocol(step).counts(answers[0].attribution.numel()))
+        n_points = len(DeletionInsertionProtocol(step).counts(answers[0].attribution.numel()))
         with self._stoppable(request) as stopped:
             results = {
                 title_of(answer.question): measure(

@@ -18,8 +18,8 @@ from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.images import open_image, sample_images
 from captum_groupcam.methods import GROUPED, METHODS
 from captum_groupcam.metrics.functional import (
+    DeletionInsertionProtocol,
     DeletionInsertionResult,
-    Protocol,
     deletion_insertion,
 )
 
@@ -234,10 +234,10 @@ def measure(
     with watched(network, on_query):
         return deletion_insertion(
             network,
-            explanation.inputs,
             attribution.unsqueeze(0),
+            explanation.inputs,
             explanation.question.target,
-            protocol=Protocol(step=step),
+            protocol=DeletionInsertionProtocol(step=step),
         )
 
 

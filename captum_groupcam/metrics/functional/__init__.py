@@ -3,8 +3,8 @@
 from captum_groupcam.metrics.functional.average_drop import AverageDropResult, average_drop
 from captum_groupcam.metrics.functional.deletion_insertion import (
     PRESETS,
+    DeletionInsertionProtocol,
     DeletionInsertionResult,
-    Protocol,
     deletion_insertion,
     rise_blur,
 )
@@ -13,8 +13,8 @@ from captum_groupcam.metrics.functional.pointing_game import pointing_game
 __all__ = [
     "PRESETS",
     "AverageDropResult",
+    "DeletionInsertionProtocol",
     "DeletionInsertionResult",
-    "Protocol",
     "average_drop",
     "deletion_insertion",
     "pointing_game",

@@ -17,6 +17,9 @@ def check_maps(maps: Tensor, n_spatial: int) -> Tensor:
         maps (Tensor): N x 1 x spatial, or N x spatial.
         n_spatial (int): The number of spatial dimensions.
 
+    Returns:
+        Tensor: N x 1 x spatial, at least float32, without a graph.
+
     Raises:
         TypeError: If the maps are not a tensor.
         ValueError: If the shape is another one, there is no sample, or a value is NaN or infinite.
@@ -42,14 +45,28 @@ def check_maps(maps: Tensor, n_spatial: int) -> Tensor:
 def match_maps(maps: Tensor, inputs: Tensor) -> Tensor:
     """Brings maps to N x 1 x spatial, on the device of the inputs (N x C x spatial) they explain.
 
+    Args:
+        maps (Tensor): N x 1 x spatial, or N x spatial.
+        inputs (Tensor): N x C x spatial.
+
+    Returns:
+        Tensor: N x 1 x spatial.
+
     Raises:
         TypeError: If the maps or the inputs are not a tensor.
-        ValueError: As :func:`check_maps`, or if number or spatial size differ from the inputs'.
+        ValueError: As :func:`check_maps`, if number or spatial size differ from the inputs', or if
+            the two fit each other only the other way round.
     """
     if not isinstance(inputs, Tensor):
         raise TypeError(
             f"inputs must be the one tensor that the maps explain, got {type(inputs).__name__}. "
             "Pass other inputs as additional_forward_args."
+        )
+    if isinstance(maps, Tensor) and _fit(inputs, maps) and not _fit(maps, inputs):
+        raise ValueError(
+            "maps and inputs are swapped: expected maps of shape N x 1 x spatial or N x spatial "
+            f"first, then inputs of shape N x C x spatial; got {tuple(maps.shape)} and "
+            f"{tuple(inputs.shape)}."
         )
     maps = check_maps(maps, inputs.dim() - 2)
     if maps.shape[0] != inputs.shape[0] or maps.shape[2:] != inputs.shape[2:]:
@@ -58,6 +75,14 @@ def match_maps(maps: Tensor, inputs: Tensor) -> Tensor:
             f"{inputs.shape[0]} inputs, got {tuple(maps.shape)}. Interpolate the maps first."
         )
     return maps.to(inputs.device)
+
+
+def _fit(maps: Tensor, inputs: Tensor) -> bool:
+    """Whether these can be maps of inputs, by their shapes and what inputs have to be."""
+    shape = inputs.shape
+    with_channel = maps.shape == (*shape[:1], 1, *shape[2:])
+    without = maps.shape == (*shape[:1], *shape[2:])
+    return inputs.is_floating_point() and len(shape) > 2 and (with_channel or without)
 
 
 def warn_if_constant(maps: Tensor, consequence: str) -> None:

@@ -32,8 +32,8 @@ class AverageDropResult(NamedTuple):
 
 def average_drop(
     forward_func: ForwardFunc,
-    inputs: Tensor,
     maps: Tensor,
+    inputs: Tensor,
     target: TargetType = None,
     additional_forward_args: Any = None,
     *,
@@ -49,8 +49,8 @@ def average_drop(
 
     Args:
         forward_func (Callable): The network or any modification of its forward function.
-        inputs (Tensor): N x C x spatial, one to three spatial dimensions.
         maps (Tensor): N x 1 x spatial or N x spatial, of the inputs' spatial size.
+        inputs (Tensor): N x C x spatial, one to three spatial dimensions.
         target (int, tuple, Tensor, list or None, optional): As in Captum. Default: None.
         additional_forward_args (Any, optional): As in Captum. Default: None.
         score_func (Callable, optional): Turns the network's output into scores, which must not be
@@ -62,7 +62,8 @@ def average_drop(
         AverageDropResult: Percentages, one a sample.
 
     Raises:
-        ValueError: If shapes do not fit, a map, an input or a score is not finite (the samples are
+        ValueError: If shapes do not fit (that maps and inputs are swapped is said where shapes show
+            it), a map, an input or a score is not finite (the samples are
             named), a score is negative, or a target is out of range.
 
     Warns:
@@ -73,7 +74,7 @@ def average_drop(
         >>> import torch
         >>> inputs = torch.tensor([[[3.0, 1.0]], [[-1.0, 2.0]]])
         >>> maps = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])
-        >>> average_drop(lambda x: x.sum((1, 2)), inputs, maps)
+        >>> average_drop(lambda x: x.sum((1, 2)), maps, inputs)
         AverageDropResult(average_drop=tensor([25.,  0.]),
                           increase_in_confidence=tensor([  0., 100.]))
     """

@@ -16,7 +16,13 @@ from captum_groupcam.masking.call import prepare
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability, in_chunks
 from captum_groupcam.metrics.functional._maps import match_maps, warn_if_constant
 
-__all__ = ["PRESETS", "DeletionInsertionResult", "Protocol", "deletion_insertion", "rise_blur"]
+__all__ = [
+    "PRESETS",
+    "DeletionInsertionProtocol",
+    "DeletionInsertionResult",
+    "deletion_insertion",
+    "rise_blur",
+]
 
 
 def rise_blur(inputs: Tensor) -> Tensor:
@@ -52,7 +58,7 @@ def rise_blur(inputs: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class DeletionInsertionProtocol:
     """How pixels are taken away and brought back.
 
     Args:
@@ -89,9 +95,9 @@ class Protocol:
 
         Examples::
 
-            >>> Protocol(step=4).counts(10)
+            >>> DeletionInsertionProtocol(step=4).counts(10)
             [0, 4, 8, 10]
-            >>> Protocol(step=0.25).counts(10)
+            >>> DeletionInsertionProtocol(step=0.25).counts(10)
             [0, 2, 5, 8, 10]
         """
         is_share = isinstance(self.step, float)
@@ -113,9 +119,9 @@ class Protocol:
 #:
 #: Step sizes in pixels are kept as shares, so that other image sizes take as many steps.
 PRESETS = {
-    "paper": Protocol(0.01, GaussianBlur(), GaussianBlur()),
-    "rise": Protocol(1 / 224, 0.0, rise_blur),
-    "official": Protocol(1 / 28, 0.0, GaussianBlur()),
+    "paper": DeletionInsertionProtocol(0.01, GaussianBlur(), GaussianBlur()),
+    "rise": DeletionInsertionProtocol(1 / 224, 0.0, rise_blur),
+    "official": DeletionInsertionProtocol(1 / 28, 0.0, GaussianBlur()),
 }
 
 
@@ -141,12 +147,12 @@ class DeletionInsertionResult(NamedTuple):
 
 def deletion_insertion(
     forward_func: ForwardFunc,
-    inputs: Tensor,
     maps: Tensor,
+    inputs: Tensor,
     target: TargetType = None,
     additional_forward_args: Any = None,
     *,
-    protocol: Protocol | str = "paper",
+    protocol: DeletionInsertionProtocol | str = "paper",
     score_func: ScoreFunc = class_probability,
     seed: int = 0,
     internal_batch_size: int | None = None,
@@ -161,12 +167,12 @@ def deletion_insertion(
 
     Args:
         forward_func (Callable): The network or any modification of its forward function.
-        inputs (Tensor): N x C x spatial, one to three spatial dimensions.
         maps (Tensor): N x 1 x spatial or N x spatial, of the inputs' spatial size.
+        inputs (Tensor): N x C x spatial, one to three spatial dimensions.
         target (int, tuple, Tensor, list or None, optional): As in Captum. Default: None.
         additional_forward_args (Any, optional): As in Captum. Default: None.
-        protocol (Protocol or str, optional): The protocol, or the name of one in :data:`PRESETS`.
-            Default: "paper".
+        protocol (DeletionInsertionProtocol or str, optional): The protocol, or the name of one in
+            :data:`PRESETS`. Default: "paper".
         score_func (Callable, optional): Turns the network's output into scores. Default: softmax
             over dimension 1.
         seed (int, optional): Seed of the permutation that breaks ties. Default: 0.
@@ -178,7 +184,8 @@ def deletion_insertion(
         DeletionInsertionResult: Areas, curves and their x-axis, in the order of the samples.
 
     Raises:
-        ValueError: If shapes do not fit, a map, an input, a baseline or a score is not finite
+        ValueError: If shapes do not fit (that maps and inputs are swapped is said where shapes show
+            it), a map, an input, a baseline or a score is not finite
             (the samples are named), a target is out of range, or the protocol is unknown.
 
     Warns:
@@ -188,11 +195,12 @@ def deletion_insertion(
 
         >>> import torch
         >>> weights = torch.tensor([4.0, 3.0, 2.0, 1.0])
+        >>> protocol = DeletionInsertionProtocol(1, deletion_baseline=0.0, insertion_baseline=0.0)
         >>> result = deletion_insertion(
         ...     lambda x: (x * weights).sum((1, 2)) / 10,
-        ...     torch.ones(1, 1, 4),
         ...     weights.expand(1, 1, 4),
-        ...     protocol=Protocol(step=1, deletion_baseline=0.0, insertion_baseline=0.0),
+        ...     torch.ones(1, 1, 4),
+        ...     protocol=protocol,
         ... )
         >>> result.deletion_curve
         tensor([[1.0000, 0.6000, 0.3000, 0.1000, 0.0000]])
@@ -232,12 +240,13 @@ def deletion_insertion(
     )
 
 
-def _protocol(protocol: Protocol | str) -> Protocol:
-    if isinstance(protocol, Protocol):
+def _protocol(protocol: DeletionInsertionProtocol | str) -> DeletionInsertionProtocol:
+    if isinstance(protocol, DeletionInsertionProtocol):
         return protocol
     if protocol not in PRESETS:
         raise ValueError(
-            f"Unknown protocol {protocol!r}: expected a Protocol or one of {sorted(PRESETS)}."
+            f"Unknown protocol {protocol!r}: expected a DeletionInsertionProtocol or one of "
+            f"{', '.join(PRESETS)}."
         )
     return PRESETS[protocol]
 

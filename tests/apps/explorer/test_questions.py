@@ -19,7 +19,7 @@ from captum_groupcam.apps.explorer.questions import (
 )
 from captum_groupcam.images import ImageError
 from captum_groupcam.methods import GROUPED, METHODS
-from captum_groupcam.metrics.functional import Protocol, deletion_insertion
+from captum_groupcam.metrics.functional import DeletionInsertionProtocol, deletion_insertion
 from tests.apps.explorer.conftest import LITE0, ON_FEW_CHANNELS
 from tests.toy_networks import hooks
 
@@ -161,10 +161,10 @@ def test_curves_are_those_of_the_protocol(models: Models, ask) -> None:
     result = measure(models, answer, 0.25, reported.append)
     expected = deletion_insertion(
         models.load(LITE0).network,
-        answer.inputs,
         answer.attribution[None],
+        answer.inputs,
         281,
-        protocol=Protocol(step=0.25),
+        protocol=DeletionInsertionProtocol(step=0.25),
     )
     torch.testing.assert_close(result, expected)
     assert reported[0] == 0
