@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 from benchmarks.report.measured import Score
-from benchmarks.report.statistics import Interval
 from benchmarks.report.tables import Cell, Table
+from captum_groupcam.metrics.bootstrap import Interval
 
 __all__ = [
     "COLUMNS",

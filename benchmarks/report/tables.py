@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.stats import ttest_1samp
 
 from benchmarks.report.measured import Measured, Score
-from benchmarks.report.statistics import Interval, bootstrap_mean
+from captum_groupcam.metrics.bootstrap import Interval, bootstrap_mean
 
 __all__ = [
     "ALL_SAMPLES",
@@ -316,7 +315,7 @@ def _bootstrapped(values: tuple[float, ...]) -> Interval:
 
 
 def paired_p(differences: Sequence[float]) -> float:
-    """The p-value of the mean of paired differences, two-sided, by Student's t.
+    """The p-value of the mean of paired differences, by Student's t-test, two-sided.
 
     Equal differences have no spread to test against; they get what flipping their signs gives.
 
@@ -331,8 +330,7 @@ def paired_p(differences: Sequence[float]) -> float:
         0.125
     """
     values = np.asarray(differences, dtype=np.float64)
-    n, mean = len(values), float(values.mean())
+    mean = values.mean()
     if np.ptp(values) <= 1e-12 * abs(mean):
-        return 1.0 if mean == 0 else float(2.0 ** (1 - n))
-    error = float(values.std(ddof=1)) / math.sqrt(n)
-    return float(2 * student.sf(abs(mean) / error, n - 1))
+        return 1.0 if mean == 0 else float(2.0 ** (1 - len(values)))
+    return float(ttest_1samp(values, 0.0).pvalue)

@@ -135,7 +135,7 @@ def standard_error(
         >>> masks = LayerMasks(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]]))
         >>> scores = torch.tensor([[0.5, 0.5, 0.1]])
         >>> standard_error(masks, scores, size=(2,)).round(decimals=2)
-        tensor([[[0.4200, 0.0800]]])
+        tensor([[[0.4100, 0.0800]]])
     """
     _check_scores(scores)
     merged = scores.new_zeros(len(scores), math.prod(size))
@@ -194,7 +194,7 @@ def maximum_probability(
         >>> scores = torch.tensor([[0.5, 0.5, 0.1]])
         >>> left = torch.tensor([[[True, False]]])
         >>> maximum_probability(masks, scores, left).round(decimals=2)
-        tensor([0.9500])
+        tensor([0.9600])
     """
     _check_scores(scores)
     expected = (len(scores), 1)

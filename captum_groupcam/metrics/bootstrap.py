@@ -1,14 +1,28 @@
-"""The bootstrap: how far a result would move with another draw of what it is made of."""
+"""The bootstrap: how far a result would move with another draw of what it is made of.
+
+All intervals and bands, of one value, of a paired difference and along a curve, and the errors of
+maps (:mod:`captum_groupcam.analysis.uncertainty`) come from the same seeded draws. Intervals are
+those of :func:`scipy.stats.bootstrap` with ``method="percentile"`` and
+``rng=numpy.random.default_rng(seed)``, without scipy. Percentiles rather than BCa: BCa leaves out
+every sample once, which takes n**2 steps, too slow for ImageNet's 50,000. With fewer than about 40
+skewed values percentile intervals are somewhat too narrow.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-__all__ = ["Interval", "bootstrap_mean", "resampling_counts"]
+__all__ = ["Interval", "bootstrap_curve", "bootstrap_mean", "paired_bootstrap", "resampling_counts"]
+
+#: Numbers that one batch of resamples may hold: 32 MiB of values and as much of indices.
+_BATCH_ELEMENTS = 2**22
 
 
 class Interval(NamedTuple):
@@ -25,6 +39,119 @@ class Interval(NamedTuple):
     low: float
     high: float
     n: int
+
+
+def bootstrap_mean(
+    values: Tensor | ArrayLike,
+    confidence: float = 0.95,
+    n_resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """The mean of one value a sample, with its percentile bootstrap interval.
+
+    Source: Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13.
+
+    Args:
+        values (Tensor or array-like): N finite numbers, one a sample.
+        confidence (float, optional): Confidence level, between 0 and 1. Default: 0.95.
+        n_resamples (int, optional): Number of resamples. Default: 10,000.
+        seed (int, optional): Seed of the resampling: same values and seed, same interval.
+            Default: 0.
+
+    Returns:
+        Interval: Mean, ends of the interval, and N. Equal values give an interval of zero width;
+        one value says nothing of its spread, so its interval is (NaN, NaN).
+
+    Raises:
+        ValueError: If there are no values, they are not one-dimensional, one of them is NaN or
+            infinite, or an option is out of range.
+
+    Examples::
+
+        >>> bootstrap_mean([0.25, 0.5, 0.75, 1.0])
+        Interval(mean=0.625, low=0.375, high=0.875, n=4)
+    """
+    sample = _finite(values, "values", 1)
+    n, mean = len(sample), float(sample.mean())
+    means = [sample[drawn].mean(axis=-1) for drawn in _draws(n, n_resamples, seed)]
+    low, high = _percentiles(np.concatenate(means), confidence)
+    return Interval(mean, float(low), float(high), n) if n > 1 else _single(mean)
+
+
+def paired_bootstrap(
+    a: Tensor | ArrayLike,
+    b: Tensor | ArrayLike,
+    confidence: float = 0.95,
+    n_resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """The mean difference a - b over the same samples, with its percentile bootstrap interval.
+
+    Whole samples are resampled, so what makes a sample hard for both sides cancels out. The
+    difference is significant at the level ``1 - confidence`` when the interval leaves out 0.
+
+    Source: as for :func:`bootstrap_mean`.
+
+    Args:
+        a (Tensor or array-like): N finite numbers, one a sample.
+        b (Tensor or array-like): N finite numbers for the same samples in the same order.
+        confidence (float, optional): Confidence level, between 0 and 1. Default: 0.95.
+        n_resamples (int, optional): Number of resamples. Default: 10,000.
+        seed (int, optional): Seed of the resampling. Default: 0.
+
+    Returns:
+        Interval: As from :func:`bootstrap_mean`, of the differences.
+
+    Raises:
+        ValueError: If the two have not the same length, or as in :func:`bootstrap_mean`.
+
+    Examples::
+
+        >>> paired_bootstrap([0.5, 0.75, 1.0], [0.25, 0.5, 0.75])
+        Interval(mean=0.25, low=0.25, high=0.25, n=3)
+    """
+    first, second = _finite(a, "a", 1), _finite(b, "b", 1)
+    if len(first) != len(second):
+        raise ValueError(
+            "Paired values belong to the same samples: expected two of the same length, got "
+            f"{len(first)} and {len(second)}."
+        )
+    return bootstrap_mean(first - second, confidence, n_resamples, seed)
+
+
+def bootstrap_curve(
+    curves: Tensor | ArrayLike,
+    confidence: float = 0.95,
+    n_resamples: int = 10_000,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The percentile bootstrap interval of a mean curve, at each point for itself.
+
+    Source: as for :func:`bootstrap_mean`, whose interval it is at each point, but for rounding.
+
+    Args:
+        curves (Tensor or array-like): N x K finite numbers, a curve of K points for each sample.
+        confidence (float, optional): Confidence level, between 0 and 1. Default: 0.95.
+        n_resamples (int, optional): Number of resamples. Default: 10,000.
+        seed (int, optional): Seed of the resampling. Default: 0.
+
+    Returns:
+        tuple of numpy.ndarray: Lower and upper ends, K each; NaN for a single curve.
+
+    Raises:
+        ValueError: If there are no curves, or as in :func:`bootstrap_mean`.
+
+    Examples::
+
+        >>> low, high = bootstrap_curve([[0.0, 1.0], [0.5, 1.0]])
+        >>> low.tolist(), high.tolist()
+        ([0.0, 1.0], [0.5, 1.0])
+    """
+    sample = _finite(curves, "curves", 2)
+    n = len(sample)
+    means = [_counts(drawn, n) @ sample / n for drawn in _draws(n, n_resamples, seed)]
+    low, high = _percentiles(np.concatenate(means), confidence)
+    return (low, high) if n > 1 else (low * math.nan, high * math.nan)
 
 
 def resampling_counts(n: int, n_resamples: int, seed: int = 0) -> Tensor:
@@ -46,47 +173,64 @@ def resampling_counts(n: int, n_resamples: int, seed: int = 0) -> Tensor:
         >>> resampling_counts(4, 3).sum(1)
         tensor([4., 4., 4.], dtype=torch.float64)
     """
+    counts = [_counts(drawn, n) for drawn in _draws(n, n_resamples, seed)]
+    return torch.from_numpy(np.concatenate(counts))
+
+
+def _draws(n: int, n_resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Indices of what is drawn in all resamples, so many rows of n at a time."""
     if n < 1:
         raise ValueError("There is nothing to resample.")
     if n_resamples < 2:
         raise ValueError(f"n_resamples must be at least 2, got {n_resamples}.")
-    drawn = torch.randint(n, (n_resamples, n), generator=torch.Generator().manual_seed(seed))
-    counts = torch.zeros(n_resamples, n, dtype=torch.float64)
-    return counts.scatter_add_(1, drawn, torch.ones((), dtype=torch.float64).expand(drawn.shape))
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _BATCH_ELEMENTS // n)
+    for start in range(0, n_resamples, at_once):
+        yield rng.integers(n, size=(min(at_once, n_resamples - start), n))
 
 
-def bootstrap_mean(
-    values: Tensor, confidence: float = 0.95, n_resamples: int = 10_000, seed: int = 0
-) -> Interval:
-    """The mean of a handful of values, with its percentile bootstrap interval.
+def _counts(drawn: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    """How often each of n things is in each row."""
+    rows = np.arange(len(drawn))[:, np.newaxis]
+    counts = np.bincount((drawn + n * rows).ravel(), minlength=n * len(drawn))
+    return counts.reshape(len(drawn), n).astype(np.float64)
 
-    Source: Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13.
 
-    Args:
-        values (Tensor): n values, one a sample.
-        confidence (float, optional): Confidence level, between 0 and 1. Default: 0.95.
-        n_resamples (int, optional): Number of resamples. Default: 10,000.
-        seed (int, optional): Seed of the resampling. Default: 0.
-
-    Returns:
-        Interval: Its ends are NaN for a single value, which says nothing of its spread.
-
-    Raises:
-        ValueError: If there are no values, or the confidence is out of range.
-
-    Examples::
-
-        >>> bootstrap_mean(torch.tensor([0.25, 0.5, 0.75, 1.0]))
-        Interval(mean=0.625, low=0.375, high=0.875, n=4)
-    """
+def _percentiles(
+    means: NDArray[np.float64], confidence: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The ends of the interval, over the first dimension."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}.")
-    sample = values.detach().cpu().double()
-    n = len(sample)
-    means = resampling_counts(n, n_resamples, seed) @ sample / n
-    mean = float(sample.mean())
-    if n == 1:
-        return Interval(mean, math.nan, math.nan, 1)
-    outside = (1 - confidence) / 2
-    low, high = means.quantile(torch.tensor([outside, 1 - outside], dtype=means.dtype)).tolist()
-    return Interval(mean, low, high, n)
+    ordered, n = np.sort(means, axis=0), len(means)
+    ends = []
+    for share in ((1 - confidence) / 2, 1 - (1 - confidence) / 2):
+        # As scipy interpolates (Hyndman & Fan's type 7); numpy's last digit is another one.
+        place = share * n + (1 - share)
+        above = int(place)
+        weight = place % 1
+        ends.append((1 - weight) * ordered[above - 1] + weight * ordered[min(above, n - 1)])
+    return ends[0], ends[1]
+
+
+def _single(mean: float) -> Interval:
+    return Interval(mean, math.nan, math.nan, 1)
+
+
+def _finite(values: Tensor | ArrayLike, name: str, n_dimensions: int) -> NDArray[np.float64]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != n_dimensions or not array.size:
+        shape = " x ".join("NK"[:n_dimensions])
+        raise ValueError(
+            f"Expected {name} to be numbers of shape {shape}, at least one, got shape "
+            f"{array.shape}."
+        )
+    wrong = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))
+    if wrong.size:
+        raise ValueError(
+            f"{name} has NaN or infinite values in samples {wrong[:10].tolist()} ({wrong.size} of "
+            f"{len(array)}): leave those samples out and say so."
+        )
+    return array

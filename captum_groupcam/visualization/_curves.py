@@ -7,50 +7,15 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from captum_groupcam.metrics.bootstrap import bootstrap_curve
 from captum_groupcam.metrics.functional import DeletionInsertionResult
 
-__all__ = ["LINE_COLORS", "confidence_band", "curves", "draw_curve"]
+__all__ = ["LINE_COLORS", "curves", "draw_curve"]
 
 #: Colours of lines, told apart by colour-blind people (Okabe and Ito 2008).
 LINE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-
-_N_RESAMPLES = 2000
-_BATCH = 2**22  # numbers of a batch of resamples
-
-
-def confidence_band(
-    curves: ArrayLike, confidence: float = 0.95, seed: int = 0
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Percentile bootstrap intervals of a mean curve, at each point for itself.
-
-    Source: Efron & Tibshirani, *An Introduction to the Bootstrap*, 1993, chapter 13.
-
-    Args:
-        curves (array-like): N x K, one a sample.
-        confidence (float, optional): Confidence level, between 0 and 1. Default: 0.95.
-        seed (int, optional): Seed of the resampling. Default: 0.
-
-    Returns:
-        tuple of numpy.ndarray: Lower and upper ends, K each; the curve itself where N is 1.
-
-    Raises:
-        ValueError: If the confidence is out of range.
-    """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}.")
-    values = np.asarray(curves, dtype=np.float64)
-    n = len(values)
-    rng = np.random.default_rng(seed)
-    step = max(1, _BATCH // n)
-    means = [
-        rng.multinomial(n, np.full(n, 1 / n), size=min(step, _N_RESAMPLES - start)) @ values / n
-        for start in range(0, _N_RESAMPLES, step)
-    ]
-    outside = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(means), [outside, 1 - outside], axis=0)
-    return low, high
 
 
 def draw_curve(
@@ -92,7 +57,7 @@ def draw_curve(
     values = np.asarray(curves, dtype=np.float64)
     axes.plot(x, values.mean(0), linestyle, color=color, label=label, marker=marker)
     if confidence is not None and len(values) > 1:
-        low, high = confidence_band(values, confidence)
+        low, high = bootstrap_curve(values, confidence)
         axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
 
 

@@ -9,7 +9,7 @@ from benchmarks.data import DATASETS, to_inputs
 from benchmarks.measures.explained import Explained
 from benchmarks.measures.registry import MEASURES
 from benchmarks.methods import METHODS
-from benchmarks.report.statistics import bootstrap_mean, paired_bootstrap
+from captum_groupcam.metrics.bootstrap import bootstrap_mean, paired_bootstrap
 from captum_groupcam.models import load_model
 
 folder, n_images = sys.argv[1], int((sys.argv[2:] or [20])[0])

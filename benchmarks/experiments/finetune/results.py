@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report.statistics import Interval
 from benchmarks.run.rows import write_atomically
+from captum_groupcam.metrics.bootstrap import Interval
 from captum_groupcam.visualization import save_figure
 
 __all__ = ["EpochRow", "Run", "crossed_bootstrap", "write_results"]

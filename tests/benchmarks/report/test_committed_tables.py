@@ -1,0 +1,24 @@
+"""The committed tables are what the committed rows say, to the last digit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report.files import markdown, tidy_csv
+from benchmarks.report.measured import Measured
+from benchmarks.report.merge import merge
+from benchmarks.report.tables import section_tables
+from benchmarks.run.folder import RunFolder
+
+RESULTS = Path(__file__).parents[3] / "benchmarks/results"
+
+
+# Two of many: those that take a second or two.
+@pytest.mark.parametrize("folder", ["compare/voc_squeezenet1_1", "sanity/efficientnet_lite0"])
+def test_tables_follow_from_rows(folder: str) -> None:
+    (section,) = merge([RunFolder(RESULTS / folder)])
+    tables = {section.title: section_tables(Measured(section), section.compared)}
+    for name, made in (("table.csv", tidy_csv(tables)), ("table.md", markdown(tables))):
+        assert made == (RESULTS / folder / name).read_text(encoding="utf-8")
