@@ -12,7 +12,6 @@ from captum.attr import (
     InputXGradient,
     IntegratedGradients,
     LayerAttribution,
-    LayerGradCam,
     NoiseTunnel,
     Occlusion,
     Saliency,
@@ -22,15 +21,13 @@ from torch import Tensor
 from captum_groupcam._method import Factory, Method, Subject, Target, factory
 from captum_groupcam.attr._guided import guided_gradients
 from captum_groupcam.attr.cam import CAM
-from captum_groupcam.attr.grad_cam import GradCAMPlusPlus
+from captum_groupcam.attr.grad_cam import GradCAM, GradCAMPlusPlus
 from captum_groupcam.attr.group_cam import GroupCAM
-from captum_groupcam.attr.maps import weighted_sum
+from captum_groupcam.attr.layer_cam import LayerCAM
 from captum_groupcam.attr.rise import RISE
 from captum_groupcam.attr.score_cam import ScoreCAM
 from captum_groupcam.attr.selective import SelectiveGroupCAM
 from captum_groupcam.attr.xrai import XRAI
-from captum_groupcam.masking.call import isolated, prepare
-from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["GROUPED", "METHODS", "Factory", "Method", "Subject", "Target", "factory"]
 
@@ -53,22 +50,24 @@ def group_cam_selective(subject: Subject, inputs: Tensor, target: Target, **opti
 
 
 def grad_cam(subject: Subject, inputs: Tensor, target: Target) -> Tensor:
-    """Grad-CAM with the ReLU of its paper (Selvaraju et al. 2017, eq. 2).
-
-    It is Captum's, and where there is a ``reshape_transform``, which Captum's does not take, the
-    same of what that gives.
-    """
-    method = LayerGradCam if subject.reshape_transform is None else _ReshapedGradCAM
-    return _on_layer(method, subject, inputs, target, relu_attributions=True)
+    """Grad-CAM with the ReLU of its paper (Selvaraju et al. 2017, eq. 2)."""
+    return _on_layer(GradCAM, subject, inputs, target, relu_attributions=True)
 
 
 def grad_cam_plus_plus(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
-    """Grad-CAM++; options of :meth:`GradCAMPlusPlus.attribute`."""
+    """Grad-CAM++, positive as in its paper; options of :meth:`LayerFormula.attribute`."""
+    options = {"relu_attributions": True, **options}
     return _on_layer(GradCAMPlusPlus, subject, inputs, target, **options)
 
 
+def layer_cam(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
+    """LayerCAM, positive as in its paper; options of :meth:`LayerFormula.attribute`."""
+    options = {"relu_attributions": True, **options}
+    return _on_layer(LayerCAM, subject, inputs, target, **options)
+
+
 def cam(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
-    """CAM, signed as in its paper; options of :meth:`CAM.attribute`."""
+    """CAM, signed as in its paper; options of :meth:`LayerFormula.attribute`."""
     return _on_layer(CAM, subject, inputs, target, **options)
 
 
@@ -246,6 +245,7 @@ METHODS: dict[str, Factory] = {
         group_cam_selective,
         grad_cam,
         grad_cam_plus_plus,
+        layer_cam,
         cam,
         score_cam,
         rise,
@@ -280,30 +280,6 @@ def _on_layer(
         inputs, target, attribute_to_layer_input=subject.attribute_to_layer_input, **options
     )
     return cast(Tensor, LayerAttribution.interpolate(attributions, inputs.shape[2:], "bilinear"))
-
-
-class _ReshapedGradCAM(LayerAttribution):
-    """Grad-CAM of a layer whose activations have to be brought to N x K x spatial."""
-
-    def attribute(
-        self,
-        inputs: Tensor,
-        target: Target,
-        attribute_to_layer_input: bool,
-        relu_attributions: bool,
-        reshape_transform: ReshapeTransform,
-    ) -> Tensor:
-        with isolated():
-            inputs_, _, network = call = prepare(
-                self.forward_func, inputs, target, None, baselines=0, device_ids=self.device_ids
-            )
-            gradients, activations = map(
-                reshape_transform,
-                network.gradients_and_activations(self.layer, inputs_, attribute_to_layer_input),
-            )
-            call.check_maps(activations)
-            maps = weighted_sum(activations, gradients.flatten(2).mean(2))
-            return maps.relu() if relu_attributions else maps
 
 
 def _target_of(target: Target, index: int) -> Target:

@@ -20,6 +20,7 @@ ON_LAYER = [
     "group_cam_selective",
     "grad_cam",
     "grad_cam_plus_plus",
+    "layer_cam",
     "cam",
     "score_cam",
     "guided_grad_cam",
@@ -300,6 +301,13 @@ def test_grad_cam_is_captums_brought_to_the_size_of_the_input():
     layer_maps = LayerGradCam(network, network.features).attribute(inputs, 1).detach().relu()
     expected = F.interpolate(layer_maps, (24, 24), mode="bilinear", align_corners=False)
     torch.testing.assert_close(method("grad_cam", network)(inputs, 1), expected)
+
+
+@pytest.mark.parametrize("name", ["grad_cam", "grad_cam_plus_plus", "layer_cam"])
+def test_class_activation_maps_are_positive_as_in_their_papers(name):
+    network, inputs = SmallCNN(), small_inputs(2)
+    maps = METHODS[name](network, network.features[2])(inputs, 1)  # before the ReLU
+    assert maps.min() == 0 < maps.max()
 
 
 def test_gradient_free_group_cam_takes_no_gradients():

@@ -76,8 +76,6 @@ class Question(NamedTuple):
         baseline: str = "blur",
     ) -> Question:
         """Asks for gradients and activations, which is one query."""
-        if subject.layer is None:
-            raise ValueError("Group-CAM explains a layer: give one.")
         call = prepare(
             subject.model,
             inputs,
@@ -86,23 +84,12 @@ class Question(NamedTuple):
             lookup(BASELINES, baseline, "baseline"),
             score_func=lookup(SCORES, score, "score"),
         )
-        gradients, activations = call.network.gradients_and_activations(
-            subject.layer, call.inputs, subject.attribute_to_layer_input
-        )
-        if subject.reshape_transform is not None:
-            gradients, activations = map(subject.reshape_transform, (gradients, activations))
-        call.check_maps(activations)
+        gradients, activations = call.gradients_and_activations(_layer_of(subject))
         return cls(call, activations, gradients.flatten(2).mean(2))
 
     def activations_of(self, subject: Subject, inputs: Tensor) -> Tensor:
         """What the layer says of other inputs, without gradients, which is one query."""
-        assert subject.layer is not None  # else there was nothing to ask
-        activations = self.call.network.activations(
-            subject.layer, (inputs,), subject.attribute_to_layer_input
-        )
-        if subject.reshape_transform is not None:
-            activations = subject.reshape_transform(activations)
-        return activations
+        return self.call.network.activations(_layer_of(subject), (inputs,))
 
     @property
     def contributions(self) -> Tensor:
@@ -155,6 +142,14 @@ def gains(question: Question, masks: MaskSource, *, reference: Tensor | None = N
     if reference is None:
         reference = score_samples(network, question.call.hidden)
     return torch.where(queried, scores - reference.unsqueeze(1), 0)
+
+
+def _layer_of(subject: Subject) -> TargetLayer:
+    if subject.layer is None:
+        raise ValueError("Group-CAM explains a layer: give one.")
+    return TargetLayer(
+        subject.layer, "", subject.attribute_to_layer_input, subject.reshape_transform
+    )
 
 
 def at_layer(subject: Subject, name: str) -> Subject:

@@ -15,6 +15,7 @@ from captum_groupcam.masking.groups import Grouping, group_maps, split_channels
 from captum_groupcam.masking.masks import LayerMasks, denoise
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.masking.queries import score_masks, score_samples
+from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["GroupCAM"]
@@ -166,16 +167,12 @@ class GroupCAM(LayerAttribution):
             )
 
             # 1. Weights: w_k, the mean gradient of the class's output over a channel's positions.
+            layer = TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform)
             if gradient_free:
-                activations = network.activations(self.layer, inputs_, attribute_to_layer_input)
+                activations = call.activations(layer)
                 gradients = torch.ones_like(activations)
             else:
-                gradients, activations = network.gradients_and_activations(
-                    self.layer, inputs_, attribute_to_layer_input
-                )
-            if reshape_transform is not None:
-                activations, gradients = map(reshape_transform, (activations, gradients))
-            call.check_maps(activations)
+                gradients, activations = call.gradients_and_activations(layer)
             weights = gradients.flatten(2).mean(2)
 
             # 2. Split: M_l = ReLU(sum of w_k A_k over the group).

@@ -13,29 +13,12 @@ from captum_groupcam.attr.maps import weighted_sum
 from captum_groupcam.masking.baselines import Baselines
 from captum_groupcam.masking.call import isolated, prepare, warn_of_zero_maps
 from captum_groupcam.masking.masks import LayerMasks, upsample
-from captum_groupcam.masking.network import ScoreFunc
+from captum_groupcam.masking.network import ScoreFunc, raw_score
 from captum_groupcam.masking.queries import score_masks, score_samples
+from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
-__all__ = ["ScoreCAM", "raw_score"]
-
-
-def raw_score(output: Tensor) -> Tensor:
-    """The network's output as it is, usually the logits: the score f of Score-CAM.
-
-    Args:
-        output (Tensor): The network's output, N x classes x ...
-
-    Returns:
-        Tensor: The same, N x classes x ...
-
-    Examples::
-
-        >>> import torch
-        >>> raw_score(torch.tensor([[2.0, -1.0]]))
-        tensor([[ 2., -1.]])
-    """
-    return output
+__all__ = ["ScoreCAM"]
 
 
 class ScoreCAM(LayerAttribution):
@@ -103,7 +86,7 @@ class ScoreCAM(LayerAttribution):
                 paper's definition); "score", without the baseline's score subtracted (the published
                 code). Default: "softmax".
             score_func (Callable, optional): Turns the network's output into the scores f.
-                Default: :func:`raw_score`, the logit.
+                Default: :func:`~captum_groupcam.masking.network.raw_score`, the logit.
             reshape_transform (Callable, optional): Brings activations to N x K x spatial.
                 Default: None.
             internal_batch_size (int, optional): Largest number of inputs in one forward pass.
@@ -145,10 +128,9 @@ class ScoreCAM(LayerAttribution):
                 internal_batch_size=internal_batch_size,
                 device_ids=self.device_ids,
             )
-            activations = network.activations(self.layer, inputs_, attribute_to_layer_input)
-            if reshape_transform is not None:
-                activations = reshape_transform(activations)
-            call.check_maps(activations)
+            activations = call.activations(
+                TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform)
+            )
 
             scores, queried = score_masks(
                 network,

@@ -18,6 +18,7 @@ from captum_groupcam.masking.groups import group_maps, split_channels
 from captum_groupcam.masking.masks import LayerMasks, upsample
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.masking.queries import score_masks, score_samples
+from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["SelectiveGroupCAM"]
@@ -167,12 +168,9 @@ class SelectiveGroupCAM(LayerAttribution):
             image = inputs_[place]
 
             # Gradients at the layer, whose means are the weights, and at the input.
-            gradients, activations = network.gradients_and_activations(
-                self.layer, inputs_, attribute_to_layer_input
+            gradients, activations = call.gradients_and_activations(
+                TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform)
             )
-            if reshape_transform is not None:
-                activations, gradients = map(reshape_transform, (activations, gradients))
-            call.check_maps(activations)
             weights = gradients.flatten(2).mean(2)
             at_input = network.input_gradients(inputs_, place)
 

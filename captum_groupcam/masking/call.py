@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,11 +15,15 @@ from torch.nn import Module
 from captum_groupcam import _captum
 from captum_groupcam.masking.baselines import Baselines, resolve_baseline
 from captum_groupcam.masking.masks import MaskSource
-from captum_groupcam.masking.network import Network, ScoreFunc, class_probability
+from captum_groupcam.masking.network import Network, ScoreFunc, class_probability, in_chunks
 from captum_groupcam.masking.queries import merge_masks
 from captum_groupcam.masking.targets import Target
+from captum_groupcam.networks.target_layer import TargetLayer
 
-__all__ = ["Call", "isolated", "prepare", "warn_of_zero_maps"]
+__all__ = ["Call", "TensorOrTuple", "isolated", "like_inputs", "prepare", "warn_of_zero_maps"]
+
+#: One input or several; what a method returns has the same form.
+TensorOrTuple = TypeVar("TensorOrTuple", Tensor, tuple[Tensor, ...])
 
 
 class Call(NamedTuple):
@@ -26,8 +31,8 @@ class Call(NamedTuple):
 
     Attributes:
         inputs (tuple of Tensor): Inputs of N samples, without a graph.
-        baselines (tuple of Tensor or None): The baseline of each input; None for an input that is
-            not masked.
+        baselines (tuple of Tensor or None): The baseline of each input, of its shape; None for an
+            input that is not masked.
         network (Network): What answers the queries.
     """
 
@@ -37,34 +42,117 @@ class Call(NamedTuple):
 
     @property
     def hidden(self) -> tuple[Tensor, ...]:
-        """The inputs with nothing to be seen of what masks cover, in their memory format."""
+        """The inputs with nothing to be seen of what masks cover: N x C x spatial each."""
         return tuple(
             whole if baseline is None else torch.empty_like(whole).copy_(baseline)
             for whole, baseline in zip(self.inputs, self.baselines, strict=True)
         )
 
-    def check_maps(self, activations: Tensor) -> None:
-        """Checks that a layer's activations can be masks of the inputs.
+    def activations(self, layer: TargetLayer) -> Tensor:
+        """The activations of a layer, without gradients.
+
+        Args:
+            layer (TargetLayer): The layer.
+
+        Returns:
+            Tensor: A, N x K x spatial.
 
         Raises:
-            ValueError: If they have not N x K x spatial dimensions like the masked inputs, or are
-                not finite.
+            ValueError: If they have no spatial dimensions, or not those that the masks of the
+                inputs need; if they are not finite; or if the layer is never called.
         """
-        (dims,) = {baseline.dim() for baseline in self.baselines if baseline is not None}
-        if activations.dim() != dims or activations.shape[0] != self.network.n_samples:
+        return self._checked(self.network.activations(layer, self.inputs))
+
+    def gradients_and_activations(self, layer: TargetLayer) -> tuple[Tensor, Tensor]:
+        """Gradients of the output at the target with respect to a layer, and its activations.
+
+        Args:
+            layer (TargetLayer): The layer.
+
+        Returns:
+            tuple of Tensor: dy_c/dA and A, N x K x spatial each.
+
+        Raises:
+            ValueError: As :meth:`activations`, or if there are no gradients or they are not finite.
+        """
+        gradients, activations = self.network.gradients_and_activations(layer, self.inputs)
+        return gradients, self._checked(activations)
+
+    def _checked(self, activations: Tensor) -> Tensor:
+        (needed,) = {whole.dim() for whole in self.inputs if _is_spatial(whole)}
+        masks = any(baseline is not None for baseline in self.baselines)
+        # Fewer could be tokens, N x T x C, whose positions would be taken for channels.
+        if not needed <= activations.dim() <= (needed if masks else 5):
+            least = "" if masks else "at least "
             raise ValueError(
-                f"The layer's activations have the shape {tuple(activations.shape)}; masks for "
-                f"{self.network.n_samples} inputs with {dims - 2} spatial dimensions need N x K x "
-                f"spatial with {dims} dimensions. Choose a layer before the spatial dimensions are "
-                "gone, or give a reshape_transform that restores them."
+                f"The layer's activations have the shape {tuple(activations.shape)}; for these "
+                f"inputs they need {least}{needed - 2} spatial dimensions, N x K x spatial. Choose "
+                "a layer before the spatial dimensions are gone, or give a reshape_transform that "
+                "restores them."
             )
         if not activations.isfinite().all():
             raise ValueError("The layer's activations contain NaN or infinite values.")
+        return activations
+
+    def by_parts(self, work: Callable[[Call], Tensor]) -> Tensor:
+        """Does work on as many samples at a time as one pass takes, and joins what it returns.
+
+        Args:
+            work (Callable): Gets the call of some samples, returns a tensor with a row for each.
+
+        Returns:
+            Tensor: N x ...
+        """
+        device = self.inputs[0].device
+        results: list[Tensor] = []
+
+        def run(chunk: slice) -> None:
+            results.append(work(self._part(chunk)))
+
+        in_chunks(self.network.n_samples, self.network.batch_size(device), run)
+        return torch.cat(results)
+
+    def _part(self, chunk: slice) -> Call:
+        network = self.network
+        samples = torch.arange(network.n_samples, device=self.inputs[0].device)[chunk]
+        return Call(
+            tuple(whole[chunk] for whole in self.inputs),
+            tuple(None if baseline is None else baseline[chunk] for baseline in self.baselines),
+            replace(
+                network,
+                target=network.target.of_samples(samples),
+                additional_forward_args=network.arguments(samples),
+                n_samples=len(samples),
+            ),
+        )
+
+    def for_each_input(self, maps: Tensor) -> tuple[Tensor, ...]:
+        """What a map of the layer is for each input: itself, or nothing.
+
+        Args:
+            maps (Tensor): N x 1 x spatial, at the resolution of the layer.
+
+        Returns:
+            tuple of Tensor: The maps for every input with spatial dimensions, zero (N x 1) for
+            others.
+        """
+        nothing = maps.new_zeros(len(maps), 1)
+        return tuple(maps if _is_spatial(whole) else nothing for whole in self.inputs)
 
     def merge(
         self, masks: MaskSource, weights: Tensor, *, normalized: bool = True
     ) -> tuple[Tensor, ...]:
-        """Merges masks at the resolution of each input; zero (N x 1) for one that is not masked."""
+        """Merges masks at the resolution of each input.
+
+        Args:
+            masks (MaskSource): G masks for each of N samples.
+            weights (Tensor): N x G, or N x G x T for T sums.
+            normalized (bool, optional): Whether masks are brought to [0, 1] first. Default: True.
+
+        Returns:
+            tuple of Tensor: N x 1 x spatial (or N x T x spatial) for each input; zero (N x 1) for
+            one that is not masked.
+        """
         size = self.network.batch_size(weights.device)
         return tuple(
             weights.new_zeros(whole.shape[0], 1)
@@ -76,9 +164,34 @@ class Call(NamedTuple):
         )
 
 
+def like_inputs(inputs: TensorOrTuple, attributions: tuple[Tensor, ...]) -> TensorOrTuple:
+    """Returns a tuple where the inputs are one.
+
+    Args:
+        inputs (Tensor or tuple of Tensor): The inputs as they were given, N x C x spatial.
+        attributions (tuple of Tensor): One for each input, N x 1 x spatial.
+
+    Returns:
+        Tensor or tuple of Tensor: The attributions, N x 1 x spatial.
+
+    Examples::
+
+        >>> like_inputs(torch.ones(1, 3, 2), (torch.zeros(1, 1, 2),))
+        tensor([[[0., 0.]]])
+    """
+    return attributions if isinstance(inputs, tuple) else attributions[0]
+
+
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Runs without a graph, also inside ``torch.inference_mode``, where none could be made."""
+    """Runs without a graph, also inside ``torch.inference_mode``, where none could be made.
+
+    Examples::
+
+        >>> with torch.inference_mode(), isolated():
+        ...     torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+        (False, False)
+    """
     try:
         with torch.inference_mode(False), torch.no_grad():
             yield
@@ -92,8 +205,9 @@ def prepare(
     inputs: Tensor | tuple[Tensor, ...],
     target: _captum.TargetType,
     additional_forward_args: Any,
-    baselines: Baselines,
+    baselines: Baselines = None,
     *,
+    masked: bool = True,
     score_func: ScoreFunc = class_probability,
     internal_batch_size: int | None = None,
     device_ids: list[int] | None = None,
@@ -106,30 +220,42 @@ def prepare(
             dimensions (N x C x spatial, one to three of them) are masked, others passed on.
         target (int, tuple, Tensor, list or None): As in Captum.
         additional_forward_args (Any): As in Captum.
-        baselines (Tensor, float, callable, None or tuple of these): See
+        baselines (Tensor, float, callable, None or tuple of these, optional): See
             :func:`~captum_groupcam.masking.baselines.resolve_baselines`. A tuple has an entry for
-            each input; that of an input which is not masked is ignored.
-        score_func (Callable): See :class:`~captum_groupcam.masking.network.Network`.
+            each input; that of an input which is not masked is ignored. Default: None.
+        masked (bool, optional): Whether inputs will be seen through masks; otherwise they need no
+            baselines. Default: True.
+        score_func (Callable, optional): See :class:`~captum_groupcam.masking.network.Network`.
+            Default: softmax over dimension 1.
         internal_batch_size (int, optional): Rows of one forward pass. Default: None.
         device_ids (list of int, optional): As in Captum. Default: None.
+
+    Returns:
+        Call: Inputs and baselines of N samples, and the network that is asked.
 
     Raises:
         TypeError: If an input is not a tensor.
         ValueError: If there are no samples, batch sizes differ, a value is not finite, or no input
             has spatial dimensions.
+
+    Examples::
+
+        >>> call = prepare(torch.nn.Flatten().eval(), torch.ones(2, 3, 4), 0, None, 0.5)
+        >>> call.network.n_samples, call.hidden[0].shape, call.hidden[0].unique()
+        (2, torch.Size([2, 3, 4]), tensor([0.5000]))
     """
     whole = inputs if isinstance(inputs, tuple) else (inputs,)
     for position, tensor in enumerate(whole):
         _check_input(position, tensor, whole[0])
-    masked = [_is_spatial(tensor) for tensor in whole]
-    if not any(masked):
+    spatial = [_is_spatial(tensor) for tensor in whole]
+    if not any(spatial):
         raise ValueError(
             "Expected an input of shape N x C x spatial, floating point, with one to three spatial "
             f"dimensions; got {[(tuple(t.shape), t.dtype) for t in whole]}."
         )
-    if len({t.dim() for t, spatial in zip(whole, masked, strict=True) if spatial}) > 1:
+    if len({tensor.dim() for tensor in whole if _is_spatial(tensor)}) > 1:
         raise ValueError(
-            "Inputs that are masked need the same number of spatial dimensions, got the shapes "
+            "Inputs that are explained need the same number of spatial dimensions, got the shapes "
             f"{[tuple(t.shape) for t in whole]}. Pass the others as additional_forward_args."
         )
     _warn_if_training(forward_func)
@@ -152,8 +278,8 @@ def prepare(
         device_ids,
     )
     resolved = tuple(
-        resolve_baseline(baseline, tensor) if spatial else None
-        for tensor, baseline, spatial in zip(whole, baselines, masked, strict=True)
+        resolve_baseline(baseline, tensor) if masked and has_positions else None
+        for tensor, baseline, has_positions in zip(whole, baselines, spatial, strict=True)
     )
     return Call(whole, resolved, network)
 
@@ -195,6 +321,10 @@ def warn_of_zero_maps(queried: Tensor) -> None:
 
     Args:
         queried (Tensor): N x G booleans: which masks were queried.
+
+    Examples::
+
+        >>> warn_of_zero_maps(torch.tensor([[True, False]]))
     """
     if not queried.any(1).all():
         dead = (~queried.any(1)).nonzero().flatten().tolist()

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn import Module
 
 from captum_groupcam import _captum
 from captum_groupcam.masking.targets import Target, Targets
+from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = [
     "DEFAULT_BATCH_SIZE",
@@ -22,6 +22,7 @@ __all__ = [
     "default_batch_size",
     "finite",
     "in_chunks",
+    "raw_score",
 ]
 
 #: Turns the network's output (N x classes x ...) into scores of the same shape.
@@ -69,6 +70,23 @@ def class_probability(output: Tensor) -> Tensor:
     if output.dim() < 2 or output.shape[1] == 1:
         return output
     return output.softmax(dim=1)
+
+
+def raw_score(output: Tensor) -> Tensor:
+    """The network's output as it is, usually the logits, as its own score.
+
+    Args:
+        output (Tensor): The network's output, N x classes x ...
+
+    Returns:
+        Tensor: The same, N x classes x ...
+
+    Examples::
+
+        >>> raw_score(torch.tensor([[2.0, -1.0]]))
+        tensor([[ 2., -1.]])
+    """
+    return output
 
 
 def in_chunks(total: int, size: int, work: Callable[[slice], None]) -> None:
@@ -163,64 +181,62 @@ class Network:
             output = _captum.run_forward(self.forward_func, inputs, self.arguments(samples))
             return self.target.select(self.score_func(_at_least_float32(output)), samples)
 
-    def activations(
-        self, layer: Module, inputs: tuple[Tensor, ...], attribute_to_layer_input: bool
-    ) -> Tensor:
-        """The layer's activations for all samples.
+    def activations(self, layer: TargetLayer, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The layer's activations A for all samples.
 
         Args:
-            layer (torch.nn.Module): The layer.
+            layer (TargetLayer): The layer.
             inputs (tuple of Tensor): Inputs, N x C x spatial each.
-            attribute_to_layer_input (bool): Whether the layer's input is meant.
 
         Returns:
-            Tensor: Activations A, N x ...
+            Tensor: Activations on the layer's grid, N x K x spatial.
 
         Raises:
             ValueError: As :meth:`by_sample`.
         """
-        return self.by_sample(
-            inputs,
-            lambda rows, samples: (
-                _captum.layer_activations(
-                    self.forward_func,
-                    layer,
-                    rows,
-                    self.arguments(samples),
-                    attribute_to_layer_input=attribute_to_layer_input,
-                    device_ids=self.device_ids,
-                ),
-            ),
-        )[0]
+
+        def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
+            activations = _captum.layer_activations(
+                self.forward_func,
+                layer.module,
+                rows,
+                self.arguments(samples),
+                attribute_to_layer_input=layer.attribute_to_layer_input,
+                device_ids=self.device_ids,
+            )
+            return (layer.to_grid(activations),)
+
+        return self.by_sample(inputs, work)[0]
 
     def gradients_and_activations(
-        self, layer: Module, inputs: tuple[Tensor, ...], attribute_to_layer_input: bool
+        self, layer: TargetLayer, inputs: tuple[Tensor, ...]
     ) -> tuple[Tensor, Tensor]:
         """Gradients dy_c/dA and A for all samples; y_c is the raw output at the target.
 
         Args:
-            layer (torch.nn.Module): The layer.
+            layer (TargetLayer): The layer.
             inputs (tuple of Tensor): Inputs, N x C x spatial each.
-            attribute_to_layer_input (bool): Whether the layer's input is meant.
 
         Returns:
-            tuple of Tensor: Gradients and activations, N x ... each.
+            tuple of Tensor: Gradients and activations on the layer's grid, N x K x spatial each.
 
         Raises:
             ValueError: If a gradient is NaN or infinite, or as :meth:`by_sample`.
         """
-        gradients, activations = self.by_sample(
-            inputs,
-            lambda rows, samples: _captum.layer_gradients_and_activations(
+
+        def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor, ...]:
+            found = _captum.layer_gradients_and_activations(
                 self.forward_func,
-                layer,
+                layer.module,
                 rows,
                 self.arguments(samples),
-                lambda output: self.target.select(output, samples),
-                attribute_to_layer_input=attribute_to_layer_input,
+                partial(self.target.select, samples=samples),
+                attribute_to_layer_input=layer.attribute_to_layer_input,
                 device_ids=self.device_ids,
-            ),
-        )
+            )
+            return tuple(map(layer.to_grid, found))
+
+        gradients, activations = self.by_sample(inputs, work)
         return finite(gradients, "gradients at the layer"), activations
 
     def input_gradients(self, inputs: tuple[Tensor, ...], which: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from typing import Any
 
@@ -22,8 +22,9 @@ class Target:
     Attributes:
         indices (Tensor or None): N x D, for outputs of shape N x D dimensions; None where the
             network gives one value a sample.
-        lowest, highest (tuple of int): Bounds of the indices over the samples, known to the host,
-            so that a check of the range does not wait for the device.
+        lowest (tuple of int): The smallest of the indices over the samples, known to the host, so
+            that a check of the range does not wait for the device.
+        highest (tuple of int): The largest of them.
     """
 
     indices: Tensor | None
@@ -45,6 +46,9 @@ class Target:
                 each sample (a 1-D tensor or a list of ints, or a list of tuples).
             n_samples (int): The number of samples, N.
             device (torch.device): Where the indices are kept.
+
+        Returns:
+            Target: The indices, N x D.
 
         Raises:
             ValueError: If there is not one index for each sample.
@@ -68,6 +72,17 @@ class Target:
             tuple(map(min, columns)),
             tuple(map(max, columns)),
         )
+
+    def of_samples(self, samples: Tensor) -> Target:
+        """The target of some of the samples.
+
+        Args:
+            samples (Tensor): Q indices.
+
+        Returns:
+            Target: Their target.
+        """
+        return self if self.indices is None else replace(self, indices=self.indices[samples])
 
     def select(self, output: Tensor, samples: Tensor) -> Tensor:
         """Takes from each row of the output the value at the target of its sample.
@@ -130,8 +145,12 @@ class Targets:
         """Shape of what is selected from one row."""
         return (len(self.targets),)
 
+    def of_samples(self, samples: Tensor) -> Targets:
+        """The targets of some of the samples (see :meth:`Target.of_samples`)."""
+        return Targets(tuple(target.of_samples(samples) for target in self.targets))
+
     def select(self, output: Tensor, samples: Tensor) -> Tensor:
-        """Takes Q x T values, one for each row of the output and target (see Target.select)."""
+        """Takes Q x T values, one for each row of the output (see :meth:`Target.select`)."""
         return torch.stack([target.select(output, samples) for target in self.targets], dim=-1)
 
 

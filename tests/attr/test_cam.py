@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from captum.attr import LayerAttribution, LayerGradCam
+from captum.attr import LayerGradCam
 from torch import nn
 
 from captum_groupcam import CAM
@@ -147,14 +147,3 @@ def test_compiled_network():
         CAM(compiled, network.features).attribute(inputs, 1),
         CAM(network, network.features).attribute(inputs, 1),
     )
-
-
-def test_batch_and_resolution():
-    network, inputs = SmallCNN(), small_inputs(3)
-    method = CAM(network, network.features)
-    together = method.attribute(inputs, [0, 1, 2], internal_batch_size=2)
-    assert together.shape == (3, 1, 8, 8)
-    for index in range(3):
-        alone = method.attribute(inputs[index : index + 1], index)
-        torch.testing.assert_close(together[index : index + 1], alone)
-    assert LayerAttribution.interpolate(together, (24, 24), "bilinear").shape == (3, 1, 24, 24)

@@ -1,14 +1,42 @@
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
-import torch.nn.functional as F
 from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 
-from captum_groupcam import GradCAMPlusPlus
+from captum_groupcam import GradCAM, GradCAMPlusPlus
 from captum_groupcam.attr.grad_cam import channel_weights
-from tests.toy_networks import SmallCNN, TokenCNN, real_image, scaled, small_inputs
+from tests.toy_networks import SmallCNN, real_image, scaled, small_inputs
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_grad_cam_is_captums(dims, relu):
+    network = SmallCNN(dims)
+    inputs, targets = small_inputs(3, dims, 12), [0, 1, 4]
+    for layer, at_input in [(network.features[2], False), (network.features, True)]:
+        call = (inputs, targets, None, at_input, relu)
+        expected = LayerGradCam(network, layer).attribute(*call).detach()
+        assert expected.min() < 0 or relu
+        torch.testing.assert_close(GradCAM(network, layer).attribute(*call), expected)
+
+
+def test_grad_cam_begins_with_the_arguments_of_captums():
+    ours, theirs = (
+        list(inspect.signature(cls.attribute).parameters.values())[:6]
+        for cls in (GradCAM, LayerGradCam)
+    )
+    assert [(p.name, p.default) for p in ours] == [(p.name, p.default) for p in theirs]
+
+
+def test_grad_cam_is_the_sum_by_mean_gradients():
+    activations = torch.tensor([[[[1.0, 2.0], [0.0, 3.0]], [[4.0, 0.0], [1.0, 1.0]]]])
+    gradients = torch.tensor([[[[1.0, 0.0], [0.0, 3.0]], [[0.0, 0.0], [-2.0, 0.0]]]])
+    expected = torch.tensor([[[[1 - 2.0, 2.0], [0 - 0.5, 3 - 0.5]]]])
+    torch.testing.assert_close(GradCAM.formula(activations, gradients), expected)
 
 
 def naive_weights(activations, head, target):
@@ -86,21 +114,12 @@ def test_equals_pytorch_grad_cam(network):
     image = real_image()
     with PyTorchGradCAM(network, [network.features]) as extractor:
         theirs = extractor(image, [ClassifierOutputTarget(2)])
-    ours = GradCAMPlusPlus(network, network.features).attribute(image, 2)
+    ours = GradCAMPlusPlus(network, network.features).attribute(image, 2, None, False, True)
     ours = LayerAttribution.interpolate(ours, (24, 24), "bilinear")
     assert ours.std() > 0
     torch.testing.assert_close(
         scaled(ours)[:, 0], torch.from_numpy(theirs).double(), rtol=1e-4, atol=1e-4
     )
-
-
-@pytest.mark.parametrize("dims", [1, 2, 3])
-def test_is_at_the_resolution_of_the_layer_like_grad_cam(dims):
-    network = SmallCNN(dims)
-    inputs = small_inputs(2, dims, 12)
-    maps = GradCAMPlusPlus(network, network.features).attribute(inputs, [0, 1])
-    assert maps.shape == LayerGradCam(network, network.features).attribute(inputs, [0, 1]).shape
-    assert maps.shape == (2, 1, *(4,) * dims)
 
 
 def test_small_gradients_need_no_epsilon():
@@ -114,47 +133,3 @@ def test_small_gradients_need_no_epsilon():
     activations = network.features(inputs)
     expected = (activations * (gradients * 64 / 2).view(1, -1, 1, 1)).sum(1, keepdim=True)
     torch.testing.assert_close(maps * 1e12, expected.detach() * 1e12)
-
-
-def test_batch_is_its_samples_one_at_a_time():
-    network = SmallCNN()
-    inputs = small_inputs(3)
-    method = GradCAMPlusPlus(network, network.features)
-    together = method.attribute(inputs, [0, 1, 2], internal_batch_size=2)
-    for index in range(3):
-        torch.testing.assert_close(
-            together[index : index + 1], method.attribute(inputs[index : index + 1], index)
-        )
-
-
-def test_input_of_the_layer_and_relu():
-    network = SmallCNN()
-    inputs = small_inputs(2)
-    rectified = GradCAMPlusPlus(network, network.features).attribute(inputs, 3)
-    torch.testing.assert_close(
-        GradCAMPlusPlus(network, network.pooling).attribute(inputs, 3, None, True), rectified
-    )
-    before_relu = GradCAMPlusPlus(network, network.features[2])
-    signed = before_relu.attribute(inputs, 3, relu_attributions=False)
-    assert signed.min() < 0
-    torch.testing.assert_close(before_relu.attribute(inputs, 3), signed.relu())
-
-
-def test_tokens_become_maps():
-    network, inputs = TokenCNN().eval(), small_inputs(2)
-    maps = GradCAMPlusPlus(network, network.tokens).attribute(
-        inputs, 1, reshape_transform=lambda tokens: tokens.transpose(1, 2).unflatten(2, (8, 8))
-    )
-    expected = GradCAMPlusPlus(network.inner, network.inner.features).attribute(inputs, 1)
-    torch.testing.assert_close(maps, expected)
-    with pytest.raises(ValueError, match="reshape_transform"):
-        GradCAMPlusPlus(network, network.tokens).attribute(inputs, 1)
-
-
-def test_interpolates_like_torch():
-    network = SmallCNN()
-    maps = GradCAMPlusPlus(network, network.features).attribute(small_inputs(1), 0)
-    torch.testing.assert_close(
-        LayerAttribution.interpolate(maps, (24, 24), "bilinear"),
-        F.interpolate(maps, (24, 24), mode="bilinear", align_corners=False),
-    )

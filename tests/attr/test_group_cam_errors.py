@@ -91,7 +91,7 @@ LAYERS = {
     "no spatial dimensions": (
         "head",
         {},
-        r"shape \(3, 5\); masks for 3 inputs with 2 spatial dimensions need N x K x spatial",
+        r"shape \(3, 5\); for these inputs they need 2 spatial dimensions, N x K x spatial",
     ),
     "no influence on the output": (
         "beside",

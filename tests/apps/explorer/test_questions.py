@@ -34,6 +34,7 @@ CHEAP = {
 }
 #: They ask the network nothing, or once.
 AT_MOST_ONE_QUERY = {
+    "layer_cam",
     "random",
     "centre",
     "edges",
