@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +9,8 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+from captum_groupcam.metrics.functional import boxes_to_masks
 
 __all__ = ["Explain", "Explained"]
 
@@ -115,17 +116,7 @@ class Explained:
         """The pixels of the input that belong to objects, from masks or boxes: N x 1 x H x W."""
         if self.boxes is None:
             return self.masks
-        height, width = self.inputs.shape[2:]
-        masks = torch.zeros(len(self), 1, height, width, dtype=torch.bool)
-        for index, boxes in enumerate(self.boxes):
-            scaled = boxes.cpu().double().reshape(-1, 4)
-            if self.image_sizes is not None:
-                annotated = self.image_sizes[index].cpu().flip(0).repeat(2)
-                scaled = scaled * torch.tensor([width, height, width, height]) / annotated
-            for x0, y0, x1, y1 in scaled.tolist():
-                rows = slice(max(math.floor(y0), 0), max(math.ceil(y1), 0))
-                columns = slice(max(math.floor(x0), 0), max(math.ceil(x1), 0))
-                masks[index, 0, rows, columns] = True
+        masks = boxes_to_masks(self.boxes, self.inputs.shape[2:], image_size=self.image_sizes)
         return masks.to(self.inputs.device)
 
     def __len__(self) -> int:

@@ -25,7 +25,6 @@ from captum_groupcam.metrics.bootstrap import resampling_counts
 
 __all__ = [
     "ScoredMasks",
-    "boxes_to_regions",
     "maximum_probability",
     "scored_masks",
     "standard_error",
@@ -174,7 +173,7 @@ def maximum_probability(
         masks (MaskSource): G masks for each of N samples.
         scores (Tensor): N x G, the scores by which they are merged.
         regions (Tensor): N x 1 x spatial booleans at the map's resolution; of boxes, by
-            :func:`boxes_to_regions`.
+            :func:`~captum_groupcam.metrics.functional.boxes_to_masks`.
         n_resamples (int, optional): How often the groups are drawn. Default: 1000.
         relu_attributions (bool, optional): As for :func:`standard_error`. Default: True.
         normalized (bool, optional): As for :func:`standard_error`. Default: True.
@@ -212,32 +211,6 @@ def maximum_probability(
         highest = maps == maps.amax(1, keepdim=True)
         hits[sample] += ((highest & inside[sample]).sum(1) / highest.sum(1)).sum()
     return hits / n_resamples
-
-
-def boxes_to_regions(boxes: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-    """Marks the pixels that the boxes of each image touch.
-
-    Args:
-        boxes (sequence of Tensor): For each of N images B_i x 4 boxes (x0, y0, x1, y1) in pixels,
-            ends exclusive.
-        size (sequence of int): Height and width of the images.
-
-    Returns:
-        Tensor: N x 1 x H x W booleans.
-
-    Examples::
-
-        >>> boxes_to_regions([torch.tensor([[1, 0, 3, 1]])], (2, 4)).int()
-        tensor([[[[0, 1, 1, 0],
-                  [0, 0, 0, 0]]]], dtype=torch.int32)
-    """
-    regions = []
-    for of_image in boxes:
-        x0, y0, x1, y1 = of_image.view(-1, 4, 1, 1).unbind(1)
-        y = torch.arange(size[0], device=of_image.device).view(-1, 1)
-        x = torch.arange(size[1], device=of_image.device)
-        regions.append(((x < x1) & (x + 1 > x0) & (y < y1) & (y + 1 > y0)).any(0, keepdim=True))
-    return torch.stack(regions)
 
 
 def _check_scores(scores: Tensor) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_groupcam.metrics._per_sample import PerSampleMetric
 from captum_groupcam.metrics.functional import pointing_game
+from captum_groupcam.metrics.functional._boxes import ImageSize
 
 __all__ = ["PointingGame"]
 
@@ -56,7 +57,7 @@ class PointingGame(PerSampleMetric):
         *,
         boxes: Sequence[Tensor] | None = None,
         masks: Tensor | Sequence[Tensor] | None = None,
-        image_size: Sequence[int] | Sequence[Sequence[int]] | Tensor | None = None,
+        image_size: ImageSize | None = None,
         difficult: Tensor | Sequence[bool] | None = None,
         ids: Tensor | list[int] | None = None,
     ) -> None:

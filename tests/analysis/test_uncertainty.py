@@ -10,14 +10,13 @@ from torch import Tensor
 import captum_groupcam.analysis.uncertainty
 from captum_groupcam import GroupCAM
 from captum_groupcam.analysis.uncertainty import (
-    boxes_to_regions,
     maximum_probability,
     scored_masks,
     standard_error,
 )
 from captum_groupcam.masking.masks import LayerMasks
 from captum_groupcam.masking.queries import merge_masks
-from captum_groupcam.metrics.functional import pointing_game
+from captum_groupcam.metrics.functional import boxes_to_masks, pointing_game
 from tests.toy_networks import classifier, images, seeded
 
 
@@ -93,7 +92,7 @@ def test_one_group_leaves_no_doubt() -> None:
     boxes = [torch.tensor([[0, 0, 3, 3]]), torch.tensor([[3, 2, 6, 5]])]
     merged = merge_masks(masks, scores, (5, 6), batch_size=8)
     torch.testing.assert_close(
-        maximum_probability(masks, scores, boxes_to_regions(boxes, (5, 6))),
+        maximum_probability(masks, scores, boxes_to_masks(boxes, (5, 6))),
         pointing_game(merged, boxes=boxes, tolerance=0),
     )
 

@@ -1,5 +1,6 @@
 """Measures of finished maps as pure functions: one value for each sample."""
 
+from captum_groupcam.metrics.functional._boxes import boxes_to_masks
 from captum_groupcam.metrics.functional.average_drop import AverageDropResult, average_drop
 from captum_groupcam.metrics.functional.deletion_insertion import (
     PRESETS,
@@ -16,6 +17,7 @@ __all__ = [
     "DeletionInsertionProtocol",
     "DeletionInsertionResult",
     "average_drop",
+    "boxes_to_masks",
     "deletion_insertion",
     "pointing_game",
     "rise_blur",

@@ -9,6 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_groupcam.metrics.functional._boxes import (
+    ImageSize,
+    check_boxes,
+    covered_pixels,
+    image_sizes,
+)
 from captum_groupcam.metrics.functional._maps import check_maps
 
 __all__ = ["pointing_game"]
@@ -19,7 +25,7 @@ def pointing_game(
     *,
     boxes: Sequence[Tensor] | None = None,
     masks: Tensor | Sequence[Tensor] | None = None,
-    image_size: Sequence[int] | Sequence[Sequence[int]] | Tensor | None = None,
+    image_size: ImageSize | None = None,
     tolerance: float = 15.0,
 ) -> Tensor:
     r"""Pointing game (Zhang et al., *Top-down Neural Attention by Excitation Backprop*, ECCV 2016).
@@ -80,7 +86,8 @@ def pointing_game(
         samples, y, x = _points(maps, sizes)
         hits = _within(padded, tolerance)[samples, y, x]
     else:
-        sizes = _sizes(maps, image_size)
+        size = maps.shape[1:] if image_size is None else image_size
+        sizes = image_sizes(size, len(maps)).to(maps.device)
         padded = _boxes(boxes, sizes)
         samples, y, x = _points(maps, sizes)
         hits = _near_boxes(padded[samples], x, y, tolerance)
@@ -100,29 +107,13 @@ def _points(maps: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return samples, y, x
 
 
-def _sizes(
-    maps: Tensor, image_size: Sequence[int] | Sequence[Sequence[int]] | Tensor | None
-) -> Tensor:
-    """Height and width of each annotated image: N x 2."""
-    sizes = torch.as_tensor(maps.shape[1:] if image_size is None else image_size)
-    if sizes.shape not in ((2,), (len(maps), 2)) or sizes.is_floating_point() or (sizes < 1).any():
-        raise ValueError(
-            f"image_size is the height and width in pixels, for all or for each of {len(maps)} "
-            f"samples, got {image_size!r}."
-        )
-    return sizes.to(maps.device).expand(len(maps), 2)
-
-
 def _boxes(boxes: Sequence[Tensor], sizes: Tensor) -> Tensor:
     """Checks boxes and pads them with NaN to N x B x 4."""
     tensors = [torch.as_tensor(of_sample, device=sizes.device) for of_sample in boxes]
     for sample, tensor in enumerate(tensors):
         if tensor.numel() == 0:
             raise ValueError(f"Sample {sample} has no box: there is nothing to hit.")
-        if tensor.dim() != 2 or tensor.shape[1] != 4:
-            raise ValueError(
-                f"Expected boxes of shape B x 4, got {tuple(tensor.shape)} for sample {sample}."
-            )
+        check_boxes(tensor, sample)
     padded = torch.nn.utils.rnn.pad_sequence(
         [tensor.float() for tensor in tensors], batch_first=True, padding_value=math.nan
     )
@@ -143,9 +134,10 @@ def _boxes(boxes: Sequence[Tensor], sizes: Tensor) -> Tensor:
 
 def _near_boxes(boxes: Tensor, x: Tensor, y: Tensor, tolerance: float) -> Tensor:
     """Whether each of P points hits one of its P x B x 4 boxes; boxes of NaN are never hit."""
-    low, high = boxes[..., :2].floor(), boxes[..., 2:].ceil() - 1
+    covered = covered_pixels(boxes)
+    first, last = covered[..., :2], covered[..., 2:] - 1
     point = torch.stack([x, y], dim=-1).unsqueeze(1)
-    squared = torch.maximum(low - point, point - high).clamp(min=0).square().sum(-1)
+    squared = torch.maximum(first - point, point - last).clamp(min=0).square().sum(-1)
     return ((squared == 0) | (squared < tolerance**2)).any(1)
 
 
