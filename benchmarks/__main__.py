@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -13,19 +13,20 @@ import typer
 from lightning_fabric import Fabric
 from rich.console import Console
 
+from benchmarks.controls import CONTROLS
 from benchmarks.experiments.ablation import STUDIES, chosen_studies
 from benchmarks.experiments.finetune import finetune
 from benchmarks.experiments.memory import run_memory
 from benchmarks.experiments.sanity import randomisation_figure
 from benchmarks.experiments.speed import COMPARISONS, run_speed
 from benchmarks.measures.randomisation import Order
-from benchmarks.methods import COMPARED, METHODS
 from benchmarks.report import write_report
 from benchmarks.run.folder import ConfigurationError
 from benchmarks.run.loop import Settings, prepare, run
 from benchmarks.run.options import split, with_run_options
 from benchmarks.run.rows import RowError
-from benchmarks.run.specs import MethodSpec
+from captum_groupcam.methods import MethodSpec, offered_methods
+from captum_groupcam.options import split_text
 from captum_groupcam.visualization import save_figure
 
 #: What a sanity check compares: a method that follows the weights, and those that should.
@@ -61,8 +62,9 @@ def compare(
     methods: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Any of {', '.join(METHODS)}, with options as in rise:n_masks=1000,seed=1; "
-            "several in quotes or by repeating the option. Otherwise all but research."
+            help=f"Any of {', '.join([*offered_methods(), *CONTROLS])}, with options as in "
+            "rise:n_masks=1000,seed=1; several in quotes or by repeating the option. "
+            "Otherwise all but research."
         ),
     ] = None,
     *,
@@ -70,8 +72,7 @@ def compare(
 ) -> None:
     """Compares methods by measures, and writes a report."""
     with _clear_errors():
-        specs = [MethodSpec.parse(text) for text in split(methods) or COMPARED]
-        _run_and_report(Settings(methods=specs, **run_options))
+        _run_and_report(Settings(methods=_specs(methods), **run_options))
 
 
 @app.command()
@@ -104,7 +105,7 @@ def sanity(
 ) -> None:
     """Draws the network's layers anew and compares the maps, and writes a report."""
     with _clear_errors():
-        specs = [MethodSpec.parse(text) for text in split(methods) or _SANITY_METHODS]
+        specs = _specs(methods, _SANITY_METHODS)
         orders = get_args(Order)
         run_options["measures"] = [f"ParameterRandomisation.{order}" for order in orders]
         settings = Settings(methods=specs, **run_options)
@@ -151,7 +152,7 @@ def speed(
             raise ValueError(f"Unknown: {', '.join(unknown)}; known are {', '.join(COMPARISONS)}.")
         torch.set_num_threads(threads)
         if _EACH_METHOD in chosen:
-            specs = [MethodSpec.parse(text) for text in split(methods) or COMPARED]
+            specs = _specs(methods)
             # The cost of an explanation is a row of every run.
             _run_and_report(Settings(methods=specs, **(run_options | {"measures": []})))
         run_speed(
@@ -169,6 +170,12 @@ def speed(
 def memory() -> None:
     """Measures the peak of memory, each case in a process of its own."""
     run_memory()
+
+
+def _specs(texts: list[str] | None, default: Sequence[str] = ()) -> list[MethodSpec]:
+    """The methods that were chosen; if none, the default, or all but research."""
+    chosen = [word for text in texts or () for word in split_text(text, " ")]
+    return [MethodSpec.parse(text) for text in chosen or default or [*offered_methods(), *CONTROLS]]
 
 
 def _run_and_report(settings: Settings) -> None:

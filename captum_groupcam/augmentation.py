@@ -6,6 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -20,16 +21,14 @@ from captum_groupcam import _captum
 from captum_groupcam.masking.baselines import Baseline, resolve_baseline
 from captum_groupcam.masking.queries import blend
 from captum_groupcam.methods import METHODS
-from captum_groupcam.networks.transformers import ReshapeTransform
+from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = [
     "BackgroundBlur",
     "GradCAMBlur",
     "GroupCAMBlur",
-    "ShiftedBlur",
     "above_mean",
     "blur_background",
-    "shift",
 ]
 
 
@@ -81,33 +80,6 @@ def blur_background(images: Tensor, masks: Tensor, baseline: Baseline = None) ->
     return blend(images, resolve_baseline(baseline, images), masks)
 
 
-def shift(masks: Tensor, offsets: Tensor) -> Tensor:
-    """Moves each mask; what leaves the image comes in again at the other side.
-
-    Area and shape stay the same (up to the cut at the border), only the place is another.
-
-    Args:
-        masks (Tensor): N x 1 x spatial.
-        offsets (Tensor): N x number of spatial dimensions, integers: positions to move by.
-
-    Returns:
-        Tensor: N x 1 x spatial.
-
-    Examples::
-
-        >>> import torch
-        >>> shift(torch.tensor([[[True, False, False]]]), torch.tensor([[2]]))
-        tensor([[[False, False,  True]]])
-    """
-    for axis, offset in enumerate(offsets.unbind(1), start=2):
-        size = masks.shape[axis]
-        sources = (torch.arange(size, device=masks.device) - offset.unsqueeze(1)) % size
-        shape = [len(masks)] + [1] * (masks.dim() - 1)
-        shape[axis] = size
-        masks = masks.take_along_dim(sources.view(shape), axis)
-    return masks
-
-
 class BackgroundBlur(ABC):
     """Blurs what a saliency method finds unimportant for the label: :class:`GroupCAMBlur`'s frame.
 
@@ -117,12 +89,9 @@ class BackgroundBlur(ABC):
         model (torch.nn.Module): The classifier that is trained: N x C x H x W to N x classes. Of
             one wrapped in DistributedDataParallel, AveragedModel or by Fabric it is the module
             behind that answers, so nothing is synchronised. A compiled one answers compiled.
-        layer (torch.nn.Module): The layer of it that is explained.
-        attribute_to_layer_input (bool, optional): Whether the layer's input is meant.
-            Default: False.
-        reshape_transform (Callable, optional): Brings the layer's activations to N x K x spatial,
-            for transformers; see :func:`~captum_groupcam.networks.layers.find_layer`.
-            Default: None.
+        layer (TargetLayer or torch.nn.Module): The layer of it that is explained, as
+            :func:`~captum_groupcam.networks.layers.find_layer` finds it, or a module for its
+            output.
         baseline (Tensor, float, callable or None, optional): As in :func:`blur_background`.
             Default: None.
         probability (float, optional): Share of the images that is altered, drawn for each image.
@@ -161,10 +130,8 @@ class BackgroundBlur(ABC):
     def __init__(
         self,
         model: Module,
-        layer: Module,
+        layer: TargetLayer | Module,
         *,
-        attribute_to_layer_input: bool = False,
-        reshape_transform: ReshapeTransform | None = None,
         baseline: Baseline = None,
         probability: float = 1.0,
         every_n_steps: int = 1,
@@ -175,14 +142,11 @@ class BackgroundBlur(ABC):
             raise ValueError(f"probability must be in [0, 1], got {probability}.")
         if every_n_steps < 1:
             raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}.")
-        self.network = _behind(model if teacher is None else teacher)
+        self.network = _unwrapped(model if teacher is None else teacher)
+        self.layer = TargetLayer(layer) if isinstance(layer, Module) else layer
         if teacher is not None:
-            layer = _counterpart(layer, _behind(model), self.network)
-        self.at: dict[str, Any] = {
-            "layer": layer,
-            "attribute_to_layer_input": attribute_to_layer_input,
-            "reshape_transform": reshape_transform,
-        }
+            module = _counterpart(self.layer.module, _unwrapped(model), self.network)
+            self.layer = replace(self.layer, module=module)
         self.baseline = baseline
         self.probability = probability
         self.every_n_steps = every_n_steps
@@ -270,7 +234,7 @@ class GroupCAMBlur(BackgroundBlur):
 
     Args:
         model (torch.nn.Module): As in :class:`BackgroundBlur`.
-        layer (torch.nn.Module): As in :class:`BackgroundBlur`.
+        layer (TargetLayer or torch.nn.Module): As in :class:`BackgroundBlur`.
         n_groups (int, optional): Number of groups G. Default: 16, as in the paper.
         internal_batch_size (int, optional): Largest number of images in one forward pass, see
             :meth:`captum_groupcam.GroupCAM.attribute`. Default: None.
@@ -293,7 +257,7 @@ class GroupCAMBlur(BackgroundBlur):
     def __init__(
         self,
         model: Module,
-        layer: Module,
+        layer: TargetLayer | Module,
         n_groups: int = 16,
         *,
         internal_batch_size: int | None = None,
@@ -307,36 +271,13 @@ class GroupCAMBlur(BackgroundBlur):
         """Where the map of Group-CAM is not below its mean."""
         method = METHODS["group_cam_gradient_free"](
             self.network,
-            **self.at,
+            self.layer,
             n_groups=self.n_groups,
             denoise_percentile=None,
             baselines=baseline,
             internal_batch_size=self.internal_batch_size,
         )
         return above_mean(method(images, labels))
-
-
-class ShiftedBlur(GroupCAMBlur):
-    """A control: Group-CAM's masks at random places.
-
-    Each mask of :class:`GroupCAMBlur` is moved by :func:`shift`, so area and coherence are the
-    same and only the place says nothing.
-
-    Examples::
-
-        >>> import torch
-        >>> from torch import nn
-        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        >>> blur = ShiftedBlur(net, net[0], n_groups=4)
-        >>> blur(torch.rand(2, 3, 16, 16), torch.tensor([3, 1])).shape
-        torch.Size([2, 3, 16, 16])
-    """
-
-    def masks(self, images: Tensor, labels: Tensor, baseline: Tensor, draws: np.ndarray) -> Tensor:
-        """Group-CAM's masks, moved."""
-        offsets = np.floor(draws[:, 1:] * images.shape[2:]).astype(np.int64)
-        masks = super().masks(images, labels, baseline, draws)
-        return shift(masks, torch.from_numpy(offsets).to(masks.device))
 
 
 class GradCAMBlur(BackgroundBlur):
@@ -357,7 +298,7 @@ class GradCAMBlur(BackgroundBlur):
     ) -> Tensor:
         """Where the map of Grad-CAM is not below its mean."""
         # Compiled code does not call hooks.
-        method = METHODS["grad_cam"](_eager(self.network), **self.at)
+        method = METHODS["grad_cam"](_eager(self.network), self.layer)
         return above_mean(method(images, labels))
 
 
@@ -377,15 +318,15 @@ def _answering(network: Module) -> Iterator[None]:
         torch.clear_autocast_cache()
 
 
-def _behind(model: Module) -> Module:
+def _unwrapped(model: Module) -> Module:
     """The network inside what synchronises processes or averages weights; compiled if it is."""
     inner = _eager(model)
     if isinstance(inner, (DistributedDataParallel, AveragedModel)):
-        return _behind(cast(Module, inner.module))
+        return _unwrapped(cast(Module, inner.module))
     original: Module | None = getattr(
         inner, "_original_module", None
     )  # as Fabric's wrapper calls it
-    return model if original is None else _behind(original)
+    return model if original is None else _unwrapped(original)
 
 
 def _eager(model: Module) -> Module:

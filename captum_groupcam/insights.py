@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import logging
 import warnings
 from collections.abc import Callable, Iterable
@@ -11,27 +10,22 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from captum.attr import Attribution, LayerAttribution
+from captum.attr import Attribution
 from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _captum
-from captum_groupcam.attr.grad_cam import GradCAMPlusPlus
-from captum_groupcam.attr.group_cam import GroupCAM
-from captum_groupcam.attr.rise import RISE
-from captum_groupcam.attr.score_cam import ScoreCAM
-from captum_groupcam.attr.selective import SelectiveGroupCAM
-from captum_groupcam.masking.groups import GROUPINGS
 from captum_groupcam.masking.masks import upsample
+from captum_groupcam.methods import METHODS, Method
 from captum_groupcam.networks.layers import find_layer
 from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.options import Option
 
 __all__ = [
-    "METHODS",
     "InsightsMethod",
     "LayerFinder",
-    "Method",
     "Registration",
+    "offered",
     "register",
     "unregister",
 ]
@@ -43,68 +37,14 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Method:
-    """A method that Insights can offer.
-
-    Attributes:
-        attribution (type): Its class, constructed with the model and, if it is a LayerAttribution,
-            the layer.
-        controls (dict): What Insights lets its users set: a keyword of ``attribute`` to the lowest
-            and highest whole number (None for no limit), or to a list of values to choose from. A
-            control starts from the keyword's default.
-    """
-
-    attribution: type[Attribution]
-    controls: dict[str, tuple[int, int | None] | list[Any]]
-
-    def default(self, keyword: str) -> Any:
-        """Looks up the default of a keyword of ``attribute``.
-
-        Args:
-            keyword (str): The keyword.
-
-        Returns:
-            Any: Its default; ``inspect.Parameter.empty`` if there is no such keyword.
-        """
-        parameter = inspect.signature(self.attribution.attribute).parameters.get(keyword)
-        return inspect.Parameter.empty if parameter is None else parameter.default
-
-
-#: What :func:`register` offers, by the names that Insights shows.
-METHODS: dict[str, Method] = {
-    "Group-CAM": Method(
-        GroupCAM,
-        {
-            "n_groups": (1, None),
-            "grouping": list(GROUPINGS),
-            "denoise_percentile": (0, 99),
-            "denoise_at": ["layer", "input"],
-            "gradient_free": [False, True],
-            "relu_scores": [False, True],
-            "merge_normalized": [True, False],
-        },
-    ),
-    "Selective Group-CAM": Method(
-        SelectiveGroupCAM,
-        {"n_groups": (1, None), "denoise_percentile": (0, 99), "edge_radius": (0, None)},
-    ),
-    "Score-CAM": Method(ScoreCAM, {"weighting": ["softmax", "increase", "score"]}),
-    "Grad-CAM++": Method(GradCAMPlusPlus, {}),
-    "RISE": Method(RISE, {"n_masks": (1, None), "grid_size": (1, None), "seed": (0, None)}),
-}
-
-
-@dataclass(frozen=True)
 class Registration:
     """What :func:`register` was told of one method.
 
     Attributes:
-        name (str): Its name in :data:`METHODS`.
-        method (Method): Its entry there.
+        method (Method): Its entry in :data:`~captum_groupcam.methods.METHODS`, which has a class.
         layer (torch.nn.Module or Callable): The layer, or what finds it.
     """
 
-    name: str
     method: Method
     layer: Module | LayerFinder
 
@@ -122,15 +62,12 @@ class Registration:
             to its layer.
         """
         attribution = self.method.attribution
-        if not issubclass(attribution, LayerAttribution):
+        assert attribution is not None  # what has none is not offered
+        if not self.method.on_layer:
             return attribution(model), {}
         found = self.layer if isinstance(self.layer, Module) else self.layer(model, inputs)
-        if isinstance(found, TargetLayer):
-            return attribution(model, found.module), {
-                "attribute_to_layer_input": found.attribute_to_layer_input,
-                "reshape_transform": found.reshape_transform,
-            }
-        return attribution(model, found), {}
+        layer = TargetLayer(found) if isinstance(found, Module) else found
+        return attribution(model, layer.module), layer.keywords
 
 
 class InsightsMethod(Attribution):
@@ -147,7 +84,7 @@ class InsightsMethod(Attribution):
         >>> from torch import nn
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
         >>> class OfConvolution(InsightsMethod):
-        ...     registration = Registration("Grad-CAM++", METHODS["Grad-CAM++"], net[0])
+        ...     registration = Registration(METHODS["grad_cam_plus_plus"], net[0])
         >>> (shown,) = OfConvolution(net).attribute((torch.rand(1, 3, 16, 16),), target=2)
         >>> shown.shape
         torch.Size([1, 3, 16, 16])
@@ -186,39 +123,58 @@ class InsightsMethod(Attribution):
             tuple of Tensor: One map an input, of its shape: the method's map, spread evenly over
             the channels; zeros for an input that the method does not explain.
         """
-        registered = self.registration
-        own = registered.method.default("baselines")
-        if baselines is not None and own is not inspect.Parameter.empty:
+        method = self.registration.method
+        if baselines is not None and "baselines" in method.options:
+            own = method.options["baselines"].default
             options["baselines"] = tuple(
                 own if baseline == "auto" and not given.any() else given for given in baselines
             )
         try:
-            explainer, layer_options = registered.explainer(self.forward_func, inputs)
+            explainer, layer_options = self.registration.explainer(self.forward_func, inputs)
             maps = explainer.attribute(
                 inputs,
                 target=target,
                 additional_forward_args=additional_forward_args,
                 **layer_options,
+                **method.fixed,
                 **options,
             )
         except Exception:
             # The served page shows its spinner for ever, and Insights silences the server's log.
-            _log.exception("%s failed in Captum Insights", registered.name)
+            _log.exception("%s failed in Captum Insights", method.title)
             raise
         # A map of the layer goes for every input.
         maps = maps if isinstance(maps, tuple) else (maps,) * len(inputs)
         maps = tuple(_like(whole, map_) for whole, map_ in zip(inputs, maps, strict=True))
         if not any(map_.any() for map_ in maps):
             warnings.warn(
-                f"The map of {registered.name} is zero, and Insights cannot draw that: choose "
+                f"The map of {method.title} is zero, and Insights cannot draw that: choose "
                 "another class or other options.",
                 stacklevel=2,
             )
         return maps
 
 
+def offered() -> dict[str, Method]:
+    """The methods that Insights can show: those of the registry that have a class.
+
+    Returns:
+        dict of str to Method: The methods by the titles that Insights shows.
+
+    Examples::
+
+        >>> list(offered())[0]
+        'Group-CAM'
+    """
+    return {
+        method.title: method
+        for method in METHODS.values()
+        if method.kind == "method" and method.attribution is not None
+    }
+
+
 def register(
-    layer: Module | LayerFinder = find_layer, methods: Iterable[str] = tuple(METHODS)
+    layer: Module | LayerFinder = find_layer, methods: Iterable[str] | None = None
 ) -> AbstractContextManager[Any]:
     """Makes methods of this package selectable in Captum Insights, with their options as controls.
 
@@ -230,7 +186,8 @@ def register(
             ``(model, inputs)`` that returns it, which also serves several models.
             Default: :func:`~captum_groupcam.networks.layers.find_layer`, the last layer with
             spatial dimensions.
-        methods (iterable of str, optional): Names in :data:`METHODS`. Default: all.
+        methods (iterable of str, optional): Names of methods, or the titles of :func:`offered`.
+            Default: None, all of these.
 
     Returns:
         context manager: Its end undoes the registration.
@@ -243,12 +200,14 @@ def register(
     Examples::
 
         >>> from captum_groupcam.insights import register
-        >>> with register(methods=["Group-CAM"]):  # doctest: +SKIP
+        >>> with register(methods=["group_cam"]):  # doctest: +SKIP
         ...     visualizer.serve(blocking=True)
     """
-    methods = list(methods)
-    if unknown := [name for name in methods if name not in METHODS]:
-        raise ValueError(f"Unknown methods {unknown}: expected some of {list(METHODS)}.")
+    known = offered()
+    known |= {method.name: method for method in known.values()}
+    names = list(offered() if methods is None else methods)
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"Unknown methods {unknown}: expected some of {list(known)}.")
     if not callable(layer):
         raise TypeError(
             "layer must be a torch.nn.Module or a function (model, inputs) that returns one, got "
@@ -256,14 +215,14 @@ def register(
         )
     unregister()
     config = _insights_config()
-    for name in methods:
-        method = METHODS[name]
-        config.ATTRIBUTION_NAMES_TO_METHODS[name] = type(
+    for method in (known[name] for name in names):
+        assert method.attribution is not None
+        config.ATTRIBUTION_NAMES_TO_METHODS[method.title] = type(
             method.attribution.__name__,
             (InsightsMethod,),
-            {"registration": Registration(name, method, layer)},
+            {"registration": Registration(method, layer)},
         )
-        config.ATTRIBUTION_METHOD_CONFIG[name] = _controls(config, method)
+        config.ATTRIBUTION_METHOD_CONFIG[method.title] = _controls(config, method)
     undo = ExitStack()
     undo.callback(unregister)
     return undo
@@ -281,9 +240,15 @@ def unregister() -> None:
         >>> unregister()  # doctest: +SKIP
     """
     config = _insights_config()
-    for name in METHODS:
-        config.ATTRIBUTION_NAMES_TO_METHODS.pop(name, None)
+    names = config.ATTRIBUTION_NAMES_TO_METHODS
+    for name in [name for name, shown in names.items() if _is_registered(shown)]:
+        del names[name]
         config.ATTRIBUTION_METHOD_CONFIG.pop(name, None)
+
+
+def _is_registered(shown: Any) -> bool:
+    """Whether a method of Insights was registered here."""
+    return isinstance(shown, type) and issubclass(shown, InsightsMethod)
 
 
 def _insights_config() -> Any:
@@ -302,22 +267,28 @@ def _controls(config: Any, method: Method) -> Any:
 
     Insights processes an argument again for each sample, so that has to be idempotent.
     """
-    limits = dict(method.controls)
-    defaults = {keyword: method.default(keyword) for keyword in limits}
-    if method.default("baselines") is not inspect.Parameter.empty:
-        limits["baseline"], defaults["baseline"] = ["auto", "feature"], "auto"
     params, post_process = {}, {}
-    for keyword, limit in limits.items():
-        default = defaults[keyword]
-        if isinstance(limit, tuple):
-            params[keyword] = config.NumberConfig(value=int(default), limit=limit)
-            post_process[keyword] = _to_number(int(default))
-        else:
-            # The page knows no switches, only choices of strings.
-            choices = {str(value): value for value in limit}
-            params[keyword] = config.StrEnumConfig(value=str(default), limit=list(choices))
-            post_process[keyword] = _to_choice(choices)
+    for option in method.options.values():
+        # The page knows whole numbers and choices of strings; no switches and no fractions.
+        whole = option.kind is int or (option.kind is float and None not in option.limits)
+        choices = {str(value): value for value in _choices(option)}
+        if option.is_offered and whole and option.default is not None:
+            number = int(option.default)
+            params[option.name] = config.NumberConfig(value=number, limit=option.limits)
+            post_process[option.name] = _to_number(number)
+        elif option.is_offered and choices:
+            shown = str(option.default)
+            params[option.name] = config.StrEnumConfig(value=shown, limit=list(choices))
+            post_process[option.name] = _to_choice(choices)
+    if "baselines" in method.options:
+        choices = {"auto": "auto", "feature": "feature"}
+        params["baseline"] = config.StrEnumConfig(value="auto", limit=list(choices))
+        post_process["baseline"] = _to_choice(choices)
     return config.ConfigParameters(params=params, post_process=post_process)
+
+
+def _choices(option: Option) -> tuple[Any, ...]:
+    return (False, True) if option.kind is bool else option.choices
 
 
 def _to_number(default: int) -> Callable[[Any], int]:

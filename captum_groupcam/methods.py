@@ -1,25 +1,23 @@
-"""The methods that are compared, through one interface: maps at the resolution of the input."""
+"""The registry: every method, declared once, with one interface."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable
-from typing import Any, cast
+import difflib
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
-import torch.nn.functional as F
-from captum.attr import (
-    InputXGradient,
-    IntegratedGradients,
-    LayerAttribution,
-    NoiseTunnel,
-    Occlusion,
-    Saliency,
-)
+from captum.attr import Attribution, LayerAttribution
 from torch import Tensor
+from torch.nn import Module
 
-from captum_groupcam._method import Factory, Method, Subject, Target, factory
-from captum_groupcam.attr._guided import guided_gradients
+from captum_groupcam._captum import TargetType
+from captum_groupcam.attr import input_methods
 from captum_groupcam.attr.cam import CAM
 from captum_groupcam.attr.grad_cam import GradCAM, GradCAMPlusPlus
 from captum_groupcam.attr.group_cam import GroupCAM
@@ -28,272 +26,389 @@ from captum_groupcam.attr.rise import RISE
 from captum_groupcam.attr.score_cam import ScoreCAM
 from captum_groupcam.attr.selective import SelectiveGroupCAM
 from captum_groupcam.attr.xrai import XRAI
+from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.options import (
+    Option,
+    check_options,
+    format_value,
+    options_of,
+    parse_value,
+    split_text,
+)
 
-__all__ = ["GROUPED", "METHODS", "Factory", "Method", "Subject", "Target", "factory"]
+__all__ = ["METHODS", "Explain", "Method", "MethodSpec", "find_method", "offered_methods"]
 
-
-def group_cam(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
-    """Group-CAM with the paper's defaults; options of :meth:`GroupCAM.attribute`."""
-    return _on_layer(GroupCAM, subject, inputs, target, **options)
-
-
-def group_cam_gradient_free(
-    subject: Subject, inputs: Tensor, target: Target, **options: Any
-) -> Tensor:
-    """Group-CAM with all channels weighing the same; options of :meth:`GroupCAM.attribute`."""
-    return _on_layer(GroupCAM, subject, inputs, target, gradient_free=True, **options)
-
-
-def group_cam_selective(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
-    """Group-CAM refined, the best map selected; options of :meth:`SelectiveGroupCAM.attribute`."""
-    return _on_layer(SelectiveGroupCAM, subject, inputs, target, **options)
+#: Explains inputs (N x C x H x W) for a target in any of Captum's forms: N x 1 x H x W.
+Explain: TypeAlias = Callable[[Tensor, TargetType], Tensor]
+#: ``method`` is offered to users. ``control`` says nothing of the network, ``peer`` comes from
+#: another package, ``research`` is on trial: these three belong to the benchmark.
+Kind: TypeAlias = Literal["method", "control", "peer", "research"]
 
 
-def grad_cam(subject: Subject, inputs: Tensor, target: Target) -> Tensor:
-    """Grad-CAM with the ReLU of its paper (Selvaraju et al. 2017, eq. 2)."""
-    return _on_layer(GradCAM, subject, inputs, target, relu_attributions=True)
-
-
-def grad_cam_plus_plus(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
-    """Grad-CAM++, positive as in its paper; options of :meth:`LayerFormula.attribute`."""
-    options = {"relu_attributions": True, **options}
-    return _on_layer(GradCAMPlusPlus, subject, inputs, target, **options)
-
-
-def layer_cam(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
-    """LayerCAM, positive as in its paper; options of :meth:`LayerFormula.attribute`."""
-    options = {"relu_attributions": True, **options}
-    return _on_layer(LayerCAM, subject, inputs, target, **options)
-
-
-def cam(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
-    """CAM, signed as in its paper; options of :meth:`LayerFormula.attribute`."""
-    return _on_layer(CAM, subject, inputs, target, **options)
-
-
-def score_cam(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
-    """Score-CAM with the paper's defaults; options of :meth:`ScoreCAM.attribute`."""
-    return _on_layer(ScoreCAM, subject, inputs, target, **options)
-
-
-def rise(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
-    """RISE with the paper's defaults; options of :meth:`RISE.attribute`."""
-    return cast(Tensor, RISE(subject.model).attribute(inputs, target, **options))
-
-
-def xrai(subject: Subject, inputs: Tensor, target: Target, **options: Any) -> Tensor:
-    """XRAI; options of :meth:`XRAI.attribute`."""
-    return XRAI(subject.model).attribute(inputs, target, **options)
-
-
-def guided_backprop(subject: Subject, inputs: Tensor, target: Target) -> Tensor:
-    """Guided backpropagation (Springenberg et al. 2015), the largest magnitude of the channels.
-
-    Reduced as Simonyan et al. 2014 (section 3.1) reduce gradients. Modules of ReLU and ReLU6 are
-    guided, also where one is used several times; the function :func:`torch.nn.functional.relu`
-    cannot be.
-
-    Raises:
-        ValueError: If the network has no such module.
-    """
-    return _largest_magnitude(guided_gradients(subject.model, inputs, target))
-
-
-def guided_grad_cam(subject: Subject, inputs: Tensor, target: Target) -> Tensor:
-    """Guided backpropagation times Grad-CAM (Selvaraju et al. 2017), reduced like the former."""
-    guided = guided_gradients(subject.model, inputs, target)
-    return _largest_magnitude(guided * grad_cam(subject, inputs, target))
-
-
-def integrated_gradients(
-    subject: Subject,
-    inputs: Tensor,
-    target: Target,
-    *,
-    n_steps: int = 50,
-    internal_batch_size: int = 8,
-) -> Tensor:
-    """Integrated gradients (Sundararajan et al. 2017) from zero, magnitudes summed over channels.
-
-    Reduced as the package ``saliency`` of its authors does to draw them.
-    """
-    attributions = IntegratedGradients(subject.model).attribute(
-        inputs,
-        target=target,
-        n_steps=n_steps,
-        internal_batch_size=max(internal_batch_size, len(inputs)),
-    )
-    return _sum_of_magnitudes(attributions)
-
-
-def smooth_grad(
-    subject: Subject,
-    inputs: Tensor,
-    target: Target,
-    *,
-    n_samples: int = 50,
-    noise_level: float = 0.15,
-    seed: int = 0,
-    internal_batch_size: int = 8,
-) -> Tensor:
-    """SmoothGrad (Smilkov et al. 2017): gradients averaged over noisy copies of each input.
-
-    The noise's standard deviation is a share of the range of the input's values, 10 % to 20 % in
-    the paper. Magnitudes are summed over channels as the package ``saliency`` of the authors does
-    to draw them. Every sample gets the same noise, whichever samples stand beside it.
-    """
-    # Captum's noise is float32, whatever the inputs are.
-    method = NoiseTunnel(Saliency(lambda noisy: subject.model(noisy.to(inputs.dtype))))
-    attributions = []
-    for index in range(len(inputs)):
-        sample = inputs[index : index + 1]
-        torch.manual_seed(seed)  # restored by the method's caller
-        attributions.append(
-            method.attribute(
-                sample,
-                nt_type="smoothgrad",
-                nt_samples=n_samples,
-                nt_samples_batch_size=min(internal_batch_size, n_samples),
-                stdevs=float(sample.max() - sample.min()) * noise_level,
-                target=_target_of(target, index),
-                abs=False,
-            )
-        )
-    return _sum_of_magnitudes(torch.cat(attributions))
-
-
-def input_x_gradient(subject: Subject, inputs: Tensor, target: Target) -> Tensor:
-    """Input times gradient (Shrikumar et al. 2016), signed contributions summed over channels."""
-    attributions = InputXGradient(subject.model).attribute(inputs, target=target)
-    return cast(Tensor, attributions).sum(1, keepdim=True)
-
-
-def occlusion(
-    subject: Subject,
-    inputs: Tensor,
-    target: Target,
-    *,
-    window: int | None = None,
-    stride: int | None = None,
-    internal_batch_size: int = 8,
-    show_progress: bool = False,
-) -> Tensor:
-    """Occlusion (Zeiler and Fergus 2014): how far the output falls when a square is set to zero.
-
-    Signed; all channels are covered at once.
+@dataclass(frozen=True)
+class Method:
+    """A method, with all that the command line, the explorer, Insights and the benchmark ask of it.
 
     Args:
-        subject (Subject): The network.
-        inputs (Tensor): N x C x H x W.
-        target (int, Tensor or list): The class.
-        window (int, optional): Side of the square. Default: None, a seventh of the shorter side
-            (32 pixels of 224).
-        stride (int, optional): Its step. Default: None, half of the window.
-        internal_batch_size (int, optional): Largest number of inputs in one forward pass, at least
-            N. Default: 8.
-        show_progress (bool, optional): Whether to show a progress bar. Default: False.
+        name (str): Its name in commands and in :data:`METHODS`.
+        title (str): What a person reads.
+        explain (type or Callable): A class in Captum's style, or a function ``(model, inputs,
+            target, *, options)`` or, if it explains a layer, ``(model, layer, inputs, target, *,
+            options)`` that gives N x 1 x H x W. Its keyword-only parameters are the options.
+        fixed (mapping of str to Any, optional): Options that are no choice: what makes the method
+            of its class. Default: none.
+        grouped (bool, optional): Whether the map is a sum over groups, whose masks and scores
+            :func:`~captum_groupcam.analysis.uncertainty.scored_masks` gives. Default: False.
+        passes (Callable, optional): Forward passes of one image, from the options by name; None
+            where it depends on the network. Default: None.
+        kind (str, optional): "method", "control", "peer" or "research". Default: "method".
+
+    Examples::
+
+        >>> def brightness(model, inputs, target, *, power: float = 1.0):
+        ...     return inputs.mean(1, keepdim=True) ** power
+        >>> method = Method("brightness", "Brightness", brightness, passes=lambda power: 0)
+        >>> method(torch.nn.Flatten().eval())(torch.ones(2, 3, 4, 4), 0).shape
+        torch.Size([2, 1, 4, 4])
+        >>> list(method.options), method.n_passes()
+        (['power'], 0)
     """
-    window = window or max(min(inputs.shape[2:]) // 7, 1)
-    stride = stride or max(window // 2, 1)
-    attributions = Occlusion(subject.model).attribute(
-        inputs,
-        sliding_window_shapes=(inputs.shape[1], window, window),
-        strides=(inputs.shape[1], stride, stride),
-        target=target,
-        perturbations_per_eval=max(internal_batch_size // len(inputs), 1),
-        show_progress=show_progress,
-    )
-    return cast(Tensor, attributions)[:, :1]
+
+    name: str
+    title: str
+    explain: type[Attribution] | Callable[..., Tensor]
+    fixed: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    grouped: bool = False
+    passes: Callable[..., int] | None = None
+    kind: Kind = "method"
+
+    @property
+    def attribution(self) -> type[Attribution] | None:
+        """The class in Captum's style; None for a function."""
+        return self.explain if isinstance(self.explain, type) else None
+
+    @property
+    def on_layer(self) -> bool:
+        """Whether it explains a layer."""
+        if isinstance(self.explain, type):
+            return issubclass(self.explain, LayerAttribution)
+        return "layer" in inspect.signature(self.explain).parameters
+
+    @cached_property
+    def options(self) -> dict[str, Option]:
+        """The options that can be chosen, by name."""
+        known = options_of(self._function)
+        return {name: option for name, option in known.items() if name not in self.fixed}
+
+    @property
+    def _function(self) -> Callable[..., Any]:
+        """Whose parameters the options are."""
+        attribution = self.attribution
+        return self.explain if attribution is None else attribution.attribute
+
+    def check(self, options: Mapping[str, Any]) -> None:
+        """Checks names and types of options; what a function takes by ``**`` it checks itself.
+
+        Args:
+            options (mapping of str to Any): Options that are not at their defaults.
+
+        Raises:
+            TypeError: If there is no such option, or a value is of another type.
+            ValueError: If a value is none of the choices.
+        """
+        parameters = inspect.signature(self._function).parameters.values()
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            options = {name: value for name, value in options.items() if name in self.options}
+        check_options(self.options, options, self.name)
+
+    def n_passes(self, **options: Any) -> int | None:
+        """Forward passes that one image costs.
+
+        Args:
+            **options (Any, optional): Options that are not at their defaults.
+
+        Returns:
+            int or None: The number; None where it depends on the network.
+        """
+        if self.passes is None:
+            return None
+        known = {option.name: option.default for option in self.options.values()} | options
+        taken = inspect.signature(self.passes).parameters
+        return self.passes(**{name: known[name] for name in taken})
+
+    def __call__(
+        self, model: Module, layer: TargetLayer | Module | None = None, **options: Any
+    ) -> Explain:
+        """Binds the method to a network.
+
+        Args:
+            model (torch.nn.Module): A classifier in evaluation mode: N x C x H x W to N x classes.
+            layer (TargetLayer or torch.nn.Module, optional): The layer that is explained; methods
+                that explain none ignore it. Default: None.
+            **options (Any, optional): The method's options.
+
+        Returns:
+            Callable: Takes inputs (N x C x H x W) and a target in any of Captum's forms, and gives
+            finite maps (N x 1 x H x W). It leaves no trace: neither on the network and the inputs
+            nor on the global state.
+
+        Raises:
+            TypeError: If the method has no such option, or a value is of another type.
+            ValueError: If a value is none of the choices, or a layer is missing.
+        """
+        self.check(options)
+        if isinstance(layer, Module):
+            layer = TargetLayer(layer)
+        if self.on_layer and layer is None:
+            raise ValueError(f"{self.name} explains a layer: give one.")
+        return partial(_run, self, model, layer, {**self.fixed, **options})
+
+    def attributions(
+        self,
+        model: Module,
+        layer: TargetLayer | None,
+        inputs: Tensor,
+        target: TargetType,
+        options: Mapping[str, Any],
+    ) -> Tensor:
+        """The maps as the class or function gives them, at the resolution of the input.
+
+        Args:
+            model (torch.nn.Module): The network.
+            layer (TargetLayer or None): The layer, if it explains one.
+            inputs (Tensor): N x C x H x W.
+            target (int, tuple, Tensor, list or None): As in Captum.
+            options (mapping of str to Any): All options that are not at their defaults.
+
+        Returns:
+            Tensor: N x 1 x H x W.
+        """
+        if not isinstance(self.explain, type):
+            where = (layer,) if self.on_layer else ()
+            return self.explain(model, *where, inputs, target, **options)
+        if layer is None or not self.on_layer:
+            attribution = self.explain(model)
+            return cast(Tensor, attribution.attribute(inputs, target=target, **options))
+        attribution = self.explain(model, layer.module)
+        maps = attribution.attribute(inputs, target=target, **layer.keywords, **options)
+        return cast(Tensor, LayerAttribution.interpolate(maps, inputs.shape[2:], "bilinear"))
 
 
-def random(_subject: Subject, inputs: Tensor, _target: Target, *, seed: int = 0) -> Tensor:
-    """A control: uniform noise, seeded with the sample itself."""
-    maps = []
-    for sample in inputs.cpu():
-        fingerprint = zlib.crc32(sample.float().contiguous().numpy().tobytes())
-        generator = torch.Generator().manual_seed(seed + fingerprint)
-        maps.append(torch.rand(1, *sample.shape[1:], generator=generator))
-    return torch.stack(maps).to(inputs)
+#: As in the papers, where Captum keeps the sign.
+_POSITIVE = {"relu_attributions": True}
 
-
-def centre(_subject: Subject, inputs: Tensor, _target: Target, *, sigma: float = 0.25) -> Tensor:
-    """A control: a Gaussian in the middle, its standard deviation a share of each side."""
-    maps = inputs.new_ones(len(inputs), 1, 1, 1)
-    for axis, size in enumerate(inputs.shape[2:], start=2):
-        position = (torch.arange(size, device=inputs.device) + 0.5) / size - 0.5
-        shape = [1, 1, 1, 1]
-        shape[axis] = size
-        maps = maps * torch.exp(-0.5 * (position / sigma) ** 2).view(shape)
-    return maps
-
-
-def edges(_subject: Subject, inputs: Tensor, _target: Target) -> Tensor:
-    """A control: the magnitude of Sobel's gradient of the mean of the channels."""
-    grey = F.pad(inputs.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    sobel = inputs.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
-    gradients = F.conv2d(grey, torch.stack([sobel, sobel.T]).unsqueeze(1))
-    return gradients.square().sum(1, keepdim=True).sqrt()
-
-
-#: Every method of the comparison, by name. ``METHODS[name](model, layer)(inputs, target)`` gives
-#: N x 1 x H x W and leaves no trace: neither on the network and the inputs nor on the global state.
-METHODS: dict[str, Factory] = {
-    explain.__name__: factory(explain)
-    for explain in (
-        group_cam,
-        group_cam_gradient_free,
-        group_cam_selective,
-        grad_cam,
-        grad_cam_plus_plus,
-        layer_cam,
-        cam,
-        score_cam,
-        rise,
-        xrai,
-        guided_backprop,
-        guided_grad_cam,
-        integrated_gradients,
-        smooth_grad,
-        input_x_gradient,
-        occlusion,
-        random,
-        centre,
-        edges,
+#: Every method by name. A method registered here at run time is known to the command line, the
+#: explorer, Insights and the benchmark.
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "group_cam",
+            "Group-CAM",
+            GroupCAM,
+            grouped=True,
+            passes=lambda n_groups: n_groups + 2,
+        ),
+        Method(
+            "group_cam_gradient_free",
+            "Group-CAM without gradients",
+            GroupCAM,
+            {"gradient_free": True},
+            grouped=True,
+            passes=lambda n_groups: n_groups + 2,
+        ),
+        Method(
+            "group_cam_selective",
+            "Selective Group-CAM",
+            SelectiveGroupCAM,
+            # Four maps, shown and hidden; gradients at the layer and at the input; the baseline.
+            passes=lambda n_groups, shares: n_groups + 8 * len(shares) + 3,
+        ),
+        Method("grad_cam", "Grad-CAM", GradCAM, _POSITIVE, passes=lambda: 1),
+        Method("grad_cam_plus_plus", "Grad-CAM++", GradCAMPlusPlus, _POSITIVE, passes=lambda: 1),
+        Method("layer_cam", "LayerCAM", LayerCAM, _POSITIVE, passes=lambda: 1),
+        Method("cam", "CAM", CAM, passes=lambda: 2),
+        Method("score_cam", "Score-CAM", ScoreCAM),
+        Method("rise", "RISE", RISE, passes=lambda n_masks: n_masks),
+        Method("xrai", "XRAI", XRAI, passes=lambda n_steps: 2 * n_steps),
+        Method(
+            "guided_backprop",
+            "Guided backpropagation",
+            input_methods.guided_backprop,
+            passes=lambda: 1,
+        ),
+        Method(
+            "guided_grad_cam",
+            "Guided Grad-CAM",
+            input_methods.guided_grad_cam,
+            passes=lambda: 2,
+        ),
+        Method(
+            "integrated_gradients",
+            "Integrated gradients",
+            input_methods.integrated_gradients,
+            passes=lambda n_steps: n_steps,
+        ),
+        Method(
+            "smooth_grad",
+            "SmoothGrad",
+            input_methods.smooth_grad,
+            passes=lambda n_samples: n_samples,
+        ),
+        Method(
+            "input_x_gradient",
+            "Input x gradient",
+            input_methods.input_x_gradient,
+            passes=lambda: 1,
+        ),
+        Method("occlusion", "Occlusion", input_methods.occlusion),
     )
 }
 
-#: The methods whose map is a sum over groups, and what makes them of :class:`GroupCAM`.
-GROUPED: dict[str, dict[str, Any]] = {
-    "group_cam": {},
-    "group_cam_gradient_free": {"gradient_free": True},
-}
+
+def find_method(name: str) -> Method:
+    """Looks a method up.
+
+    Args:
+        name (str): A name in :data:`METHODS`.
+
+    Returns:
+        Method: The method.
+
+    Raises:
+        ValueError: If there is none of this name; names that come close are listed.
+
+    Examples::
+
+        >>> find_method("group_cam").title
+        'Group-CAM'
+    """
+    if name not in METHODS:
+        close = difflib.get_close_matches(name, METHODS, n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"known are {', '.join(METHODS)}."
+        raise ValueError(f"Unknown method {name!r}; {hint}")
+    return METHODS[name]
 
 
-def _on_layer(
-    method: Callable[..., Any], subject: Subject, inputs: Tensor, target: Target, **options: Any
+def offered_methods() -> list[str]:
+    """Names of the methods that a user is offered: neither controls nor what is on trial.
+
+    Examples::
+
+        >>> offered_methods()[0]
+        'group_cam'
+    """
+    return [method.name for method in METHODS.values() if method.kind == "method"]
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method with its options and its layer, written as ``name:option=value,option=value``.
+
+    Args:
+        name (str): A name of :data:`METHODS`.
+        options (mapping, optional): Its options. Default: none.
+        layer (str, optional): Dotted name of the layer that it explains. Default: None, the
+            network's own.
+
+    Raises:
+        TypeError: If the method has no such option, or a value is of another type.
+        ValueError: If there is no such method, or a value is none of the choices.
+
+    Examples::
+
+        >>> MethodSpec.parse("group_cam:n_groups=8,denoise_at=input")
+        MethodSpec(name='group_cam', options={'denoise_at': 'input', 'n_groups': 8}, layer=None)
+        >>> str(MethodSpec.parse("group_cam:n_groups=8,denoise_at=input"))
+        'group_cam:denoise_at=input,n_groups=8'
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    layer: str | None = None
+
+    def __post_init__(self) -> None:
+        self.method.check(self.options)
+
+    @property
+    def method(self) -> Method:
+        """The entry of the registry."""
+        return find_method(self.name)
+
+    @classmethod
+    def parse(cls, text: str) -> MethodSpec:
+        """Reads what ``str`` writes.
+
+        Args:
+            text (str): ``name`` or ``name:option=value,...``. Values are numbers, None, True,
+                False, words, quoted strings, or tuples or lists of these; the option ``layer`` is
+                a layer's dotted name, whatever that looks like.
+
+        Returns:
+            MethodSpec: The method with its options.
+
+        Raises:
+            TypeError: If the method has no such option, or a value is of another type.
+            ValueError: If it is not of this form, or there is no such method.
+        """
+        name, _, listed = text.partition(":")
+        options: dict[str, Any] = {}
+        layer: str | None = None
+        for item in split_text(listed, ","):
+            option, equals, value = (part.strip() for part in item.partition("="))
+            if not equals or not option.isidentifier():
+                raise ValueError(
+                    f"Expected a method as name or name:option=value,option=value, got {text!r}."
+                )
+            if option == "layer":
+                quoted = parse_value(value)
+                layer = quoted if isinstance(quoted, str) else value
+            else:
+                options[option] = parse_value(value)
+        return cls(name.strip(), dict(sorted(options.items())), layer)
+
+    def __str__(self) -> str:
+        options = {option: format_value(value) for option, value in self.options.items()}
+        if self.layer is not None:
+            # Of this one it is known that it is a name, so a number needs no quotes.
+            number = self.layer.replace(".", "").isdecimal()
+            options["layer"] = self.layer if number else format_value(self.layer)
+        listed = ",".join(f"{option}={value}" for option, value in sorted(options.items()))
+        return f"{self.name}:{listed}" if listed else self.name
+
+
+def _run(
+    method: Method,
+    model: Module,
+    layer: TargetLayer | None,
+    options: dict[str, Any],
+    inputs: Tensor,
+    target: TargetType,
 ) -> Tensor:
-    if subject.layer is None:
-        raise ValueError(f"{method.__name__} explains a layer: give one.")
-    if subject.reshape_transform is not None:
-        options["reshape_transform"] = subject.reshape_transform
-    attributions = method(subject.model, subject.layer).attribute(
-        inputs, target, attribute_to_layer_input=subject.attribute_to_layer_input, **options
-    )
-    return cast(Tensor, LayerAttribution.interpolate(attributions, inputs.shape[2:], "bilinear"))
-
-
-def _target_of(target: Target, index: int) -> Target:
-    """The target of one sample."""
-    if isinstance(target, list):
-        return [target[index]]
-    if isinstance(target, Tensor) and target.numel() > 1:
-        return target[index : index + 1]
-    return target
-
-
-def _largest_magnitude(attributions: Tensor) -> Tensor:
-    return attributions.abs().amax(1, keepdim=True)
-
-
-def _sum_of_magnitudes(attributions: Tensor) -> Tensor:
-    return attributions.abs().sum(1, keepdim=True)
+    """Checks what goes in and comes out, and keeps the method to itself."""
+    if inputs.dim() != 4 or not len(inputs) or not inputs.is_floating_point():
+        raise ValueError(
+            "Expected floating-point inputs of shape N x C x H x W, got "
+            f"{tuple(inputs.shape)}, {inputs.dtype}."
+        )
+    if not inputs.isfinite().all():
+        raise ValueError("The inputs contain NaN or infinite values.")
+    if model.training:
+        raise ValueError("Explain a model in evaluation mode: call model.eval() first.")
+    # A seed reaches all devices.
+    initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if initialized else ()
+    with (
+        torch.inference_mode(False),
+        torch.random.fork_rng(devices),
+        warnings.catch_warnings(),
+    ):
+        # Captum on what it does to a network and inputs that nobody else sees.
+        warnings.filterwarnings("ignore", "Setting backward hooks on ReLU activations")
+        warnings.filterwarnings("ignore", "Input Tensor . did not already require gradients")
+        maps = method.attributions(model, layer, inputs.detach().clone(), target, options).detach()
+    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+    expected = (len(inputs), 1, *inputs.shape[2:])
+    if tuple(maps.shape) != expected or not maps.isfinite().all():
+        raise ValueError(f"Expected finite maps of shape {expected}, got {tuple(maps.shape)}.")
+    return maps

@@ -19,15 +19,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from benchmarks.controls import ShiftedBlur, shift
 from captum_groupcam.augmentation import (
     BackgroundBlur,
     GradCAMBlur,
     GroupCAMBlur,
-    ShiftedBlur,
     above_mean,
     blur_background,
-    shift,
 )
+from captum_groupcam.networks.target_layer import TargetLayer
 from tests.toy_networks import hooks, images, seeded
 
 BLURS = [GroupCAMBlur, ShiftedBlur, GradCAMBlur]
@@ -376,7 +376,7 @@ def to_grid(tokens: Tensor) -> Tensor:
 @pytest.mark.parametrize("blur", BLURS)
 def test_tokens_are_brought_to_a_grid(network: Network, blur: type[BackgroundBlur]) -> None:
     inputs, model = batch(), Tokens(network)
-    altered = blur(model, model.tokens, reshape_transform=to_grid)(inputs, LABELS)
+    altered = blur(model, TargetLayer(model.tokens, reshape_transform=to_grid))(inputs, LABELS)
     torch.testing.assert_close(altered, blur(network, network.features)(inputs, LABELS))
 
 

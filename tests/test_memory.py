@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from captum_groupcam import GroupCAM
+from captum_groupcam.networks.target_layer import TargetLayer
 
 resource = pytest.importorskip("resource", reason="needs getrusage, which Windows has not")
 
@@ -35,20 +36,16 @@ def measure(model: str, n_images: int, n_groups: int, side: int = 224) -> tuple[
         network = nn.Sequential(
             layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 1000)
         ).eval()
-        at_input = False
+        target_layer = TargetLayer(layer)
     else:
         from captum_groupcam.models import load_model
 
         loaded = load_model(model)
-        network, layer, at_input = loaded.network, loaded.layer, loaded.attribute_to_layer_input
+        network, target_layer = loaded.network, loaded.layer
     images = torch.rand(n_images, 3, side, side) * 2 - 1
     before = peak()
-    GroupCAM(network, layer).attribute(
-        images,
-        285,
-        attribute_to_layer_input=at_input,
-        n_groups=n_groups,
-        internal_batch_size=8,
+    GroupCAM(network, target_layer.module).attribute(
+        images, 285, n_groups=n_groups, internal_batch_size=8, **target_layer.keywords
     )
     return before, peak()
 

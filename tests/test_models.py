@@ -12,6 +12,7 @@ import torchvision
 from PIL import Image
 from torch import nn
 
+from captum_groupcam import GroupCAM
 from captum_groupcam.images import open_image, sample_images
 from captum_groupcam.models import MODELS, Classifier, load_model
 
@@ -33,8 +34,8 @@ def test_lite0_knows_the_sample_images(lite0, images, image: str, classes: set[s
 
 def test_lite0_is_ready_to_be_explained(lite0) -> None:
     assert not any(module.training for module in lite0.network.modules())
-    assert lite0.attribute_to_layer_input
-    assert isinstance(lite0.layer, nn.AdaptiveAvgPool2d)
+    assert str(lite0.layer) == "input of _avg_pooling"
+    assert isinstance(lite0.layer.module, nn.AdaptiveAvgPool2d)
     assert len(lite0.class_names) == 1000
     assert lite0.network._conv_stem.weight.is_contiguous(memory_format=torch.channels_last)
 
@@ -55,7 +56,7 @@ def test_denormalize_gives_the_cropped_image_back(lite0) -> None:
 
 def test_a_local_state_dict_works_on_real_images(shared: Path) -> None:
     model = load_model("squeezenet1_1", str(shared / "models" / "squeezenet1_1_imagenetnorm.pth"))
-    assert model.layer is model.network.features
+    assert model.layer.module is model.network.features
     folder = shared / "data" / "ilsvrc_val"
     with (folder / "boxes.csv").open() as file:
         labels = {row["file"]: int(row["label"]) for row in csv.DictReader(file)}
@@ -98,7 +99,7 @@ def test_lite0_takes_a_local_state_dict(tmp_path: Path) -> None:
 def test_timm(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
     model = load_model("timm:resnet18", "random")
-    assert model.layer is model.network.layer4
+    assert model.layer.module is model.network.layer4
     assert model.class_names[281] == "tabby"
     assert model.preprocess(Image.new("RGB", (300, 200))).shape == (3, 224, 224)
     assert model.denormalize(model.preprocess(Image.new("RGB", (300, 200)))).max() < 1e-6
@@ -134,15 +135,15 @@ def test_a_model_is_added_by_one_entry(monkeypatch) -> None:
 
     monkeypatch.setitem(MODELS, "tiny", tiny)
     model = load_model("tiny")
-    assert model.layer is model.network[1]
+    assert model.layer.module is model.network[1]
     assert not model.network.training
 
 
 def test_a_layer_can_be_named() -> None:
     model = load_model("efficientnet_lite0", "random", layer="_blocks.9._bn2")
-    assert model.layer is model.network._blocks[9]._bn2
-    assert not model.attribute_to_layer_input
-    with pytest.raises(ValueError, match=r"Unknown layer '_blocks.9.bn2'; did you mean _blocks.9"):
+    assert model.layer.module is model.network._blocks[9]._bn2
+    assert str(model.layer) == "_blocks.9._bn2"
+    with pytest.raises(ValueError, match=r"no layer '_blocks.9.bn2'; did you mean _blocks.9"):
         load_model("efficientnet_lite0", "random", layer="_blocks.9.bn2")
 
 
@@ -163,12 +164,12 @@ def test_unknown_names(name: str, weights: str | None, message: str) -> None:
 
 def test_transformers_come_with_their_transform() -> None:
     model = load_model("vit_b_32", "random")
-    assert model.layer is model.network.encoder.layers[-1].ln_1
-    assert model.reshape_transform.keywords == {"grid": (7, 7), "n_prefix": 1}
+    assert model.layer.module is model.network.encoder.layers[-1].ln_1
+    assert model.layer.reshape_transform.keywords == {"grid": (7, 7), "n_prefix": 1}
     other = load_model("vit_b_32", "random", layer="encoder.layers.encoder_layer_9")
-    assert other.layer is other.network.encoder.layers[9]
-    assert other.reshape_transform.keywords == {"grid": (7, 7), "n_prefix": 1}
-    assert load_model("resnet18", "random").reshape_transform is None
+    assert other.layer.module is other.network.encoder.layers[9]
+    assert other.layer.reshape_transform.keywords == {"grid": (7, 7), "n_prefix": 1}
+    assert load_model("resnet18", "random").layer.reshape_transform is None
 
 
 def test_a_state_dict_of_another_network(tmp_path: Path) -> None:
@@ -221,3 +222,29 @@ def test_missing_packages(monkeypatch, name: str, package: str, command: str) ->
     with pytest.raises(ModuleNotFoundError, match=command) as caught:
         load_model(name)
     assert caught.value.name == package
+
+
+def test_a_model_explains_by_itself(lite0, images) -> None:
+    inputs = images("cat", "coffee")
+    maps = lite0.explain("group_cam", inputs, [281, 967], n_groups=4, denoise_at="input")
+    expected = GroupCAM(lite0.network, lite0.network._avg_pooling).attribute(
+        inputs, [281, 967], attribute_to_layer_input=True, n_groups=4, denoise_at="input"
+    )
+    torch.testing.assert_close(maps, expected)
+    probabilities, classes = lite0.classify(inputs)
+    with torch.no_grad():
+        softmax = lite0.network(inputs).softmax(1)
+    torch.testing.assert_close(probabilities, softmax.gather(1, classes))
+    assert classes[:, 0].tolist() == softmax.argmax(1).tolist()
+    with pytest.raises(ValueError, match="Unknown method 'groupcam'; did you mean group_cam"):
+        lite0.explain("groupcam", inputs, 281)
+
+
+def test_another_layer_of_the_same_network(lite0, images) -> None:
+    other = lite0.at_layer("_blocks.9._bn2")
+    assert other.network is lite0.network
+    assert str(other.layer) == "_blocks.9._bn2"
+    maps = [one.explain("grad_cam", images("cat"), 281) for one in (lite0, other)]
+    assert not torch.allclose(*maps)
+    with pytest.raises(ValueError, match=r"no layer '_blocks\.9\.bn2'; did you mean _blocks"):
+        lite0.at_layer("_blocks.9.bn2")

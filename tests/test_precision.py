@@ -112,7 +112,9 @@ def cat(images) -> Tensor:
 
 @pytest.fixture(scope="module")
 def explained(lite0, cat) -> dict[str, Tensor]:
-    return {name: explain(lite0.network, lite0.layer, cat) for name, explain in ON_LITE0.items()}
+    return {
+        name: explain(lite0.network, lite0.layer.module, cat) for name, explain in ON_LITE0.items()
+    }
 
 
 def group_cam(net: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:

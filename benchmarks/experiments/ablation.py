@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.run.specs import MethodSpec
+from captum_groupcam.methods import MethodSpec
 
 __all__ = ["STUDIES", "chosen_studies", "layers_study"]
 

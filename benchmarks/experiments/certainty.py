@@ -6,10 +6,9 @@ from matplotlib.figure import Figure
 from torch.nn import Module
 
 from benchmarks.measures.explained import Explained
-from benchmarks.run.specs import MethodSpec
 from captum_groupcam import GroupCAM
 from captum_groupcam.analysis.uncertainty import maximum_probability, scored_masks, standard_error
-from captum_groupcam.methods import GROUPED
+from captum_groupcam.methods import MethodSpec
 from captum_groupcam.models import LoadedModel
 from captum_groupcam.visualization import method_sheet
 
@@ -24,16 +23,15 @@ def certainty_figure(
     Args:
         model (LoadedModel): The network with the layer that is explained.
         network (Module): What answers the queries: the network, or its compiled form.
-        spec (MethodSpec): One of :data:`~captum_groupcam.methods.GROUPED`.
+        spec (MethodSpec): A method that is grouped.
         explained (Explained): One sample and its map.
     """
     scored = scored_masks(
-        GroupCAM(network, model.layer),
+        GroupCAM(network, model.layer.module),
         explained.inputs,
         explained.targets,
-        attribute_to_layer_input=model.attribute_to_layer_input,
-        reshape_transform=model.reshape_transform,
-        **GROUPED[spec.name],
+        **model.layer.keywords,
+        **spec.method.fixed,
         **spec.options,
     )
     drawn = {

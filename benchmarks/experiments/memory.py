@@ -6,7 +6,6 @@ import json
 import resource
 import subprocess
 import sys
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -87,12 +86,9 @@ def _run(case: Case) -> Peak:
     with torch.no_grad():
         target = int(model.network(images[:1]).argmax())
     before = _peak()
-    explain = partial(case.method(model.network, model.layer).attribute, **case.options)
-    explain(
-        images,
-        target,
-        attribute_to_layer_input=model.attribute_to_layer_input,
-        internal_batch_size=8,
+    attribution = case.method(model.network, model.layer.module)
+    attribution.attribute(
+        images, target, internal_batch_size=8, **model.layer.keywords, **case.options
     )
     return Peak(_peak(), _peak() - before)
 

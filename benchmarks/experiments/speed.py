@@ -23,14 +23,14 @@ from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.metrics import functional
 from captum_groupcam.models import LoadedModel, load_model
 
-__all__ = ["COMPARISONS", "Comparison", "Subject", "run_speed"]
+__all__ = ["COMPARISONS", "Comparison", "Timed", "run_speed"]
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 @dataclass(frozen=True)
-class Subject:
+class Timed:
     """What is timed: a network, one image of it, and the class that it sees there."""
 
     model: LoadedModel
@@ -39,7 +39,7 @@ class Subject:
     rounds: int
 
     def time(self, functions: Mapping[str, Callable[[], object]], reference: str) -> list[Timing]:
-        """Times functions together on the subject's device."""
+        """Times functions together on the timed's device."""
         return time_together(functions, reference, rounds=self.rounds, device=self.image.device)
 
 
@@ -54,26 +54,26 @@ class Comparison:
     """
 
     title: str
-    run: Callable[[Subject], list[Timing]]
+    run: Callable[[Timed], list[Timing]]
     goal: str = ""
 
 
-def forward_passes(subject: Subject, count: int, batch_size: int, layout: str) -> None:
+def forward_passes(timed: Timed, count: int, batch_size: int, layout: str) -> None:
     """Plain forward passes over ``count`` copies of the image, a batch at a time."""
     memory_format = LAYOUTS[layout]
-    batch = subject.image.expand(batch_size, -1, -1, -1).contiguous(memory_format=memory_format)
+    batch = timed.image.expand(batch_size, -1, -1, -1).contiguous(memory_format=memory_format)
     with torch.inference_mode():
         for start in range(0, count, batch_size):
-            subject.model.network(batch[: min(batch_size, count - start)])
+            timed.model.network(batch[: min(batch_size, count - start)])
 
 
-def batch_sizes(subject: Subject) -> list[Timing]:
+def batch_sizes(timed: Timed) -> list[Timing]:
     """32 forward passes at every batch size and layout; the reference is the default of both."""
-    network, default = subject.model.network, default_batch_size(subject.image.device)
+    network, default = timed.model.network, default_batch_size(timed.image.device)
 
     def in_layout(batch_size: int, layout: str) -> None:
         network.to(memory_format=LAYOUTS[layout])
-        forward_passes(subject, 32, batch_size, layout)
+        forward_passes(timed, 32, batch_size, layout)
 
     functions = {
         f"batches of {size}, {layout}": partial(in_layout, size, layout)
@@ -81,43 +81,42 @@ def batch_sizes(subject: Subject) -> list[Timing]:
         for size in sorted({*BATCH_SIZES, default})
     }
     try:
-        return subject.time(functions, f"batches of {default}, channels_last")
+        return timed.time(functions, f"batches of {default}, channels_last")
     finally:
         network.to(memory_format=torch.channels_last)
 
 
-def best_batch_size(subject: Subject, count: int) -> int:
+def best_batch_size(timed: Timed, count: int) -> int:
     """The batch size at which forward passes in channels_last take the least time."""
     functions = {
-        str(size): partial(forward_passes, subject, count, size, "channels_last")
+        str(size): partial(forward_passes, timed, count, size, "channels_last")
         for size in BATCH_SIZES
     }
-    timings = subject.time(functions, str(BATCH_SIZES[0]))
+    timings = timed.time(functions, str(BATCH_SIZES[0]))
     return int(min(timings, key=lambda timing: timing.seconds).name)
 
 
-def group_cam(subject: Subject) -> list[Timing]:
+def group_cam(timed: Timed) -> list[Timing]:
     """GroupCAM with 32 groups against the forward passes that it stands for."""
-    model = subject.model
-    best = best_batch_size(subject, 34)
+    model = timed.model
+    best = best_batch_size(timed, 34)
     passes = f"34 forward passes in batches of {best}, channels_last"
     explain = partial(
-        GroupCAM(model.network, model.layer).attribute,
-        subject.image,
-        subject.target,
-        attribute_to_layer_input=model.attribute_to_layer_input,
-        reshape_transform=model.reshape_transform,
+        GroupCAM(model.network, model.layer.module).attribute,
+        timed.image,
+        timed.target,
+        **model.layer.keywords,
     )
-    return subject.time(
+    return timed.time(
         {
-            passes: partial(forward_passes, subject, 34, best, "channels_last"),
+            passes: partial(forward_passes, timed, 34, best, "channels_last"),
             "GroupCAM, 32 groups": explain,
         },
         passes,
     )
 
 
-def score_cam(subject: Subject) -> list[Timing]:
+def score_cam(timed: Timed) -> list[Timing]:
     """ScoreCAM against pytorch-grad-cam's and torchcam's, on a convolutional network.
 
     All three explain the same layer: the last one with spatial dimensions whose output the peers
@@ -128,9 +127,9 @@ def score_cam(subject: Subject) -> list[Timing]:
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     from torchcam.methods import ScoreCAM as TorchcamScoreCAM
 
-    network, image = subject.model.network, subject.image
-    layer = layer_with_output(subject)
-    target = ClassifierOutputTarget(subject.target)
+    network, image = timed.model.network, timed.image
+    layer = layer_with_output(timed)
+    target = ClassifierOutputTarget(timed.target)
     peer = PeerScoreCAM(model=network, target_layers=[layer])
     # Its own default of 16 is what its documentation shows; it prints a bar of its own.
     torchcam = TorchcamScoreCAM(network, layer)
@@ -138,12 +137,12 @@ def score_cam(subject: Subject) -> list[Timing]:
     def run_torchcam() -> None:
         with torch.no_grad():
             scores = network(image)
-        torchcam(subject.target, scores)
+        torchcam(timed.target, scores)
 
     try:
-        return subject.time(
+        return timed.time(
             {
-                "ScoreCAM": partial(ScoreCAM(network, layer).attribute, image, subject.target),
+                "ScoreCAM": partial(ScoreCAM(network, layer).attribute, image, timed.target),
                 "pytorch-grad-cam": partial(peer, input_tensor=image, targets=[target]),
                 "torchcam": run_torchcam,
             },
@@ -154,7 +153,7 @@ def score_cam(subject: Subject) -> list[Timing]:
         peer.activations_and_grads.release()
 
 
-def deletion_insertion(subject: Subject) -> list[Timing]:
+def deletion_insertion(timed: Timed) -> list[Timing]:
     """Deletion and insertion of one map: as one stream, step by step, and by torchcam.
 
     torchcam makes a Grad-CAM map of its own first, a pass of 200.
@@ -162,7 +161,7 @@ def deletion_insertion(subject: Subject) -> list[Timing]:
     from torchcam.methods import GradCAM
     from torchcam.metrics import DeletionInsertionMetric
 
-    network, image = subject.model.network, subject.image
+    network, image = timed.model.network, timed.image
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 1, 7, 7, generator=generator).to(image.device)
     attributions = torch.nn.functional.interpolate(coarse, image.shape[2:], mode="bilinear")
@@ -181,10 +180,10 @@ def deletion_insertion(subject: Subject) -> list[Timing]:
                 for pixels in [order[:0], *order.tensor_split(100)]:
                     rows, columns = pixels // image.shape[3], pixels % image.shape[3]
                     shown[:, :, rows, columns] = end[:, :, rows, columns]
-                    network(shown).softmax(dim=1)[0, subject.target].item()
+                    network(shown).softmax(dim=1)[0, timed.target].item()
         network.to(memory_format=torch.channels_last)
 
-    extractor = GradCAM(network, target_layer=layer_with_output(subject))
+    extractor = GradCAM(network, target_layer=layer_with_output(timed))
     torchcam = DeletionInsertionMetric(
         extractor,
         partial(torch.softmax, dim=-1),
@@ -193,18 +192,18 @@ def deletion_insertion(subject: Subject) -> list[Timing]:
         baseline=gaussian_blur,
     )
     try:
-        return subject.time(
+        return timed.time(
             {
-                passes: partial(forward_passes, subject, n_images, size, "channels_last"),
+                passes: partial(forward_passes, timed, n_images, size, "channels_last"),
                 "deletion_insertion": partial(
-                    functional.deletion_insertion, network, image, attributions, subject.target
+                    functional.deletion_insertion, network, image, attributions, timed.target
                 ),
                 # The published evaluations leave the layout as it is, which is NCHW.
                 **{
                     f"one step at a time, {layout}": partial(step_by_step, layout)
                     for layout in LAYOUTS
                 },
-                "torchcam": partial(torchcam.update, image, subject.target),
+                "torchcam": partial(torchcam.update, image, timed.target),
             },
             passes,
         )
@@ -212,15 +211,15 @@ def deletion_insertion(subject: Subject) -> list[Timing]:
         extractor.remove_hooks()
 
 
-def layer_with_output(subject: Subject) -> torch.nn.Module:
+def layer_with_output(timed: Timed) -> torch.nn.Module:
     """The layer to explain, by its output, for peers that hook nothing else.
 
     Where the input of a layer is meant, the network's last normalisation: what goes into the
     layer is its output, activated.
     """
-    model = subject.model
-    if not model.attribute_to_layer_input:
-        return model.layer
+    model = timed.model
+    if not model.layer.attribute_to_layer_input:
+        return model.layer.module
     return next(
         module
         for module in reversed(list(model.network.modules()))
@@ -275,11 +274,11 @@ def run_speed(
     image = image.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         target = int(loaded.network(image).argmax())
-    subject = Subject(loaded, image, target, rounds)
+    timed = Timed(loaded, image, target, rounds)
     console = Console()
     for name in names:
         comparison = COMPARISONS[name]
-        timings = comparison.run(subject)
+        timings = comparison.run(timed)
         console.print(_table(f"{comparison.title} ({model}, {threads} threads)", timings))
         if comparison.goal:
             console.print(f"Goal for the ratio: {comparison.goal}.")

@@ -9,13 +9,19 @@ counts three.
 
 from benchmarks.research import choices, questions
 from captum_groupcam.masking.call import isolated
-from captum_groupcam.methods import Factory, factory
+from captum_groupcam.methods import METHODS, Method
 
 __all__ = ["RESEARCH"]
 
 #: Every idea, by the name that the benchmark knows it by.
-RESEARCH: dict[str, Factory] = {
-    f"research.{name}": factory(isolated()(getattr(module, name)))
+RESEARCH: dict[str, Method] = {
+    f"research.{name}": Method(
+        f"research.{name}",
+        name.replace("_", " ").capitalize(),
+        isolated()(getattr(module, name)),
+        kind="research",
+    )
     for module in (choices, questions)
     for name in module.__all__
 }
+METHODS.update(RESEARCH)

@@ -6,23 +6,26 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Module
 
 from benchmarks.research.finish import detail, interleaved, smoothed, with_prior
 from benchmarks.research.masks import group_masks, merged
 from benchmarks.research.regression import mask_cells, posterior, smoothness
-from benchmarks.research.steps import Question, at_layer, gains
+from benchmarks.research.steps import Probe, score_gains
 from captum_groupcam.attr.maps import guided_filter, peaked
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.masking.queries import score_samples
-from captum_groupcam.methods import Subject, Target
+from captum_groupcam.masking.targets import TargetType
+from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = ["detailed", "group_cam", "shifts", "two_layers"]
 
 
 def group_cam(
-    subject: Subject,
+    model: Module,
+    layer: TargetLayer,
     inputs: Tensor,
-    target: Target,
+    target: TargetType,
     *,
     n_groups: int = 32,
     score: str = "probability",
@@ -37,7 +40,8 @@ def group_cam(
     """Group-CAM with other choices at each step: 34 queries.
 
     Args:
-        subject (Subject): The network.
+        model (torch.nn.Module): The network.
+        layer (TargetLayer): The layer that is explained.
         inputs (Tensor): N x C x H x W.
         target (int, Tensor or list): The class.
         n_groups (int, optional): G. Default: 32.
@@ -55,25 +59,26 @@ def group_cam(
         prior (float, optional): Share of Grad-CAM that is added. Default: 0.
         **masks (Any, optional): See :func:`~benchmarks.research.masks.group_masks`.
     """
-    question = Question.ask(subject, inputs, target, score=score, baseline=baseline)
-    made = group_masks(question, n_groups, **masks)
-    alphas = gains(question, made)
+    probe = Probe.ask(model, layer, inputs, target, score=score, baseline=baseline)
+    made = group_masks(probe, n_groups, **masks)
+    alphas = score_gains(probe, made)
     if solve is None:
-        maps = merged(question, made, alphas)
+        maps = merged(probe, made, alphas)
     else:
-        grid = question.activations.shape[2:]
-        rows = mask_cells(made, question.size, grid)
-        expected = question.grad_cam.flatten(1)
+        grid = probe.activations.shape[2:]
+        rows = mask_cells(made, probe.size, grid)
+        expected = probe.grad_cam.flatten(1)
         found = posterior(rows, alphas, expected, smoothness(grid, length, rows), noise=solve)
-        maps = upsample(found.view(-1, 1, *grid), question.size)
+        maps = upsample(found.view(-1, 1, *grid), probe.size)
     maps = guided_filter(maps, inputs, guide)
-    return with_prior(smoothed(maps, smooth), question, prior)
+    return with_prior(smoothed(maps, smooth), probe, prior)
 
 
 def shifts(
-    subject: Subject,
+    model: Module,
+    layer: TargetLayer,
     inputs: Tensor,
-    target: Target,
+    target: TargetType,
     *,
     n_groups: int = 28,
     smooth: float = 0.0,
@@ -86,7 +91,8 @@ def shifts(
     either side, along both axes, gives activations in between: four passes without gradients.
 
     Args:
-        subject (Subject): The network.
+        model (torch.nn.Module): The network.
+        layer (TargetLayer): The layer that is explained.
         inputs (Tensor): N x C x H x W.
         target (int, Tensor or list): The class.
         n_groups (int, optional): G. Default: 28.
@@ -94,17 +100,18 @@ def shifts(
         prior (float, optional): As in :func:`group_cam`. Default: 0.
         **masks (Any, optional): See :func:`~benchmarks.research.masks.group_masks`.
     """
-    question = Question.ask(subject, inputs, target)
-    question = question._replace(activations=finer_activations(question, subject))
-    made = group_masks(question, n_groups, **masks)
-    maps = merged(question, made, gains(question, made))
-    return with_prior(smoothed(maps, smooth), question, prior)
+    probe = Probe.ask(model, layer, inputs, target)
+    probe = probe._replace(activations=finer_activations(probe, layer))
+    made = group_masks(probe, n_groups, **masks)
+    maps = merged(probe, made, score_gains(probe, made))
+    return with_prior(smoothed(maps, smooth), probe, prior)
 
 
 def two_layers(
-    subject: Subject,
+    model: Module,
+    layer: TargetLayer,
     inputs: Tensor,
-    target: Target,
+    target: TargetType,
     *,
     second: str,
     n_groups: int = 15,
@@ -118,7 +125,8 @@ def two_layers(
     An earlier layer is sharper, and knows less of the class.
 
     Args:
-        subject (Subject): The network.
+        model (torch.nn.Module): The network.
+        layer (TargetLayer): The layer that is explained.
         inputs (Tensor): N x C x H x W.
         target (int, Tensor or list): The class.
         second (str): Dotted name of the other layer.
@@ -129,21 +137,22 @@ def two_layers(
         guide (int, optional): As in :func:`group_cam`, for the result. Default: 0.
         **masks (Any, optional): See :func:`~benchmarks.research.masks.group_masks`.
     """
-    question = Question.ask(subject, inputs, target)
-    hidden = score_samples(question.call.network, question.call.hidden)
+    probe = Probe.ask(model, layer, inputs, target)
+    hidden = score_samples(probe.call.network, probe.call.hidden)
     maps = []
-    for one in (question, Question.ask(at_layer(subject, second), inputs, target)):
+    for one in (probe, Probe.ask(model, TargetLayer.of(model, second), inputs, target)):
         made = group_masks(one, n_groups, **masks)
-        one_map = merged(one, made, gains(one, made, reference=hidden))
+        one_map = merged(one, made, score_gains(one, made, reference=hidden))
         maps.append(peaked(with_prior(one_map, one, prior)))
     both = maps[0] * (0.1 + maps[1]) if product else maps[0] + maps[1]
     return guided_filter(both, inputs, guide)
 
 
 def detailed(
-    subject: Subject,
+    model: Module,
+    layer: TargetLayer,
     inputs: Tensor,
-    target: Target,
+    target: TargetType,
     *,
     n_groups: int = 29,
     copies: int = 1,
@@ -156,7 +165,8 @@ def detailed(
     """Group-CAM says which part, the input's gradient which pixels of it: 34 queries.
 
     Args:
-        subject (Subject): The network.
+        model (torch.nn.Module): The network.
+        layer (TargetLayer): The layer that is explained.
         inputs (Tensor): N x C x H x W.
         target (int, Tensor or list): The class.
         n_groups (int, optional): G. Default: 29, for a pass back to the input counts three.
@@ -169,19 +179,19 @@ def detailed(
         guide (int, optional): As in :func:`group_cam`. Default: 0.
         **masks (Any, optional): See :func:`~benchmarks.research.masks.group_masks`.
     """
-    question = Question.ask(subject, inputs, target)
-    made = group_masks(question, n_groups, **masks)
-    maps = with_prior(merged(question, made, gains(question, made)), question, prior)
+    probe = Probe.ask(model, layer, inputs, target)
+    made = group_masks(probe, n_groups, **masks)
+    maps = with_prior(merged(probe, made, score_gains(probe, made)), probe, prior)
     maps = guided_filter(maps, inputs, guide)
-    return maps * detail(subject, inputs, target, sigma=sigma, copies=copies) ** power
+    return maps * detail(model, inputs, target, sigma=sigma, copies=copies) ** power
 
 
-def finer_activations(question: Question, subject: Subject) -> Tensor:
+def finer_activations(probe: Probe, layer: TargetLayer) -> Tensor:
     """Activations at twice the layer's resolution, N x K x 2h x 2w: four queries."""
-    (inputs,), cells = question.call.inputs, question.activations.shape[2:]
-    down, right = (round(s / c / 4) for s, c in zip(question.size, cells, strict=True))
+    (inputs,), cells = probe.call.inputs, probe.activations.shape[2:]
+    down, right = (round(s / c / 4) for s, c in zip(probe.size, cells, strict=True))
     windows = (moved(inputs, y, x) for y in (-down, down) for x in (-right, right))
-    return interleaved([question.activations_of(subject, window) for window in windows])
+    return interleaved([probe.activations_of(layer, window) for window in windows])
 
 
 def moved(inputs: Tensor, down: int, right: int) -> Tensor:

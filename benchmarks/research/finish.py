@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from captum.attr import Saliency
 from torch import Tensor
+from torch.nn import Module
 
-from benchmarks.research.steps import Question
+from benchmarks.research.steps import Probe
 from captum_groupcam.attr.maps import peaked
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.masks import upsample
-from captum_groupcam.methods import METHODS, Subject, Target
+from captum_groupcam.masking.targets import TargetType
+from captum_groupcam.methods import METHODS
 
 __all__ = ["detail", "interleaved", "smoothed", "with_prior"]
 
@@ -24,23 +26,23 @@ def smoothed(maps: Tensor, sigma: float) -> Tensor:
     return gaussian_blur(maps, 2 * round(2 * sigma) + 1, sigma) if sigma else maps
 
 
-def with_prior(maps: Tensor, question: Question, share: float) -> Tensor:
+def with_prior(maps: Tensor, probe: Probe, share: float) -> Tensor:
     """Adds a share of Grad-CAM, both with a maximum of one.
 
     A very small share ranks only what the map leaves level: its flat rest.
     """
     if not share:
         return maps
-    return peaked(maps) + share * peaked(upsample(question.grad_cam, question.size))
+    return peaked(maps) + share * peaked(upsample(probe.grad_cam, probe.size))
 
 
 def detail(
-    subject: Subject, inputs: Tensor, target: Target, *, sigma: float, copies: int = 1
+    model: Module, inputs: Tensor, target: TargetType, *, sigma: float, copies: int = 1
 ) -> Tensor:
     """Where pixels matter, N x 1 x H x W: magnitudes of the input's gradient, blurred, mean one.
 
     Args:
-        subject (Subject): The network.
+        model (torch.nn.Module): The network.
         inputs (Tensor): N x C x H x W.
         target (int, Tensor or list): The class.
         sigma (float): Pixels by which the magnitudes are blurred.
@@ -48,9 +50,9 @@ def detail(
             noisy copies of the image, as in SmoothGrad. Default: 1, of the image itself.
     """
     if copies == 1:
-        gradients = cast(Tensor, Saliency(subject.model).attribute(inputs, target))
+        gradients = cast(Tensor, Saliency(model).attribute(inputs, target))
     else:
-        gradients = METHODS["smooth_grad"](subject.model, n_samples=copies)(inputs, target)
+        gradients = METHODS["smooth_grad"](model, n_samples=copies)(inputs, target)
     blurred = smoothed(gradients.detach().sum(1, keepdim=True), sigma)
     mean = blurred.mean((2, 3), keepdim=True)
     return blurred / torch.where(mean > 0, mean, 1)

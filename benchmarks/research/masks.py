@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from benchmarks.research.runs import run_groups
-from benchmarks.research.steps import Question
+from benchmarks.research.steps import Probe
 from captum_groupcam.masking.groups import group_maps
 from captum_groupcam.masking.masks import LayerMasks, denoise
 
@@ -18,7 +18,7 @@ At = Literal["layer", "input"]
 
 
 def group_masks(
-    question: Question,
+    probe: Probe,
     n_groups: int,
     *,
     order: str = "channel",
@@ -30,7 +30,7 @@ def group_masks(
     """One mask for each group of channels.
 
     Args:
-        question (Question): Has the activations and their weights.
+        probe (Probe): Has the activations and their weights.
         n_groups (int): Number of groups.
         order (str): What channels are sorted by before they are cut into groups, see
             :data:`~benchmarks.research.runs.ORDERS`. Default: "channel", as in the paper.
@@ -41,8 +41,8 @@ def group_masks(
         soft (bool): Whether what is left is lowered to begin at zero, at the layer's resolution, so
             that masks have no cliffs. Default: False.
     """
-    groups = run_groups(question.contributions, n_groups, order=order, balanced=balanced)
-    maps = group_maps(question.activations, question.weights, groups, n_groups)
+    groups = run_groups(probe.contributions, n_groups, order=order, balanced=balanced)
+    maps = group_maps(probe.activations, probe.weights, groups, n_groups)
     if soft and percentile is not None:
         level = maps.flatten(2).quantile(percentile / 100, dim=-1)
         return LayerMasks((maps - level.view(*level.shape, 1, 1)).relu())
@@ -56,6 +56,6 @@ def cut_out(maps: Tensor, percentile: float | None, at: At) -> LayerMasks:
     return LayerMasks(denoise(maps, percentile))
 
 
-def merged(question: Question, masks: LayerMasks, alphas: Tensor) -> Tensor:
+def merged(probe: Probe, masks: LayerMasks, alphas: Tensor) -> Tensor:
     """ReLU of the sum of masks by their weights (N x G), at the input's resolution."""
-    return question.call.merge(masks, alphas)[0].relu()
+    return probe.call.merge(masks, alphas)[0].relu()

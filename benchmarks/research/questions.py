@@ -8,46 +8,56 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import Module
 
 from benchmarks.research.finish import detail, with_prior
 from benchmarks.research.masks import At, cut_out, group_masks, merged
 from benchmarks.research.regression import mask_cells, posterior, smoothness
 from benchmarks.research.runs import ordered
-from benchmarks.research.steps import Complements, Question, at_layer, gains
+from benchmarks.research.steps import Complements, Probe, score_gains
 from captum_groupcam.attr.maps import guided_filter, peaked
 from captum_groupcam.attr.rise import RandomMasks
 from captum_groupcam.masking.masks import LayerMasks, denoise, normalize, upsample
 from captum_groupcam.masking.queries import score_masks, score_samples
-from captum_groupcam.methods import Subject, Target
+from captum_groupcam.masking.targets import TargetType
+from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = ["adaptive", "chosen", "coalitions", "kept_and_removed", "random_masks"]
 
 
 def kept_and_removed(
-    subject: Subject, inputs: Tensor, target: Target, *, n_groups: int = 15, **masks: Any
+    model: Module,
+    layer: TargetLayer,
+    inputs: Tensor,
+    target: TargetType,
+    *,
+    n_groups: int = 15,
+    **masks: Any,
 ) -> Tensor:
     """What a mask alone is good for and what is lost without it, added: 33 queries.
 
     Deletion asks for the latter, Group-CAM only for the former.
 
     Args:
-        subject (Subject): The network.
+        model (torch.nn.Module): The network.
+        layer (TargetLayer): The layer that is explained.
         inputs (Tensor): N x C x H x W.
         target (int, Tensor or list): The class.
         n_groups (int, optional): G, each asked twice. Default: 15.
         **masks (Any, optional): See :func:`~benchmarks.research.masks.group_masks`.
     """
-    question = Question.ask(subject, inputs, target)
-    made = group_masks(question, n_groups, **masks)
-    whole = score_samples(question.call.network, question.call.inputs)
-    lost = gains(question, Complements(made), reference=whole)
-    return merged(question, made, gains(question, made) - lost)
+    probe = Probe.ask(model, layer, inputs, target)
+    made = group_masks(probe, n_groups, **masks)
+    whole = score_samples(probe.call.network, probe.call.inputs)
+    lost = score_gains(probe, Complements(made), reference=whole)
+    return merged(probe, made, score_gains(probe, made) - lost)
 
 
 def adaptive(
-    subject: Subject,
+    model: Module,
+    layer: TargetLayer,
     inputs: Tensor,
-    target: Target,
+    target: TargetType,
     *,
     first: int = 8,
     best: int = 4,
@@ -60,7 +70,8 @@ def adaptive(
     """Splits the groups that matter most, round by round: 34 queries.
 
     Args:
-        subject (Subject): The network.
+        model (torch.nn.Module): The network.
+        layer (TargetLayer): The layer that is explained.
         inputs (Tensor): N x C x H x W.
         target (int, Tensor or list): The class.
         first (int, optional): Groups of the first round. Default: 8.
@@ -73,9 +84,9 @@ def adaptive(
             Default: 70.0.
         denoise_at (str, optional): The same. Default: "input".
     """
-    question = Question.ask(subject, inputs, target)
-    hidden = score_samples(question.call.network, question.call.hidden)
-    contributions = question.contributions
+    probe = Probe.ask(model, layer, inputs, target)
+    hidden = score_samples(probe.call.network, probe.call.hidden)
+    contributions = probe.contributions
     sequence = ordered(contributions, order).view(*contributions.shape[:2], 1, 1)
     sums = contributions.take_along_dim(sequence, 1).cumsum(1)
     sums = F.pad(sums, (0, 0, 0, 0, 1, 0))  # a run's sum is the difference between its ends
@@ -91,7 +102,7 @@ def adaptive(
         difference = (upto - before).relu()
         floor = torch.finfo(sums.dtype).eps * sums.abs().amax((1, 2, 3), keepdim=True) * channels
         maps.append(torch.where(difference.amax((2, 3), keepdim=True) > floor, difference, 0))
-        found = gains(question, cut_out(maps[-1], percentile, denoise_at), reference=hidden)
+        found = score_gains(probe, cut_out(maps[-1], percentile, denoise_at), reference=hidden)
         alphas.append(found)
         if remaining:
             chosen = found.topk(min(best, found.shape[1]), dim=1).indices
@@ -100,13 +111,14 @@ def adaptive(
             cuts = [begin + length * part // parts for part in range(parts + 1)]
             starts, ends = torch.cat(cuts[:-1], 1), torch.cat(cuts[1:], 1)
     made = cut_out(torch.cat(maps, 1), percentile, denoise_at)
-    return merged(question, made, torch.cat(alphas, 1))
+    return merged(probe, made, torch.cat(alphas, 1))
 
 
 def coalitions(
-    subject: Subject,
+    model: Module,
+    layer: TargetLayer,
     inputs: Tensor,
-    target: Target,
+    target: TargetType,
     *,
     n_groups: int = 16,
     order: str = "place",
@@ -123,7 +135,8 @@ def coalitions(
     what two groups do together.
 
     Args:
-        subject (Subject): The network.
+        model (torch.nn.Module): The network.
+        layer (TargetLayer): The layer that is explained.
         inputs (Tensor): N x C x H x W.
         target (int, Tensor or list): The class.
         n_groups (int, optional): G, a power of two; 2 G queries. Default: 16.
@@ -133,26 +146,27 @@ def coalitions(
         percentile (float, optional): The same, at the layer's resolution. Default: 70.0.
         prior (float, optional): Share of Grad-CAM that is added. Default: 0.
     """
-    question = Question.ask(subject, inputs, target)
-    made = group_masks(question, n_groups, order=order, balanced=balanced, percentile=None)
+    probe = Probe.ask(model, layer, inputs, target)
+    made = group_masks(probe, n_groups, order=order, balanced=balanced, percentile=None)
     single = normalize(made.maps if percentile is None else denoise(made.maps, percentile))
     signs = hadamard(n_groups).to(single)
     members = torch.cat([signs, -signs]) > 0
     # A coalition shows what any of its members shows.
     unions = [torch.where(m.view(-1, 1, 1), single, 0).amax(1) for m in members]
-    inputs_, baselines, network = question.call
+    inputs_, baselines, network = probe.call
     scores, queried = score_masks(network, inputs_, baselines, LayerMasks(torch.stack(unions, 1)))
     # A coalition that shows nothing is not asked about: its score is known.
-    hidden = score_samples(network, question.call.hidden)
+    hidden = score_samples(network, probe.call.hidden)
     scores = torch.where(queried, scores, hidden.unsqueeze(1))
     effects = (scores[:, :n_groups] - scores[:, n_groups:]) @ signs.to(scores) / n_groups
-    return with_prior(merged(question, LayerMasks(single), effects), question, prior)
+    return with_prior(merged(probe, LayerMasks(single), effects), probe, prior)
 
 
 def random_masks(
-    subject: Subject,
+    model: Module,
+    layer: TargetLayer,
     inputs: Tensor,
-    target: Target,
+    target: TargetType,
     *,
     n_pairs: int = 16,
     grid_size: int = 7,
@@ -167,7 +181,8 @@ def random_masks(
     Each mask is asked with its complement, so that what both have in common cancels out.
 
     Args:
-        subject (Subject): The network.
+        model (torch.nn.Module): The network.
+        layer (TargetLayer): The layer that is explained.
         inputs (Tensor): N x C x H x W.
         target (int, Tensor or list): The class.
         n_pairs (int, optional): Masks, each asked twice. Default: 16.
@@ -179,26 +194,27 @@ def random_masks(
         cells (int, optional): Cells of the map along each side. Default: 14.
         seed (int, optional): Seed of the masks. Default: 0.
     """
-    question = Question.ask(subject, inputs, target)
+    probe = Probe.ask(model, layer, inputs, target)
     generator = torch.Generator().manual_seed(seed)
     masks = RandomMasks.draw(
         n_pairs, (grid_size, grid_size), 0.5, generator, n_samples=len(inputs), like=inputs
     )
-    inputs_, baselines, network = question.call
+    inputs_, baselines, network = probe.call
     shown, _ = score_masks(network, inputs_, baselines, masks)
     hidden, _ = score_masks(network, inputs_, baselines, Complements(masks))
     grid = (cells, cells)
-    rows = 2 * mask_cells(masks, question.size, grid) - 1
-    expected = F.adaptive_avg_pool2d(upsample(question.grad_cam, question.size), grid).flatten(1)
+    rows = 2 * mask_cells(masks, probe.size, grid) - 1
+    expected = F.adaptive_avg_pool2d(upsample(probe.grad_cam, probe.size), grid).flatten(1)
     covariance = smoothness(grid, length, rows)
     maps = posterior(rows, (shown - hidden).to(rows), expected, covariance, noise)
-    return upsample(maps.view(-1, 1, *grid), question.size)
+    return upsample(maps.view(-1, 1, *grid), probe.size)
 
 
 def chosen(
-    subject: Subject,
+    model: Module,
+    layer: TargetLayer,
     inputs: Tensor,
-    target: Target,
+    target: TargetType,
     *,
     n_groups: int = 0,
     power: float = 0.8,
@@ -215,7 +231,8 @@ def chosen(
     that measure, image by image: only measures of another kind can say whether it is better.
 
     Args:
-        subject (Subject): The network.
+        model (torch.nn.Module): The network.
+        layer (TargetLayer): The layer that is explained.
         inputs (Tensor): N x C x H x W.
         target (int, Tensor or list): The class.
         n_groups (int, optional): Groups of Group-CAM, whose map is one to choose from beside
@@ -232,31 +249,31 @@ def chosen(
         second (str, optional): Dotted name of another layer, whose Grad-CAM (plus a tenth of its
             maximum) takes the place of the gradient, at one query rather than three. Default: None.
     """
-    question = Question.ask(subject, inputs, target)
-    maps = upsample(question.grad_cam, question.size)
+    probe = Probe.ask(model, layer, inputs, target)
+    maps = upsample(probe.grad_cam, probe.size)
     if n_groups:
-        made = group_masks(question, n_groups)
-        group_cam = merged(question, made, gains(question, made))
-        maps = torch.cat([maps, with_prior(group_cam, question, 0.1)], 1)
+        made = group_masks(probe, n_groups)
+        group_cam = merged(probe, made, score_gains(probe, made))
+        maps = torch.cat([maps, with_prior(group_cam, probe, 0.1)], 1)
     maps = guided_filter(maps, inputs, guide)
     if power:
         if second:
-            other = Question.ask(at_layer(subject, second), inputs, target)
-            pixels = 0.1 + peaked(upsample(other.grad_cam, question.size))
+            other = Probe.ask(model, TargetLayer.of(model, second), inputs, target)
+            pixels = 0.1 + peaked(upsample(other.grad_cam, probe.size))
         else:
-            pixels = detail(subject, inputs, target, sigma=sigma)
+            pixels = detail(model, inputs, target, sigma=sigma)
         powers = torch.linspace(power, 0, n_powers).tolist()
         maps = torch.cat([maps * pixels**exponent for exponent in powers], 1)
     shares = [(index + 0.5) / n_shares * reach for index in range(n_shares)]
-    best = mean_effect(question, maps, shares).argmax(1)
+    best = mean_effect(probe, maps, shares).argmax(1)
     return maps.take_along_dim(best.view(-1, 1, 1, 1), 1)
 
 
-def mean_effect(question: Question, maps: Tensor, shares: Sequence[float]) -> Tensor:
+def mean_effect(probe: Probe, maps: Tensor, shares: Sequence[float]) -> Tensor:
     """What the pixels that maps rank first do when they alone are shown, or hidden: N x M.
 
     Args:
-        question (Question): Whose network is asked, twice for each map and share.
+        probe (Probe): Whose network is asked, twice for each map and share.
         maps (Tensor): N x M x H x W.
         shares (sequence of float): Shares of the pixels, over which the mean is taken.
     """
@@ -264,7 +281,7 @@ def mean_effect(question: Question, maps: Tensor, shares: Sequence[float]) -> Te
     counts = [max(round(share * maps[0, 0].numel()), 1) for share in shares]
     first = torch.stack([(ranks < count).to(maps) for count in counts], 2)
     masks = LayerMasks(first.flatten(1, 2))  # at the input's own resolution
-    inputs, baselines, network = question.call
+    inputs, baselines, network = probe.call
     shown, _ = score_masks(network, inputs, baselines, masks)
     without, _ = score_masks(network, inputs, baselines, Complements(masks))
     return (shown - without).view(*maps.shape[:2], len(shares)).mean(-1)

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from captum_groupcam.attr.maps import weighted_sum
 from captum_groupcam.masking.baselines import Baselines, GaussianBlur
@@ -15,10 +16,10 @@ from captum_groupcam.masking.call import Call, prepare
 from captum_groupcam.masking.masks import MaskSource
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.masking.queries import score_masks, score_samples
-from captum_groupcam.methods import Subject, Target
+from captum_groupcam.masking.targets import TargetType
 from captum_groupcam.networks.target_layer import TargetLayer
 
-__all__ = ["BASELINES", "SCORES", "Complements", "Question", "at_layer", "gains", "lookup"]
+__all__ = ["BASELINES", "SCORES", "Complements", "Probe", "lookup", "score_gains"]
 
 _Value = TypeVar("_Value")
 
@@ -52,7 +53,7 @@ BASELINES: dict[str, Baselines] = {
 }
 
 
-class Question(NamedTuple):
+class Probe(NamedTuple):
     """What is asked of the network, and what the layer says of the whole image.
 
     Attributes:
@@ -68,28 +69,29 @@ class Question(NamedTuple):
     @classmethod
     def ask(
         cls,
-        subject: Subject,
+        model: Module,
+        layer: TargetLayer,
         inputs: Tensor,
-        target: Target,
+        target: TargetType,
         *,
         score: str = "probability",
         baseline: str = "blur",
-    ) -> Question:
+    ) -> Probe:
         """Asks for gradients and activations, which is one query."""
         call = prepare(
-            subject.model,
+            model,
             inputs,
             target,
             None,
             lookup(BASELINES, baseline, "baseline"),
             score_func=lookup(SCORES, score, "score"),
         )
-        gradients, activations = call.gradients_and_activations(_layer_of(subject))
+        gradients, activations = call.gradients_and_activations(layer)
         return cls(call, activations, gradients.flatten(2).mean(2))
 
-    def activations_of(self, subject: Subject, inputs: Tensor) -> Tensor:
+    def activations_of(self, layer: TargetLayer, inputs: Tensor) -> Tensor:
         """What the layer says of other inputs, without gradients, which is one query."""
-        return self.call.network.activations(_layer_of(subject), (inputs,))
+        return self.call.network.activations(layer, (inputs,))
 
     @property
     def contributions(self) -> Tensor:
@@ -129,33 +131,19 @@ class Complements:
         return 1 - self.masks.render(samples, masks, size, normalized=normalized)
 
 
-def gains(question: Question, masks: MaskSource, *, reference: Tensor | None = None) -> Tensor:
+def score_gains(probe: Probe, masks: MaskSource, *, reference: Tensor | None = None) -> Tensor:
     """How far each mask raises the score above the reference: N x G, zero where nobody was asked.
 
     Args:
-        question (Question): Whose network is asked, once for each mask.
+        probe (Probe): Whose network is asked, once for each mask.
         masks (MaskSource): G masks for each sample.
         reference (Tensor, optional): N scores. Default: None, F(B), which is one query more.
     """
-    inputs, baselines, network = question.call
+    inputs, baselines, network = probe.call
     scores, queried = score_masks(network, inputs, baselines, masks)
     if reference is None:
-        reference = score_samples(network, question.call.hidden)
+        reference = score_samples(network, probe.call.hidden)
     return torch.where(queried, scores - reference.unsqueeze(1), 0)
-
-
-def _layer_of(subject: Subject) -> TargetLayer:
-    if subject.layer is None:
-        raise ValueError("Group-CAM explains a layer: give one.")
-    return TargetLayer(
-        subject.layer, "", subject.attribute_to_layer_input, subject.reshape_transform
-    )
-
-
-def at_layer(subject: Subject, name: str) -> Subject:
-    """The same network, explained at the output of another layer."""
-    layer = TargetLayer.of(subject.model, name)
-    return subject._replace(layer=layer.module, attribute_to_layer_input=False)
 
 
 def lookup(table: dict[str, _Value], name: str, what: str) -> _Value:

@@ -1,1 +1,9 @@
-"""A run: methods x measures over samples, resumable, in one process or many."""
+"""A run: methods x measures over samples, resumable, in one process or many.
+
+What can be compared is :data:`~captum_groupcam.methods.METHODS`; controls and what is on trial join
+it here.
+"""
+
+from benchmarks import controls, research
+
+__all__ = ["controls", "research"]

@@ -19,13 +19,11 @@ from benchmarks.data import Sample, to_inputs
 from benchmarks.experiments.certainty import certainty_figure
 from benchmarks.measures.explained import Explain, Explained
 from benchmarks.measures.registry import MEASURES
-from benchmarks.methods import METHODS
 from benchmarks.run.folder import RunFolder
 from benchmarks.run.network import Compiled, counted
 from benchmarks.run.rows import COST, Key, Row
-from benchmarks.run.specs import MethodSpec
 from captum_groupcam.masking.network import default_batch_size
-from captum_groupcam.methods import GROUPED
+from captum_groupcam.methods import MethodSpec
 from captum_groupcam.models import LoadedModel
 from captum_groupcam.visualization import save_figure
 
@@ -60,11 +58,9 @@ class Evaluator:
     n_shown: int = 0
     _network: Module = field(init=False, repr=False)
     _compiled_for: set[str] = field(init=False, repr=False, default_factory=set)
-    layer_name: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         network = self.model.network
-        object.__setattr__(self, "layer_name", _name_of(self.model.layer, network))
         object.__setattr__(self, "_network", Compiled(network) if self.compiled else network)
 
     def missing(self, sample: str, done: set[Key]) -> dict[str, list[str]]:
@@ -81,7 +77,7 @@ class Evaluator:
 
     def prepare(self, sample: Sample) -> Explained:
         """A sample as measures see it, its map still empty."""
-        device = next(self.model.network.parameters()).device
+        device = self.model.device
         inputs = to_inputs([sample], self.model).to(device, memory_format=torch.channels_last)
         boxes = None if sample.boxes is None else [sample.boxes]
         return Explained(
@@ -152,7 +148,7 @@ class Evaluator:
             of_map = replace(explained, maps=maps, explain=explain)
             if place < self.n_shown:
                 folder.show_map(place, str(spec), maps[0])
-                if spec.name in GROUPED:
+                if spec.method.grouped:
                     self._show_certainty(place, spec, of_map, folder)
             for name in names:
                 if name != COST:
@@ -212,17 +208,10 @@ class Evaluator:
 
     def explain(self, spec: MethodSpec) -> Explain:
         """A method as a function of a network: this one, or a copy of it."""
-        model = self._model_of(spec)
-        name = _name_of(model.layer, model.network)
+        layer = self._model_of(spec).layer
 
         def explain(network: Module, inputs: Tensor, targets: Tensor) -> Tensor:
-            method = METHODS[spec.name](
-                network,
-                getattr(network, "_orig_mod", network).get_submodule(name),
-                attribute_to_layer_input=model.attribute_to_layer_input,
-                reshape_transform=model.reshape_transform,
-                **spec.options,
-            )
+            method = spec.method(network, layer.within(network), **spec.options)
             return method(inputs, targets)
 
         return explain
@@ -249,11 +238,6 @@ class Evaluator:
             size = torch.tensor(sample.image_size).flip(0).repeat(2)
             about["boxes"] = (sample.boxes / size).tolist()
         return about
-
-
-def _name_of(layer: Module, network: Module) -> str:
-    names: dict[Module, str] = {module: name for name, module in network.named_modules()}
-    return names[layer]
 
 
 def _scaled(masks: Tensor | None, inputs: Tensor) -> Tensor | None:

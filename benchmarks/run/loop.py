@@ -28,8 +28,8 @@ from benchmarks.measures.registry import DEFAULT_MEASURES, MEASURES
 from benchmarks.run.evaluate import Evaluator, TargetChoice
 from benchmarks.run.folder import RunFolder, done, fingerprint, versions
 from benchmarks.run.rows import COST, Row
-from benchmarks.run.specs import MethodSpec
 from captum_groupcam.images import ImageError
+from captum_groupcam.methods import MethodSpec
 from captum_groupcam.models import load_model
 
 __all__ = ["Settings", "choose_measures", "prepare", "run"]
@@ -260,7 +260,7 @@ def _configuration(
     return {
         "model": settings.model,
         "weights": fingerprint(evaluator.model.network),
-        "layer": evaluator.layer_name,
+        "layer": evaluator.model.layer.name,
         "dataset": settings.dataset,
         "n_samples": len(dataset),
         "samples": hashlib.sha256(ids.encode()).hexdigest()[:16],

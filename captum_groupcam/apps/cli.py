@@ -21,7 +21,7 @@ from torch import Tensor
 from captum_groupcam.analysis.uncertainty import scored_masks
 from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.images import ImageError, find_images, open_image, sample_images
-from captum_groupcam.methods import GROUPED, METHODS
+from captum_groupcam.methods import METHODS, MethodSpec, offered_methods
 from captum_groupcam.metrics.functional import deletion_insertion
 from captum_groupcam.models import LoadedModel, load_model
 from captum_groupcam.visualization import (
@@ -73,10 +73,12 @@ def explain(
         typer.Option(help="Index or name of a class. Otherwise the likeliest."),
     ] = None,
     method: Annotated[
-        str, typer.Option(help=f"One of {', '.join(METHODS)}; or {ALL} of them in one picture.")
+        str,
+        typer.Option(
+            help=f"One of {', '.join(offered_methods())}, with options as in "
+            f"rise:n_masks=1000,seed=1; or {ALL} of them in one picture."
+        ),
     ] = "group_cam",
-    n_groups: Annotated[int, typer.Option(min=1, help="Groups of channels of Group-CAM.")] = 32,
-    denoise_percentile: Annotated[str, typer.Option(help="From 0 to below 100, or 'none'.")] = "70",
     groups: Annotated[
         bool, typer.Option("--groups", help="Draw the groups that speak most for the class, too.")
     ] = False,
@@ -92,12 +94,13 @@ def explain(
     """Prints the top 5 classes of each image and writes an overlay of what decided."""
     console, errors = Console(), Console(stderr=True)
     with _usage_errors():
-        if method not in (*METHODS, ALL):
-            raise ValueError(f"Unknown method {method!r}; known are {', '.join(METHODS)}, {ALL}.")
-        if groups and method not in GROUPED:
-            raise ValueError(f"{method} has no groups; with --groups go {', '.join(GROUPED)}.")
-        options = {"n_groups": n_groups, "denoise_percentile": _percentile(denoise_percentile)}
+        names = offered_methods() if method == ALL else [method]
+        specs = {name: MethodSpec.parse(name) for name in names}
+        if groups and not (method in specs and specs[method].method.grouped):
+            grouped = [name for name in offered_methods() if METHODS[name].grouped]
+            raise ValueError(f"{method} has no groups; with --groups go {', '.join(grouped)}.")
         loaded = load_model(model, weights, _device(device), layer=layer)
+        at = {name: loaded.at_layer(s.layer) if s.layer else loaded for name, s in specs.items()}
         chosen = None if target is None else find_class(target, loaded.class_names)
 
     failures: list[str] = []
@@ -113,16 +116,16 @@ def explain(
         except ImageError as error:
             fail(str(error))
     files = list(dict.fromkeys(files))
-    names = list(METHODS) if method == ALL else [method]
 
     kinds = ["", *["_groups"] * groups, *["_curves"] * curves]
-    paths = {kind: output_names(files, method + kind, out) for kind in kinds}
+    drawn = ALL if method == ALL else specs[method].name
+    paths = {kind: output_names(files, drawn + kind, out) for kind in kinds}
 
     with _progress(console) as progress:
         bar = progress.add_task(method, total=len(files) * (len(names) + len(kinds)))
         for index, file in enumerate(files):
             try:
-                inputs = loaded.preprocess(open_image(file)).unsqueeze(0).to(_device_of(loaded))
+                inputs = loaded.prepare(open_image(file))
             except ImageError as error:
                 fail(str(error))
                 progress.advance(bar, len(names) + len(kinds))
@@ -134,15 +137,15 @@ def explain(
                 progress.update(bar, description=name)
                 try:
                     with _warnings_of(console, f"{file}: {name}"):
-                        maps[name] = _map(
-                            loaded, name, inputs, explained, options if name in GROUPED else {}
+                        maps[name] = at[name].explain(
+                            specs[name].name, inputs, explained, **specs[name].options
                         )
                 except (ValueError, RuntimeError, ModuleNotFoundError) as error:
                     fail(f"{file}: {name}: {error}")
                 progress.advance(bar)
             draw: dict[str, Callable[[], Figure]] = {
                 "": partial(_picture, loaded, inputs, explained, maps, sheet=method == ALL),
-                "_groups": partial(_groups, loaded, method, inputs, explained, options),
+                "_groups": partial(_groups, at[names[0]], specs[names[0]], inputs, explained),
                 "_curves": partial(_curves, loaded, inputs, explained, maps),
             }
             for kind in kinds if maps else []:
@@ -181,7 +184,7 @@ def explore(
 ) -> None:
     """Opens a page to explain images on: classes, methods side by side, groups, curves, code."""
     with _usage_errors():
-        from captum_groupcam.apps.explorer.page import serve
+        from captum_groupcam.apps.explorer import serve
 
         serve(model or ["efficientnet_lite0"], host=host, port=port, device=_device(device))
 
@@ -197,7 +200,7 @@ def demo(
         model = load_model("efficientnet_lite0")
         photos = {name: load() for name, load in sample_images().items()}
     inputs = torch.stack([model.preprocess(photo) for photo in photos.values()])
-    probabilities, classes = _classify(model, inputs)
+    probabilities, classes = model.classify(inputs)
     target = classes[:, 0].tolist()
     methods: dict[str, tuple[str, dict[str, Any]]] = {
         "Grad-CAM": ("grad_cam", {}),
@@ -208,7 +211,8 @@ def demo(
         # One image at a time, so that the bar moves.
         for row in progress.track(range(len(target)), description="demo"):
             for title, (method, options) in methods.items():
-                maps[title] += _map(model, method, inputs[row : row + 1], target[row], options)
+                image = inputs[row : row + 1]
+                maps[title] += model.explain(method, image, target[row], **options)
     titles = [
         f"{model.class_names[index]}, {probability:.0%}"
         for index, probability in zip(target, probabilities[:, 0].tolist(), strict=True)
@@ -216,24 +220,6 @@ def demo(
     figure = method_grid(model.denormalize(inputs), maps, row_titles=titles, images_per_row=2)
     with _usage_errors():
         _say(console, str(save_figure(figure, out).resolve()))
-
-
-def _map(
-    model: LoadedModel,
-    method: str,
-    inputs: Tensor,
-    target: int | list[int],
-    options: dict[str, Any],
-) -> Tensor:
-    """A method's maps for the model's own layer: N x 1 x H x W."""
-    explain = METHODS[method](
-        model.network,
-        model.layer,
-        attribute_to_layer_input=model.attribute_to_layer_input,
-        reshape_transform=model.reshape_transform,
-        **options,
-    )
-    return explain(inputs, target)
 
 
 def _picture(
@@ -247,18 +233,15 @@ def _picture(
     return overlay(image, attributions[0], title=title)
 
 
-def _groups(
-    model: LoadedModel, method: str, inputs: Tensor, target: int, options: dict[str, Any]
-) -> Figure:
+def _groups(model: LoadedModel, spec: MethodSpec, inputs: Tensor, target: int) -> Figure:
     """What the groups of the largest scores show of the image."""
     scored = scored_masks(
-        GroupCAM(model.network, model.layer),
+        GroupCAM(model.network, model.layer.module),
         inputs,
         target,
-        attribute_to_layer_input=model.attribute_to_layer_input,
-        reshape_transform=model.reshape_transform,
-        **GROUPED[method],
-        **options,
+        **model.layer.keywords,
+        **spec.method.fixed,
+        **spec.options,
     )
     masks, scores = scored.of_sample(0)
     return group_panels(
@@ -276,7 +259,7 @@ def _curves(model: LoadedModel, inputs: Tensor, target: int, maps: dict[str, Ten
 
 def _print_classes(console: Console, model: LoadedModel, file: Path, inputs: Tensor) -> int:
     """Prints the five likeliest classes and returns the first."""
-    probabilities, classes = _classify(model, inputs)
+    probabilities, classes = model.classify(inputs)
     _say(console, str(file))
     table = Table(show_header=False, box=None)
     for index, probability in zip(
@@ -295,14 +278,6 @@ def _warnings_of(console: Console, what: str) -> Iterator[None]:
         yield
     for warning in caught:
         _say(console, f"{what}: {warning.message}", "yellow")
-
-
-def _classify(model: LoadedModel, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and indices of all classes, the likeliest first."""
-    with torch.no_grad():
-        output = model.network(inputs)
-    probabilities, classes = output.softmax(1).sort(1, descending=True)
-    return probabilities, classes
 
 
 # --- arguments
@@ -359,22 +334,6 @@ def output_names(files: list[Path], method: str, folder: Path) -> list[str]:
     return names
 
 
-def _percentile(text: str) -> float | None:
-    if text.casefold() == "none":
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 100:
-        raise ValueError(f"denoise-percentile is from 0 to below 100, or 'none'; got {text!r}.")
-    return value
-
-
-def _device_of(model: LoadedModel) -> torch.device:
-    return next(model.network.parameters()).device
-
-
 def _device(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -393,7 +352,7 @@ def _usage_errors() -> Iterator[None]:
     """Turns what a wrong argument raises into a message and exit status 2."""
     try:
         yield
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except (ValueError, TypeError, OSError, ModuleNotFoundError) as error:
         _say(Console(stderr=True), str(error), "red")
         raise typer.Exit(2) from error
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_groupcam._captum import TargetType
 
-__all__ = ["Target", "Targets"]
+__all__ = ["Target", "TargetType", "Targets"]
 
 
 @dataclass(frozen=True)

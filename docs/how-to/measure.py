@@ -8,7 +8,6 @@ import torch
 from benchmarks.data import DATASETS, to_inputs
 from benchmarks.measures.explained import Explained
 from benchmarks.measures.registry import MEASURES
-from benchmarks.methods import METHODS
 from captum_groupcam.metrics.bootstrap import bootstrap_mean, paired_bootstrap
 from captum_groupcam.models import load_model
 
@@ -17,13 +16,12 @@ measures = ["DeletionInsertion", "PointingGame", "PointingGame.0px"]
 measures += ["quantus.RelevanceRankAccuracy", "quantus.AUC", "quantus.Sparseness"]
 
 model = load_model("efficientnet_lite0")
-options = {"attribute_to_layer_input": model.attribute_to_layer_input}
 samples = list(islice(DATASETS["folder"](folder), n_images))
 inputs, targets = to_inputs(samples, model), torch.tensor([one.targets[0] for one in samples])
 boxes, sizes = [one.boxes for one in samples], torch.tensor([one.image_size for one in samples])
 scores = []
 for method in ("group_cam", "grad_cam"):
-    maps = METHODS[method](model.network, model.layer, **options)(inputs, targets)
+    maps = model.explain(method, inputs, targets)
     seen = Explained(model.network, inputs, targets, maps, boxes=boxes, image_sizes=sizes)
     scores.append({k: v for name in measures for k, v in MEASURES[name](seen).items()})
 

@@ -6,7 +6,6 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from captum_groupcam import GroupCAM
 from captum_groupcam.images import find_images, open_image
 from captum_groupcam.metrics import DeletionInsertion
 from captum_groupcam.metrics.functional import DeletionInsertionProtocol
@@ -40,9 +39,7 @@ for ids, images in loader:
     images = images.to(device)
     with torch.no_grad():
         targets = model.network(images).argmax(1)
-    maps = GroupCAM(model.network, model.layer).attribute(
-        images, targets, attribute_to_layer_input=model.attribute_to_layer_input
-    )
+    maps = model.explain("group_cam", images, targets)
     metric.update(maps, images, targets, ids=ids)
 
 means = {name: round(value.item(), 3) for name, value in metric.compute().items()}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from typer.testing import CliRunner
 
-import captum_groupcam
+import captum_groupcam.apps
 from captum_groupcam import GroupCAM
 from captum_groupcam.__main__ import main
 from captum_groupcam.apps.cli import app, find_class, output_names
 from captum_groupcam.images import open_image
-from captum_groupcam.methods import METHODS
+from captum_groupcam.methods import METHODS, offered_methods
 from captum_groupcam.metrics.functional import deletion_insertion
 from captum_groupcam.models import load_model
 from captum_groupcam.visualization import save_figure
@@ -30,7 +30,8 @@ def run(*arguments: object):
 
 
 def explain(*arguments: object):
-    return run("explain", "--n-groups", 4, *arguments)
+    few = () if "--method" in arguments else ("--method", "group_cam:n_groups=4")
+    return run("explain", *few, *arguments)
 
 
 @pytest.fixture
@@ -69,7 +70,8 @@ def test_other_methods(method: str, cat_file: Path, tmp_path: Path) -> None:
 
 def test_groups_and_curves_are_drawn_too(cat_file: Path, tmp_path: Path, drawn: Figures) -> None:
     result = explain(
-        cat_file, "--method", "group_cam_gradient_free", "--groups", "--curves", "--out", tmp_path
+        *(cat_file, "--method", "group_cam_gradient_free:n_groups=4"),
+        *("--groups", "--curves", "--out", tmp_path),
     )
     assert result.exit_code == 0, result.output
     stem = "cat_group_cam_gradient_free"
@@ -80,7 +82,7 @@ def test_groups_and_curves_are_drawn_too(cat_file: Path, tmp_path: Path, drawn: 
     model = load_model("efficientnet_lite0")
     inputs = model.preprocess(open_image(cat_file)).unsqueeze(0)
     target = int(model.network(inputs).argmax())
-    attributions, scores = GroupCAM(model.network, model.layer).attribute(
+    attributions, scores = GroupCAM(model.network, model.layer.module).attribute(
         inputs,
         target,
         attribute_to_layer_input=True,
@@ -93,7 +95,7 @@ def test_groups_and_curves_are_drawn_too(cat_file: Path, tmp_path: Path, drawn: 
     assert titles == [f"group {group}: {scores[0, group]:+.3f}" for group in ranked]
     areas = deletion_insertion(model.network, attributions, inputs, target)
     left, right = drawn[f"{stem}_curves.png"].axes
-    name = "group_cam_gradient_free"
+    name = "group_cam_gradient_free:n_groups=4"
     assert left.lines[0].get_label() == f"{name}: {float(areas.deletion):.3f}"
     assert right.lines[0].get_label() == f"{name}: {float(areas.insertion):.3f}"
 
@@ -132,14 +134,14 @@ def test_all_methods_in_one_picture(
     cat_file: Path, tmp_path: Path, drawn: Figures, monkeypatch
 ) -> None:
     for name, options in FEW_QUERIES.items():
-        monkeypatch.setitem(METHODS, name, partial(METHODS[name], **options))
+        monkeypatch.setitem(METHODS, name, replace(METHODS[name], fixed=options))
     # A layer of 16 channels, hence as many queries of Score-CAM. CAM cannot explain it.
     result = explain(cat_file, "--method", "all", "--layer", "_blocks.0._bn2", "--out", tmp_path)
     assert result.exit_code == 1
     assert "cat.png: cam: " in result.stderr
     assert "1 failed" in result.stderr
     titles = [axes.get_title() for axes in drawn["cat_all.png"].axes]
-    assert titles[1:] == [name for name in METHODS if name != "cam"]
+    assert titles[1:] == [name for name in offered_methods() if name != "cam"]
     assert (tmp_path / "cat_all.png").is_file()
 
 
@@ -174,12 +176,20 @@ def test_the_target_is_an_index_or_a_name(cat_file: Path, tmp_path: Path) -> Non
 def test_the_options_reach_the_method(cat_file: Path, tmp_path: Path) -> None:
     maps = set()
     for number, options in enumerate(
-        [(), ("--n-groups", 2), ("--denoise-percentile", "none"), ("--layer", "_blocks.10._bn2")]
+        [
+            (),
+            ("--method", "group_cam:n_groups=2"),
+            ("--method", "group_cam:denoise_percentile=None"),
+            ("--layer", "_blocks.10._bn2"),
+            ("--method", "group_cam:layer=_blocks.9._bn2"),
+        ]
     ):
         result = explain(cat_file, "--out", tmp_path / str(number), *options)
         assert result.exit_code == 0, result.output
-        maps.add((tmp_path / str(number) / "cat_group_cam.png").read_bytes())
-    assert len(maps) == 4
+        (picture,) = (tmp_path / str(number)).iterdir()
+        assert picture.name.startswith("cat_group_cam")
+        maps.add(picture.read_bytes())
+    assert len(maps) == 5
 
 
 def test_other_models_and_weights(cat_file: Path, shared: Path, tmp_path: Path) -> None:
@@ -196,17 +206,18 @@ def test_other_models_and_weights(cat_file: Path, shared: Path, tmp_path: Path) 
     [
         (
             ["--method", "no_cam"],
-            "Unknown method 'no_cam'; known are group_cam, group_cam_gradient_free",
+            "Unknown method 'no_cam'; did you mean",
         ),
         (["--model", "efficientnet_lite"], "did you mean efficientnet_lite0"),
-        (["--layer", "_blocks.99"], "Unknown layer '_blocks.99'; did you mean _blocks.9"),
+        (["--layer", "_blocks.99"], "no layer '_blocks.99'; did you mean _blocks.9"),
         (["--target", "tabbi"], "No class is named 'tabbi'; did you mean one of tabby (281)"),
         (["--target", "1000"], "Class 1000 is out of range, there are 1000 classes"),
-        (["--denoise-percentile", "100"], "from 0 to below 100, or 'none'; got '100'"),
-        (["--denoise-percentile", "much"], "from 0 to below 100, or 'none'; got 'much'"),
+        (["--method", "group_cam:n_gruops=8"], "no option 'n_gruops'; did you mean n_groups?"),
+        (["--method", "group_cam:denoise_percentile=much"], "must be float | None, got 'much'"),
+        (["--method", "group_cam_selective:gradient_free=True"], "no option 'gradient_free'"),
         (["--device", "abacus"], "Device 'abacus' cannot be used"),
         (["--weights", "nowhere.pth"], "Unknown weights 'nowhere.pth'"),
-        (["--n-groups", "0"], "--n-groups"),
+        (["--method", "all:n_groups=8"], "Unknown method 'all'"),
     ],
 )
 def test_wrong_arguments(arguments: list[str], message: str, cat_file: Path) -> None:
@@ -293,7 +304,7 @@ def test_main_says_what_to_install(monkeypatch, package: str) -> None:
     for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "captum_groupcam.apps.cli")
-    monkeypatch.delattr(captum_groupcam, "cli")
+    monkeypatch.delattr(captum_groupcam.apps, "cli")
     with pytest.raises(
         SystemExit, match=rf"package {package}.*pip install 'captum_groupcam\[cli\]'"
     ):

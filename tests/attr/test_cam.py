@@ -45,14 +45,14 @@ def test_equals_grad_cam_up_to_scale():
 
 def test_explains_efficientnet_lite0(lite0, images):
     inputs = images("cat")
-    cam = CAM(lite0.network, lite0.layer)
-    maps = cam.attribute(inputs, 281, None, lite0.attribute_to_layer_input)
+    cam = CAM(lite0.network, lite0.layer.module)
+    maps = cam.attribute(inputs, 281, **lite0.layer.keywords)
     assert maps.shape == (1, 1, 7, 7)
     with torch.no_grad():
         score = lite0.network(inputs)[0, 281]
     torch.testing.assert_close(maps.mean(), score - lite0.network._fc.bias[281])
-    grad_cam = LayerGradCam(lite0.network, lite0.layer).attribute(
-        inputs, 281, attribute_to_layer_input=lite0.attribute_to_layer_input
+    grad_cam = LayerGradCam(lite0.network, lite0.layer.module).attribute(
+        inputs, 281, **lite0.layer.keywords
     )
     torch.testing.assert_close(maps, grad_cam.detach() * 49, rtol=1e-4, atol=1e-4)
 

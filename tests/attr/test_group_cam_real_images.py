@@ -21,8 +21,8 @@ SIDE = 256  # before the crop to 224, which takes 16 pixels off each edge
 
 
 def explain(model, x, target, **options):
-    return GroupCAM(model.network, model.layer).attribute(
-        x, target, attribute_to_layer_input=model.attribute_to_layer_input, **options
+    return GroupCAM(model.network, model.layer.module).attribute(
+        x, target, **model.layer.keywords, **options
     )
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.controls import CONTROLS
 from benchmarks.measures.registry import DEFAULT_MEASURES, MEASURES, Measure
-from benchmarks.methods import COMPARED
+from captum_groupcam.methods import offered_methods
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -53,7 +54,10 @@ def test_the_protocol_lists_the_measures():
 
 
 def test_the_how_to_lists_the_methods():
-    assert [row[0] for row in rows("how-to/methods.md", "## The methods")] == list(COMPARED)
+    assert [row[0] for row in rows("how-to/methods.md", "## The methods")] == [
+        *offered_methods(),
+        *CONTROLS,
+    ]
 
 
 def test_the_script_measures_two_images(shared, monkeypatch, capsys):

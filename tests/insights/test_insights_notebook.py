@@ -26,7 +26,7 @@ pytest.importorskip("nbclassic", reason="needs a classic notebook: pip install n
 import captum.insights
 from selenium.common.exceptions import JavascriptException
 
-from captum_groupcam.insights import METHODS
+from captum_groupcam.insights import offered
 from tests.insights.page import Page
 
 # What the wheel installs for notebooks is not built; what lies beside the code is.
@@ -89,7 +89,7 @@ def test_the_widget_in_a_notebook_follows_n_groups(browser: Chrome, address: str
         JavascriptException,
     )
     browser.execute_script("Jupyter.notebook.execute_all_cells()")
-    assert page.methods()[-len(METHODS) :] == list(METHODS)
+    assert page.methods()[-len(offered()) :] == list(offered())
 
     page.choose("Group-CAM")
     page.set_number("n_groups", 6)

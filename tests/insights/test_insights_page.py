@@ -24,7 +24,7 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from captum_groupcam.insights import METHODS
+from captum_groupcam.insights import offered
 from tests.insights.page import Page
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "how-to" / "insights_page.py"
@@ -68,7 +68,7 @@ def page(browser: Chrome, address: str) -> Page:
 
 
 def test_controls_are_there(page: Page):
-    assert page.methods()[-len(METHODS) :] == list(METHODS)
+    assert page.methods()[-len(offered()) :] == list(offered())
     page.choose("Group-CAM")
     assert page.field("n_groups").get_property("value") == "32"
     assert page.field("n_groups").get_property("min") == "1"

@@ -319,12 +319,7 @@ def test_grad_cam_is_captums_and_one_group_without_denoising_its_multiple(name):
     net, layer, x = network(name)
     grid, grid_layer = gridded(net, layer)
     captums, targets = positive_grad_cam(grid, grid_layer, x)
-    grad_cam = METHODS["grad_cam"](
-        net,
-        layer.module,
-        attribute_to_layer_input=layer.attribute_to_layer_input,
-        reshape_transform=layer.reshape_transform,
-    )(x, targets)
+    grad_cam = METHODS["grad_cam"](net, layer)(x, targets)
     expected = LayerAttribution.interpolate(captums, x.shape[2:], "bilinear").detach()
     scale = float(expected.abs().max())
     torch.testing.assert_close(grad_cam, expected, rtol=1e-4, atol=1e-5 * scale)
@@ -376,9 +371,7 @@ def test_averaged_tokens_are_explained_by_cam():
 def test_methods_by_name(method):
     net, layer, x = network("timm ViT")
     options = {"rise": {"n_masks": 10}}.get(method, {})
-    maps = METHODS[method](net, layer.module, reshape_transform=layer.reshape_transform, **options)(
-        x, [1, 3]
-    )
+    maps = METHODS[method](net, layer, **options)(x, [1, 3])
     assert maps.shape == (2, 1, 32, 48)
     assert maps.flatten(1).std(1).min() > 0
 
@@ -387,7 +380,7 @@ def test_methods_by_name(method):
 def test_methods_without_a_layer_take_no_notice(method):
     net, layer, x = network("timm Swin")
     plain = METHODS[method](net)(x, 1)
-    given_one = METHODS[method](net, layer.module, reshape_transform=layer.reshape_transform)
+    given_one = METHODS[method](net, layer)
     torch.testing.assert_close(given_one(x, 1), plain)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from captum_groupcam.augmentation import BackgroundBlur, GradCAMBlur, GroupCAMBlur, ShiftedBlur
+from benchmarks.controls import ShiftedBlur
+from captum_groupcam.augmentation import BackgroundBlur, GradCAMBlur, GroupCAMBlur
 
 __all__ = ["ARMS", "Settings"]
 

@@ -120,13 +120,8 @@ class _Session:
         )
         self.model, self.optimizer = fabric.setup(network, optimizer)
         self.network = network
-        at: dict[str, Any] = {
-            "layer": loaded.layer,
-            "attribute_to_layer_input": loaded.attribute_to_layer_input,
-            "reshape_transform": loaded.reshape_transform,
-        }
         self.explain = METHODS["group_cam_gradient_free"](
-            network, **at, n_groups=settings.n_groups, denoise_percentile=None
+            network, loaded.layer, n_groups=settings.n_groups, denoise_percentile=None
         )
         augmentation = ARMS[arm]
         self.blur: BackgroundBlur | None = None
@@ -134,7 +129,7 @@ class _Session:
             options = {} if augmentation is GradCAMBlur else {"n_groups": settings.n_groups}
             self.blur = augmentation(
                 network,
-                **at,
+                loaded.layer,
                 probability=settings.probability,
                 every_n_steps=settings.every_n_steps,
                 seed=seed,

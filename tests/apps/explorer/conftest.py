@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from captum_groupcam.apps.explorer.networks import Models
-from captum_groupcam.apps.explorer.questions import Photo, Question
+from captum_groupcam.apps.explorer._networks import Models
+from captum_groupcam.apps.explorer._questions import Photo, Question
 
 LITE0 = "efficientnet_lite0"
 RANDOM = "squeezenet1_1=random"

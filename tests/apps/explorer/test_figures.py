@@ -8,9 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from captum_groupcam.apps.explorer.figures import group_figures, picture, script, title_of
-from captum_groupcam.apps.explorer.networks import Models
-from captum_groupcam.apps.explorer.questions import Explanation, Photo, Question, divide, explain
+from captum_groupcam.apps.explorer._figures import group_figures, picture, script, title_of
+from captum_groupcam.apps.explorer._networks import Models
+from captum_groupcam.apps.explorer._questions import (
+    Explanation,
+    Photo,
+    Question,
+    explain,
+    groups_of,
+)
 from captum_groupcam.visualization import save_figure
 from tests.apps.explorer.conftest import LITE0, RANDOM
 
@@ -70,7 +76,7 @@ def test_a_picture_has_the_image_and_each_map(answers: tuple[Explanation, ...]) 
 
 
 def test_figures_of_the_groups(models: Models, answers: tuple[Explanation, ...]) -> None:
-    groups = divide(models, answers[0])
+    groups = groups_of(models, answers[0])
     panels, how_sure = group_figures(answers[0], groups)
     best = int(groups.scores.argmax())
     assert panels.axes[0].get_title() == f"group {best}: {float(groups.scores[best]):+.3f}"

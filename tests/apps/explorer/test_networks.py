@@ -4,14 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from captum_groupcam.apps.explorer.networks import (
+from captum_groupcam.apps.explorer._networks import (
     Models,
     classify,
     layers_with_positions,
-    prepared,
     watched,
 )
-from captum_groupcam.apps.explorer.questions import Photo
+from captum_groupcam.apps.explorer._questions import Photo
 from tests.apps.explorer.conftest import LITE0, ON_FEW_CHANNELS, RANDOM
 from tests.toy_networks import hooks
 
@@ -20,7 +19,7 @@ def test_models_are_loaded_once(models: Models) -> None:
     assert models.load(LITE0).network is models.load(LITE0, ON_FEW_CHANNELS).network
     with pytest.raises(ValueError, match=r"Unknown model 'resnet50': expected one of efficientnet"):
         models.load("resnet50")
-    with pytest.raises(ValueError, match=r"efficientnet_lite0 has no layer 'blocks'"):
+    with pytest.raises(ValueError, match=r"no layer 'blocks'; did you mean _blocks"):
         models.load(LITE0, "blocks")
 
 
@@ -75,4 +74,4 @@ def test_watching_leaves_no_hook() -> None:
 
 def test_what_the_network_sees_is_what_the_script_prepares(models: Models, cat: Photo) -> None:
     model = models.load(LITE0)
-    torch.testing.assert_close(prepared(model, cat.image), model.preprocess(cat.image)[None])
+    torch.testing.assert_close(model.prepare(cat.image), model.preprocess(cat.image)[None])

@@ -3,13 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from captum_groupcam.apps.explorer.options import Option, changed_options, options_of
-from captum_groupcam.methods import METHODS
+from captum_groupcam.apps.explorer._options import changed_options, help_of, offered_options
+from captum_groupcam.methods import METHODS, offered_methods
+from captum_groupcam.options import Option
 from tests.toy_networks import SmallCNN, small_inputs
 
 
 def test_the_options_of_group_cam() -> None:
-    options = {option.name: option for option in options_of("group_cam")}
+    options = {option.name: option for option in offered_options("group_cam")}
     assert {name: (o.kind, o.default, o.optional) for name, o in options.items()} == {
         "n_groups": (int, 32, False),
         "grouping": (str, "contiguous", False),
@@ -23,18 +24,22 @@ def test_the_options_of_group_cam() -> None:
 
 
 def test_helps_are_what_the_documentation_says() -> None:
-    helps = {option.name: option.help for option in options_of("group_cam")}
-    assert helps["relu_scores"] == "Whether groups that lower the score are left out of the sum."
-    assert helps["denoise_percentile"] == (
+    assert help_of("group_cam", "relu_scores") == (
+        "Whether groups that lower the score are left out of the sum."
+    )
+    assert help_of("group_cam", "denoise_percentile") == (
         "theta: positions of a group's map below this percentile are dropped; in [0, 100), empty "
         "keeps all."
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", offered_methods())
 def test_every_method_takes_its_options(method: str) -> None:
-    options = options_of(method)
-    assert not any("`" in option.help or "Default" in option.help for option in options)
+    options = offered_options(method)
+    for option in options:
+        text = help_of(method, option.name)
+        assert "`" not in text
+        assert "Default" not in text
     few = {"n_masks": 3, "n_steps": 2, "n_samples": 2}
     values = {o.name: few.get(o.name, o.default) for o in options}
     network = SmallCNN()
@@ -50,13 +55,13 @@ def test_every_method_takes_its_options(method: str) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "parsed"),
     [
-        (Option("n", int, 3), 8.0, 8),
-        (Option("n", int, 3), "8", 8),
-        (Option("p", float, 70.0, optional=True), "", None),
-        (Option("p", float, 70.0, optional=True), None, None),
-        (Option("p", float, 70.0, optional=True), " 12.5", 12.5),
-        (Option("b", bool, True), False, False),
-        (Option("s", str, "a", ("a", "b")), "b", "b"),
+        (Option("n", 3, kind=int), 8.0, 8),
+        (Option("n", 3, kind=int), "8", 8),
+        (Option("p", 70.0, kind=float, optional=True), "", None),
+        (Option("p", 70.0, kind=float, optional=True), None, None),
+        (Option("p", 70.0, kind=float, optional=True), " 12.5", 12.5),
+        (Option("b", True, kind=bool), False, False),
+        (Option("s", "a", kind=str, choices=("a", "b")), "b", "b"),
     ],
 )
 def test_what_a_form_gives(option: Option, value: object, parsed: object) -> None:

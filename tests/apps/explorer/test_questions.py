@@ -7,18 +7,17 @@ import torch
 from PIL import Image
 
 from captum_groupcam import GroupCAM
-from captum_groupcam.apps.explorer.networks import Models
-from captum_groupcam.apps.explorer.questions import (
+from captum_groupcam.apps.explorer._networks import Models
+from captum_groupcam.apps.explorer._questions import (
     Photo,
     Stopped,
-    divide,
     explain,
+    groups_of,
     measure,
-    n_queries,
     value_at,
 )
 from captum_groupcam.images import ImageError
-from captum_groupcam.methods import GROUPED, METHODS
+from captum_groupcam.methods import METHODS, offered_methods
 from captum_groupcam.metrics.functional import DeletionInsertionProtocol, deletion_insertion
 from tests.apps.explorer.conftest import LITE0, ON_FEW_CHANNELS
 from tests.toy_networks import hooks
@@ -91,7 +90,7 @@ def test_queries_are_counted(models: Models, ask) -> None:
     assert reported == [sum(seen[:n]) for n in range(len(seen))]
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in AT_MOST_ONE_QUERY])
+@pytest.mark.parametrize("method", sorted({*offered_methods()} - {*AT_MOST_ONE_QUERY}))
 def test_every_method_can_be_stopped(models: Models, ask, method: str) -> None:
     network = models.load(LITE0).network
     before = hooks(network)
@@ -121,7 +120,7 @@ def test_measures_can_be_stopped(models: Models, ask) -> None:
     with pytest.raises(Stopped):
         measure(models, answer, 0.1, stop)
     with pytest.raises(Stopped):
-        divide(models, explain(models, ask("group_cam", n_groups=2)), stop)
+        groups_of(models, explain(models, ask("group_cam", n_groups=2)), stop)
     assert hooks(models.load(LITE0).network).total() == 0
 
 
@@ -139,16 +138,10 @@ def test_what_a_method_refuses(models: Models, ask) -> None:
         explain(models, ask("group_cam", target=1000))
 
 
-def test_how_many_queries_a_method_announces() -> None:
-    assert n_queries("group_cam", {}) == 32
-    assert n_queries("rise", {"n_masks": 7}) == 7
-    assert n_queries("grad_cam", {}) is None
-
-
-@pytest.mark.parametrize("method", GROUPED)
+@pytest.mark.parametrize("method", [name for name, one in METHODS.items() if one.grouped])
 def test_the_groups_make_up_the_map(models: Models, ask, method: str) -> None:
     answer = explain(models, ask(method, n_groups=5, denoise_percentile=None))
-    groups = divide(models, answer)
+    groups = groups_of(models, answer)
     assert groups.masks.shape == (5, 224, 224)
     merged = torch.einsum("g,ghw->hw", groups.scores, groups.masks).relu()
     torch.testing.assert_close(answer.attribution[0], merged, rtol=1e-4, atol=1e-5)
@@ -173,7 +166,7 @@ def test_curves_are_those_of_the_protocol(models: Models, ask) -> None:
 
 
 def test_the_value_at_a_pixel(models: Models, ask) -> None:
-    answer = explain(models, ask("centre"))
+    answer = explain(models, ask("grad_cam"))
     values = answer.attribution[0].numpy()
     below = (values < values[20, 10]).mean()
     said = value_at(answer, 10, 20)

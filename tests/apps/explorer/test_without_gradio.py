@@ -14,7 +14,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_module_can_be_imported() -> None:
-    modules = ("figures", "handlers", "options", "page", "questions")
+    modules = ("_figures", "_handlers", "_options", "_page", "_questions")
     done = run("\n".join(f"import captum_groupcam.apps.explorer.{module}" for module in modules))
     assert done.returncode == 0, done.stderr
 

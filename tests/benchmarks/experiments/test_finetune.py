@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from benchmarks.controls import ShiftedBlur
 from benchmarks.experiments.finetune import finetune
 from benchmarks.experiments.finetune.data import (
     Pictures,
@@ -32,7 +33,6 @@ from benchmarks.experiments.finetune.data import (
 from benchmarks.experiments.finetune.results import crossed_bootstrap
 from benchmarks.experiments.finetune.training import map_entropy
 from benchmarks.run.folder import ConfigurationError
-from captum_groupcam.augmentation import ShiftedBlur
 from captum_groupcam.models import LoadedModel, load_model
 from tests.benchmarks.experiments import finetune_command
 

@@ -25,7 +25,7 @@ from benchmarks.report.labels import place_labels
 from benchmarks.run.folder import RunFolder
 from benchmarks.run.loop import Settings, run
 from benchmarks.run.rows import Row
-from benchmarks.run.specs import MethodSpec
+from captum_groupcam.methods import MethodSpec
 from tests.benchmarks.report.report_runs import ALL_MEASURES, configuration, rows_of, write_run
 
 if TYPE_CHECKING:

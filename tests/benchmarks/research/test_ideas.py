@@ -12,19 +12,19 @@ from scipy.linalg import hadamard
 from torch import Tensor
 from torch.nn import Module
 
-from benchmarks.methods import METHODS
 from benchmarks.research import RESEARCH
 from benchmarks.research.choices import finer_activations
 from benchmarks.research.questions import mean_effect
 from benchmarks.research.regression import smoothness
 from benchmarks.research.runs import run_groups
-from benchmarks.research.steps import Question
+from benchmarks.research.steps import Probe
 from benchmarks.run.network import Compiled, counted
 from captum_groupcam import GroupCAM
 from captum_groupcam.attr.maps import guided_filter
 from captum_groupcam.attr.rise import RandomMasks
 from captum_groupcam.masking.baselines import gaussian_blur
-from captum_groupcam.methods import Subject
+from captum_groupcam.methods import METHODS
+from captum_groupcam.networks.target_layer import TargetLayer
 from tests.toy_networks import SmallCNN, scaled, small_inputs
 
 OPTIONS: dict[str, dict[str, Any]] = {"research.two_layers": {"second": "features.2"}}
@@ -208,8 +208,9 @@ def test_with_little_noise_the_solved_map_explains_the_scores(
 def test_shifted_images_give_the_activations_of_half_the_stride(image: Tensor) -> None:
     coarse, fine = SmallCNN(stride=4), SmallCNN(stride=4)
     fine.features[2].stride = (2, 2)
-    question = Question.ask(Subject(coarse, coarse.features, False, None), image, TARGET)
-    found = finer_activations(question, Subject(coarse, coarse.features, False, None))
+    layer = TargetLayer(coarse.features)
+    probe = Probe.ask(coarse, layer, image, TARGET)
+    found = finer_activations(probe, layer)
     with torch.no_grad():
         # Cells begin at -1, 1, 3, ... pixels.
         expected = fine.features(F.pad(image, (1, 1, 1, 1), mode="replicate"))
@@ -354,8 +355,8 @@ def effect(network: SmallCNN, image: Tensor, ranked: Tensor, counts: list[int]) 
 
 def test_the_mean_effect_is_that_of_the_first_pixels(network: SmallCNN, image: Tensor) -> None:
     maps = torch.rand(1, 2, 24, 24, dtype=torch.double)
-    question = Question.ask(Subject(network, network.features, False, None), image, TARGET)
-    found = mean_effect(question, maps, [0.25, 0.5])
+    probe = Probe.ask(network, TargetLayer(network.features), image, TARGET)
+    found = mean_effect(probe, maps, [0.25, 0.5])
     for index in range(2):
         expected = effect(network, image, maps[0, index], [144, 288])
         assert float(found[0, index]) == pytest.approx(expected)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.methods import METHODS
 from benchmarks.run.network import Compiled, counted
+from captum_groupcam.methods import METHODS
 
 
 def small_cnn() -> nn.Sequential:

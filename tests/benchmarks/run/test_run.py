@@ -18,11 +18,11 @@ from PIL import Image
 from benchmarks.data import DATASETS, to_inputs
 from benchmarks.measures.explained import Explained
 from benchmarks.measures.registry import MEASURES
-from benchmarks.methods import METHODS
 from benchmarks.run.folder import ConfigurationError, RunFolder
 from benchmarks.run.loop import Settings, choose_measures, prepare, run
 from benchmarks.run.rows import COST, Row, RowError
-from benchmarks.run.specs import MethodSpec
+from captum_groupcam import GroupCAM
+from captum_groupcam.methods import METHODS, MethodSpec
 from captum_groupcam.models import load_model
 
 ROOT = Path(__file__).parents[3]
@@ -438,18 +438,20 @@ def test_the_time_of_a_map_is_not_that_of_compiling(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
-    compile_, group_cam = torch.compile, METHODS["group_cam"]
+    compile_ = torch.compile
 
     def backend(graph, inputs):
         events.append("compiled")
         return graph.forward
 
-    def factory(*arguments, **options):
-        method = group_cam(*arguments, **options)
-        return lambda *asked: events.append("asked") or method(*asked)
+    class Watched(GroupCAM):
+        def attribute(self, *arguments, n_groups: int = 32, internal_batch_size=None, **options):
+            events.append("asked")
+            sizes = {"n_groups": n_groups, "internal_batch_size": internal_batch_size}
+            return super().attribute(*arguments, **sizes, **options)
 
     monkeypatch.setattr(torch, "compile", lambda *a, **k: compile_(*a, **k, backend=backend))
-    monkeypatch.setitem(METHODS, "group_cam", factory)
+    monkeypatch.setitem(METHODS, "group_cam", replace(METHODS["group_cam"], explain=Watched))
     specs = [MethodSpec("group_cam", {"n_groups": 3, "internal_batch_size": 3})]
     folder = run(replace(settings, methods=specs, measures=[], limit=2, n_shown=0, compiled=True))
     assert folder is not None

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 import captum_groupcam
-from captum_groupcam.apps.explorer.questions import Explanation, Groups, Question
+from captum_groupcam.apps.explorer._questions import Explanation, Groups, Question
 from captum_groupcam.visualization import group_panels, method_sheet
 
 __all__ = ["group_figures", "picture", "script", "title_of"]
@@ -19,7 +19,6 @@ _SCRIPT = '''\
 """Made by the explorer of captum_groupcam {version}."""
 
 from captum_groupcam.images import {opener}
-from captum_groupcam.methods import METHODS
 from captum_groupcam.models import load_model
 from captum_groupcam.visualization import method_sheet, save_figure
 
@@ -32,14 +31,7 @@ questions = [
 ]
 maps = {{}}
 for title, method, options in questions:
-    explain = METHODS[method](
-        model.network,
-        model.layer,
-        attribute_to_layer_input=model.attribute_to_layer_input,
-        reshape_transform=model.reshape_transform,
-        **options,
-    )
-    maps[title] = explain(inputs, {target})[0]
+    maps[title] = model.explain(method, inputs, {target}, **options)[0]
 
 figure = method_sheet(model.denormalize(inputs)[0], maps, title={class_name}, alpha={alpha})
 print(save_figure(figure, {output}))

@@ -13,12 +13,17 @@ from typing import Any
 import torch
 
 from captum_groupcam.apps.explorer._gradio import gr, needs_gradio
-from captum_groupcam.apps.explorer.handlers import PROGRESS, Handlers
-from captum_groupcam.apps.explorer.networks import Models
-from captum_groupcam.apps.explorer.options import Option, Value, changed_options, options_of
-from captum_groupcam.apps.explorer.questions import Question
+from captum_groupcam.apps.explorer._handlers import PROGRESS, Handlers
+from captum_groupcam.apps.explorer._networks import Models
+from captum_groupcam.apps.explorer._options import (
+    changed_options,
+    help_of,
+    offered_options,
+)
+from captum_groupcam.apps.explorer._questions import Question
 from captum_groupcam.images import sample_images
-from captum_groupcam.methods import METHODS
+from captum_groupcam.methods import offered_methods
+from captum_groupcam.options import Option, Value
 
 __all__ = ["build", "serve"]
 
@@ -100,8 +105,10 @@ def build(models: Models, folder: str | Path) -> gr.Blocks:
             with gr.Column(scale=3, min_width=300):
                 with gr.Row():
                     settings = [
-                        Settings.laid_out("Method", [*METHODS], elem_id="first"),
-                        Settings.laid_out("Compare with", [NO_METHOD, *METHODS], elem_id="second"),
+                        Settings.laid_out("Method", offered_methods(), elem_id="first"),
+                        Settings.laid_out(
+                            "Compare with", [NO_METHOD, *offered_methods()], elem_id="second"
+                        ),
                     ]
                 with gr.Row():
                     run = gr.Button("Explain", variant="primary", scale=3, elem_id="explain")
@@ -195,14 +202,18 @@ class Settings:
         with gr.Column(min_width=300):
             method = gr.Dropdown(choices, label=label, elem_id=f"{elem_id}-method")
             options, groups = {}, {}
-            for name in METHODS:
-                visible = name == choices[0] and bool(options_of(name))
+            for name in offered_methods():
+                visible = name == choices[0] and bool(offered_options(name))
                 with gr.Accordion(
                     "Options", open=False, visible=visible, elem_id=f"{elem_id}-{name}"
                 ) as groups[name]:
                     options[name] = {
-                        option.name: _control(option, f"{elem_id}-{name}-{option.name}")
-                        for option in options_of(name)
+                        option.name: _control(
+                            option,
+                            help_of(name, option.name),
+                            f"{elem_id}-{name}-{option.name}",
+                        )
+                        for option in offered_options(name)
                     }
         method.change(
             lambda chosen: [
@@ -226,11 +237,11 @@ class Settings:
         return method, changed_options(method, given)
 
 
-def _control(option: Option, elem_id: str) -> Any:
+def _control(option: Option, text: str, elem_id: str) -> Any:
     look: dict[str, Any] = {
         "value": option.default,
         "label": option.name,
-        "info": option.help,
+        "info": text,
         "elem_id": elem_id,
     }
     if option.kind is bool:
@@ -240,7 +251,8 @@ def _control(option: Option, elem_id: str) -> Any:
     if option.optional:  # a field for numbers cannot be empty
         look["value"] = "" if option.default is None else f"{option.default:g}"
         return gr.Textbox(**look)
-    return gr.Number(**look)
+    lowest, highest = option.limits
+    return gr.Number(minimum=lowest, maximum=highest, **look)
 
 
 def _picture(elem_id: str) -> gr.Image:
@@ -285,7 +297,7 @@ def serve(
 
     Args:
         names (sequence of str, optional): Networks on offer, see
-            :class:`~captum_groupcam.apps.explorer.networks.Models`. Default: EfficientNet-Lite0.
+            :class:`~captum_groupcam.apps.explorer._networks.Models`. Default: EfficientNet-Lite0.
         host (str, optional): Address to listen on; "0.0.0.0" is open to others, who may then
             use this computer. Default: "127.0.0.1", this computer alone.
         port (int, optional): Default: None, the first free one from 7860.

@@ -11,22 +11,21 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from captum_groupcam.apps.explorer._figures import group_figures, picture, script, title_of
 from captum_groupcam.apps.explorer._gradio import gr
-from captum_groupcam.apps.explorer.figures import group_figures, picture, script, title_of
-from captum_groupcam.apps.explorer.networks import Models, OnQuery, classify, prepared
-from captum_groupcam.apps.explorer.questions import (
+from captum_groupcam.apps.explorer._networks import Models, OnQuery, classify
+from captum_groupcam.apps.explorer._questions import (
     Explanation,
     Photo,
     Question,
     Stopped,
-    divide,
     explain,
+    groups_of,
     measure,
-    n_queries,
     value_at,
 )
 from captum_groupcam.images import ImageError, sample_images
-from captum_groupcam.methods import GROUPED
+from captum_groupcam.methods import METHODS, find_method
 from captum_groupcam.metrics.functional import DeletionInsertionProtocol
 from captum_groupcam.visualization import curves, overlay_pixels, save_figure
 
@@ -89,7 +88,7 @@ class Handlers:
         with _messages():
             loaded = self.models.load(model)
             classes = classify(loaded, photo.image)
-            (seen,) = loaded.denormalize(prepared(loaded, photo.image)).cpu()
+            (seen,) = loaded.denormalize(loaded.prepare(photo.image)).cpu()
         names = {index: f"{loaded.class_names[index]} ({index})" for index, _ in classes}
         choices = [(f"{names[index]}, {probability:.1%}", index) for index, probability in classes]
         return (
@@ -126,7 +125,7 @@ class Handlers:
                         stopped,
                         progress,
                         question.method,
-                        n_queries(question.method, question.options),
+                        find_method(question.method).n_passes(**question.options),
                     ),
                 )
                 for question in questions
@@ -164,19 +163,20 @@ class Handlers:
         progress: gr.Progress = PROGRESS,
     ) -> list[Any]:
         """Draws the groups of each side that has groups, and how sure its map is."""
-        if not any(answer.question.method in GROUPED for answer in answers):
-            raise gr.Error(f"{_FIRST} With groups are {', '.join(GROUPED)}.", print_exception=False)
+        if not any(find_method(answer.question.method).grouped for answer in answers):
+            grouped = ", ".join(name for name, method in METHODS.items() if method.grouped)
+            raise gr.Error(f"{_FIRST} With groups are {grouped}.", print_exception=False)
         hidden = [gr.Image(None, visible=False)] * 2
         pictures = []
         with self._stoppable(request) as stopped:
             for answer in answers:
                 question = answer.question
-                if question.method not in GROUPED:
+                if not find_method(question.method).grouped:
                     pictures += hidden
                     continue
-                total = n_queries(question.method, question.options)
+                total = find_method(question.method).n_passes(**question.options)
                 report = _reporter(stopped, progress, question.method, total)
-                figures = group_figures(answer, divide(self.models, answer, report))
+                figures = group_figures(answer, groups_of(self.models, answer, report))
                 pictures += [gr.Image(self._save(f, "groups.png"), visible=True) for f in figures]
         return (pictures + hidden)[:4]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from captum_groupcam.analysis.uncertainty import scored_masks, standard_error
-from captum_groupcam.apps.explorer.networks import Models, OnQuery, classify, prepared, watched
-from captum_groupcam.apps.explorer.options import Value, options_of
+from captum_groupcam.apps.explorer._networks import Models, OnQuery, classify, watched
 from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.images import open_image, sample_images
-from captum_groupcam.methods import GROUPED, METHODS
+from captum_groupcam.methods import find_method
 from captum_groupcam.metrics.functional import (
     DeletionInsertionProtocol,
     DeletionInsertionResult,
@@ -29,10 +27,9 @@ __all__ = [
     "Photo",
     "Question",
     "Stopped",
-    "divide",
     "explain",
+    "groups_of",
     "measure",
-    "n_queries",
     "value_at",
 ]
 
@@ -146,20 +143,14 @@ def explain(models: Models, question: Question, on_query: OnQuery = lambda _: No
             positions, ...
     """
     model = models.load(question.model, question.layer)
-    method = METHODS[question.method](
-        model.network,
-        model.layer,
-        attribute_to_layer_input=model.attribute_to_layer_input,
-        reshape_transform=model.reshape_transform,
-        **question.options,
-    )
-    inputs = prepared(model, question.photo.image)
+    inputs = model.prepare(question.photo.image)
     with (
         watched(model.network, on_query) as queries,
         warnings.catch_warnings(record=True) as caught,
     ):
         warnings.simplefilter("always")
-        attribution = method(inputs, question.target)[0].cpu()
+        maps = model.explain(question.method, inputs, question.target, **question.options)
+        attribution = maps[0].cpu()
     probabilities = dict(classify(model, question.photo.image))
     return Explanation(
         question=question,
@@ -173,36 +164,26 @@ def explain(models: Models, question: Question, on_query: OnQuery = lambda _: No
     )
 
 
-#: Options that say how many queries a method makes.
-_COUNTS = ("n_groups", "n_masks", "n_steps", "n_samples")
-
-
-def n_queries(method: str, options: Mapping[str, Value]) -> int | None:
-    """About how many images a method asks the network about; None if it does not say."""
-    known: dict[str, Any] = {o.name: o.default for o in options_of(method)} | dict(options)
-    counts = [known[name] for name in _COUNTS if name in known]
-    return int(counts[0]) if counts else None
-
-
-def divide(models: Models, explanation: Explanation, on_query: OnQuery = lambda _: None) -> Groups:
+def groups_of(
+    models: Models, explanation: Explanation, on_query: OnQuery = lambda _: None
+) -> Groups:
     """Finds the groups behind an answer, at the same price.
 
     Args:
         models (Models): Where its model is.
-        explanation (Explanation): The answer of one of
-            :data:`~captum_groupcam.methods.GROUPED`.
+        explanation (Explanation): The answer of a method that is
+            :attr:`~captum_groupcam.methods.Method.grouped`.
         on_query (Callable, optional): See :data:`OnQuery`. Default: does nothing.
     """
     question = explanation.question
     model = models.load(question.model, question.layer)
     with watched(model.network, on_query):
         scored = scored_masks(
-            GroupCAM(model.network, model.layer),
+            GroupCAM(model.network, model.layer.module),
             explanation.inputs,
             question.target,
-            attribute_to_layer_input=model.attribute_to_layer_input,
-            reshape_transform=model.reshape_transform,
-            **GROUPED[question.method],
+            **model.layer.keywords,
+            **find_method(question.method).fixed,
             **question.options,
         )
     masks, scores = scored.of_sample(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,9 +13,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam.models import LoadedModel, load_model
-from captum_groupcam.networks.layers import find_reshape_transform
 
-__all__ = ["Models", "OnQuery", "classify", "layers_with_positions", "prepared", "watched"]
+__all__ = ["Models", "OnQuery", "classify", "layers_with_positions", "watched"]
 
 #: Called before each forward pass with the number of images that the network has seen so far. What
 #: it raises ends the computation.
@@ -55,26 +53,17 @@ class Models:
             network, _, weights = name.partition("=")
             self._loaded[name] = load_model(network, weights or None, self.device)
         loaded = self._loaded[name]
-        if not layer:
-            return loaded
-        module = dict(loaded.network.named_modules()).get(layer)
-        if module is None:
-            raise ValueError(f"{name} has no layer {layer!r}.")
-        transform = find_reshape_transform(loaded.network, module, _blank(loaded))
-        return replace(
-            loaded, layer=module, attribute_to_layer_input=False, reshape_transform=transform
-        )
+        return loaded.at_layer(layer) if layer else loaded
 
     def layers(self, name: str) -> list[str]:
         """Names of the layers of a model that have positions, in the order of their calls."""
         loaded = self.load(name)
-        return layers_with_positions(loaded.network, _blank(loaded))
+        blank = loaded.prepare(Image.new("RGB", (64, 64)))
+        return layers_with_positions(loaded.network, blank)
 
     def default_layer(self, name: str) -> str:
         """What the model comes with, in words."""
-        loaded = self.load(name)
-        found = next(n for n, module in loaded.network.named_modules() if module is loaded.layer)
-        return f"input of {found}" if loaded.attribute_to_layer_input else found
+        return str(self.load(name).layer)
 
 
 def layers_with_positions(network: Module, inputs: Tensor) -> list[str]:
@@ -100,22 +89,10 @@ def layers_with_positions(network: Module, inputs: Tensor) -> list[str]:
     return [name for name, found in calls.items() if found == [True]]
 
 
-def _blank(model: LoadedModel) -> Tensor:
-    return prepared(model, Image.new("RGB", (64, 64)))
-
-
-def prepared(model: LoadedModel, image: Image.Image) -> Tensor:
-    """An image as the network takes it: 1 x 3 x H x W."""
-    device = next(model.network.parameters()).device
-    return model.preprocess(image).unsqueeze(0).to(device)
-
-
 def classify(model: LoadedModel, image: Image.Image) -> list[tuple[int, float]]:
     """Indices and probabilities of all classes, the likeliest first."""
-    with torch.no_grad():
-        output = model.network(prepared(model, image))
-    probabilities, classes = output.softmax(1)[0].sort(descending=True)
-    return list(zip(classes.tolist(), probabilities.tolist(), strict=True))
+    probabilities, classes = model.classify(model.prepare(image))
+    return list(zip(classes[0].tolist(), probabilities[0].tolist(), strict=True))
 
 
 @contextmanager

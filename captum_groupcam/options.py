@@ -1,0 +1,314 @@
+"""The options of a method: found in its signature, checked, written as text and read back."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import numbers
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from torch import Tensor
+
+from captum_groupcam.masking.groups import GROUPINGS
+
+__all__ = [
+    "Option",
+    "Value",
+    "check_options",
+    "format_value",
+    "options_of",
+    "parse_value",
+    "split_text",
+]
+
+#: What an option can be set to by a form.
+Value: TypeAlias = bool | int | float | str | None
+
+#: Names to choose from where the signature takes any string.
+_CHOICES = {"grouping": tuple(GROUPINGS)}
+#: The lowest and the highest number that a front end offers; None for no limit.
+_LIMITS: dict[str, tuple[int | None, int | None]] = {
+    "denoise_percentile": (0, 99),
+    "grid_size": (1, None),
+    "n_groups": (1, None),
+    "n_masks": (1, None),
+    "n_samples": (1, None),
+    "n_steps": (1, None),
+    "seed": (0, None),
+}
+#: A page does not offer them: they change what is returned or how fast, or are a method's own.
+_HIDDEN = {
+    "gradient_free",
+    "internal_batch_size",
+    "relu_attributions",
+    "return_effects",
+    "return_group_masks",
+    "return_group_scores",
+    "show_progress",
+}
+#: It belongs to the layer rather than to the method.
+_OF_LAYER = "reshape_transform"
+#: An option wherever it stands: Captum has it before the keywords.
+_POSITIONAL = "relu_attributions"
+
+
+@dataclass(frozen=True)
+class Option:
+    """A keyword of a method.
+
+    Attributes:
+        name (str): The keyword.
+        default (Any): Its default.
+        annotation (Any): Its type. Default: Any.
+        kind (type, optional): bool, int, float or str, if a form can set it. Default: None, not by
+            a form.
+        choices (tuple of str): The strings that it can be. Default: (), for other kinds.
+        optional (bool): Whether it can be None. Default: False.
+    """
+
+    name: str
+    default: Any
+    annotation: Any = Any
+    kind: type[bool] | type[int] | type[float] | type[str] | None = None
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether a page offers it: a form can set it, and it changes the map."""
+        return self.kind is not None and self.name not in _HIDDEN
+
+    @property
+    def limits(self) -> tuple[int | None, int | None]:
+        """The lowest and the highest number that a page offers."""
+        return _LIMITS.get(self.name, (None, None))
+
+    def check(self, value: Any) -> None:
+        """Checks that the option can have a value, as far as its type says.
+
+        Args:
+            value (Any): The value.
+
+        Raises:
+            TypeError: If it is of another type.
+            ValueError: If it is none of the choices.
+
+        Examples::
+
+            >>> Option("n_groups", 32, int).check("8")
+            Traceback (most recent call last):
+            TypeError: n_groups must be int, got '8'.
+        """
+        if self.choices and isinstance(value, str) and value not in self.choices:
+            raise ValueError(
+                f"{self.name} must be one of {', '.join(self.choices)}; got {value!r}."
+            )
+        if not _fits(value, self.annotation):
+            raise TypeError(
+                f"{self.name} must be {inspect.formatannotation(self.annotation)}, got {value!r}."
+            )
+
+    def parse(self, value: Value) -> Value:
+        """Turns what a form gives into what the method takes; an empty field is None.
+
+        Args:
+            value (bool, int, float, str or None): What the form gives.
+
+        Returns:
+            bool, int, float, str or None: The value.
+
+        Raises:
+            ValueError: If it is empty and has to be set, or is no number where one is needed.
+
+        Examples::
+
+            >>> Option("n_groups", 32, kind=int).parse(8.0)
+            8
+        """
+        if value is None or value == "":
+            if self.optional:
+                return None
+            raise ValueError(f"{self.name} needs a value; its default is {self.default}.")
+        if self.kind in (None, bool, str):
+            return value
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(f"{self.name} is a number, got {value!r}.") from None
+        if self.kind is int and not number.is_integer():
+            raise ValueError(f"{self.name} is a whole number, got {value}.")
+        return int(number) if self.kind is int else number
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, Option]:
+    """Finds the options of a method: the keyword-only parameters, and ``relu_attributions``.
+
+    Args:
+        function (Callable): The function, or ``attribute`` of a class.
+
+    Returns:
+        dict of str to Option: The options by name, in order. What says how to read the layer
+        (``reshape_transform``) is none of them.
+
+    Examples::
+
+        >>> def blur(inputs, *, sigma: float = 2.0, mode: Literal["same", "valid"] = "same"):
+        ...     return inputs
+        >>> [option.kind for option in options_of(blur).values()]
+        [<class 'float'>, <class 'str'>]
+    """
+    hints = get_type_hints(function)
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        parameter.name: _option(parameter, hints.get(parameter.name, Any))
+        for parameter in parameters
+        if parameter.name == _POSITIONAL
+        or (parameter.kind is parameter.KEYWORD_ONLY and parameter.name != _OF_LAYER)
+    }
+
+
+def check_options(known: Mapping[str, Option], given: Mapping[str, Any], what: str) -> None:
+    """Checks names and types of options.
+
+    Args:
+        known (mapping of str to Option): The options that there are.
+        given (mapping of str to Any): Names and values that were chosen.
+        what (str): Whose options they are, for the message.
+
+    Raises:
+        TypeError: If there is no such option, or a value is of another type.
+        ValueError: If a value is none of the choices.
+    """
+    for name, value in given.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none'}."
+            raise TypeError(f"{what} has no option {name!r}; {hint}")
+        known[name].check(value)
+
+
+def parse_value(text: str) -> Any:
+    """Reads a number, None, True, False, a quoted string, a tuple or list of these, or a word.
+
+    Args:
+        text (str): The text.
+
+    Returns:
+        Any: The value; a text that is no Python literal stands for itself.
+
+    Examples::
+
+        >>> parse_value("(7,7)"), parse_value("input"), parse_value("'4'")
+        ((7, 7), 'input', '4')
+    """
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        return text
+
+
+def format_value(value: Any) -> str:
+    """Writes what :func:`parse_value` reads, without white space where there is none in strings.
+
+    Args:
+        value (Any): None, a bool, a finite number, a string, or a tuple or list of these.
+
+    Returns:
+        str: The text.
+
+    Examples::
+
+        >>> format_value((7, 7)), format_value("input"), format_value("4")
+        ('(7,7)', 'input', "'4'")
+    """
+    if isinstance(value, str):
+        plain = re.fullmatch(r"[\w.+/:-]+", value) and parse_value(value) == value
+        return value if plain else repr(value)
+    return "".join(_literal(value))
+
+
+def split_text(text: str, separator: str) -> list[str]:
+    """Splits a text, but not within brackets and quotes.
+
+    Args:
+        text (str): The text.
+        separator (str): A character, or " " for any white space.
+
+    Returns:
+        list of str: The parts that are not empty, without white space at their ends.
+
+    Examples::
+
+        >>> split_text("grid_size=(7,7),seed=1", ",")
+        ['grid_size=(7,7)', 'seed=1']
+    """
+    parts, quote, depth, start = [], "", 0, 0
+    for place, character in enumerate(text):
+        if quote:
+            if character == quote and text[place - 1] != "\\":
+                quote = ""
+        elif character in "'\"":
+            quote = character
+        elif character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif depth == 0 and (character == separator or (separator == " " and character.isspace())):
+            parts.append(text[start:place])
+            start = place + 1
+    return [part.strip() for part in (*parts, text[start:]) if part.strip()]
+
+
+def _literal(value: Any) -> Iterator[str]:
+    """Python's literal of a value, without white space."""
+    if isinstance(value, (tuple, list)):
+        begin, end = "()" if isinstance(value, tuple) else "[]"
+        inner = ",".join("".join(_literal(item)) for item in value)
+        yield f"{begin}{inner}{',' if begin == '(' and len(value) == 1 else ''}{end}"
+    else:
+        yield repr(value)
+
+
+def _option(parameter: inspect.Parameter, hint: Any) -> Option:
+    name, default, members = parameter.name, parameter.default, get_args(hint)
+    choices = members if get_origin(hint) is Literal else _CHOICES.get(name, ())
+    if choices:
+        return Option(name, default, hint, str, choices)
+    kinds = members if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    kind = next((kind for kind in (bool, int, float) if kind in kinds), None)
+    # What can also be a tensor is seldom a number.
+    if kind is None or Tensor in kinds:
+        return Option(name, default, hint)
+    return Option(name, default, hint, kind, optional=types.NoneType in kinds)
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a value is of a type, as far as that can be seen from outside."""
+    origin, members = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, member) for member in members)
+    if origin is Literal:
+        return value in members
+    if annotation in (None, types.NoneType):
+        return value is None
+    if annotation is bool:
+        return isinstance(value, bool)
+    if annotation in (int, float):
+        number = numbers.Integral if annotation is int else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    if isinstance(origin, type) and issubclass(origin, Callable):  # type: ignore[arg-type]
+        return callable(value)
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return False
+        if origin is tuple and members and members[-1] is not Ellipsis:
+            return len(value) == len(members) and all(map(_fits, value, members))
+        return all(_fits(item, members[0]) for item in value) if members else True
+    if isinstance(annotation, type):
+        return isinstance(value, annotation)
+    return True
