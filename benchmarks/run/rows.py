@@ -43,7 +43,7 @@ class Row:
     Args:
         sample (str): The sample's id.
         method (str): The method with its options, as in
-            :class:`~benchmarks.run.specs.MethodSpec`; empty if the sample could not be loaded.
+            :class:`~captum_groupcam.methods.MethodSpec`; empty if the sample could not be loaded.
         measure (str): A name of :data:`~benchmarks.measures.registry.MEASURES`, or :data:`COST`;
             empty if the sample could not be loaded.
         scores (mapping of str to float, optional): The measure's scores. Default: none.
