@@ -18,6 +18,7 @@ from captum_groupcam.masking.groups import group_maps, split_channels
 from captum_groupcam.masking.masks import LayerMasks, upsample
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.masking.queries import score_masks, score_samples
+from captum_groupcam.masking.ranks import pixel_ranks
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
@@ -234,13 +235,8 @@ class _RankMasks:
     @classmethod
     def of(cls, maps: Tensor, shares: Sequence[float]) -> _RankMasks:
         """Ranks maps (N x M x spatial), equal values in their order."""
-        order = maps.flatten(2).argsort(dim=-1, descending=True, stable=True)
-        ranks = torch.empty_like(order)
-        ranks.scatter_(
-            -1, order, torch.arange(order.shape[-1], device=order.device).expand_as(order)
-        )
-        counts = [max(round(share * order.shape[-1]), 1) for share in shares]
-        return cls(ranks.view_as(maps), torch.tensor(counts, device=maps.device))
+        counts = [max(round(share * maps[0, 0].numel()), 1) for share in shares]
+        return cls(pixel_ranks(maps), torch.tensor(counts, device=maps.device))
 
     @property
     def informative(self) -> Tensor:

@@ -119,13 +119,22 @@ def to_numpy(tensor: Tensor) -> Array:
     return array
 
 
-def one_by_one(samples: Explained, untie: bool = False) -> Iterator[tuple[Explained, Array]]:
-    """Every sample as a batch of its own, with its map as Quantus gets it."""
+def one_by_one(samples: Explained, distinct: bool = False) -> Iterator[tuple[Explained, Array]]:
+    """Every sample as a batch of its own, with its map as Quantus gets it.
+
+    Args:
+        samples (Explained): The samples.
+        distinct (bool, optional): Whether no two pixels may have the same value, see
+            :func:`break_ties`: for what sorts them. Default: False.
+
+    Yields:
+        tuple of Explained and numpy.ndarray: The sample, and its map.
+    """
     reject_useless(samples.maps)
     for index in range(len(samples)):
         sample = samples.sample(index)
         maps = scaled(sample.maps)
-        yield sample, untied(maps, samples.seed) if untie else maps
+        yield sample, break_ties(maps, samples.seed) if distinct else maps
 
 
 def finite_scores(metric: Any, values: Any, undefined: str) -> Tensor:
@@ -161,7 +170,7 @@ def scaled(maps: Tensor) -> Array:
     return scaled
 
 
-def untied(maps: Array, seed: int) -> Array:
+def break_ties(maps: Array, seed: int) -> Array:
     """Breaks ties by a seeded permutation: adds ranks that are too small to matter otherwise.
 
     Values closer than a billionth of the map's maximum count as ties.

@@ -80,7 +80,7 @@ def faithfulness_estimate(samples: Explained, *, steps: int, perturb_baseline: s
         features_in_step=features_in_step(samples.inputs.shape, steps),
         perturb_baseline=perturb_baseline,
     )
-    values = [run_metric(metric, *one)[0] for one in one_by_one(samples, untie=True)]
+    values = [run_metric(metric, *one)[0] for one in one_by_one(samples, distinct=True)]
     return finite_scores(metric, values, _NO_RESPONSE)
 
 
@@ -127,7 +127,9 @@ def region_perturbation(
         order="morf",
         perturb_baseline=perturb_baseline,
     )
-    drops = [run_metric(metric, *one, softmax=True)[0] for one in one_by_one(samples, untie=True)]
+    drops = [
+        run_metric(metric, *one, softmax=True)[0] for one in one_by_one(samples, distinct=True)
+    ]
     # The untouched image counts too, with a drop of 0.
     return finite_scores(metric, [np.sum(drop) / (len(drop) + 1) for drop in drops], NO_SCORE)
 
@@ -165,7 +167,7 @@ def sensitivity_n(
         features_in_step=features_in_step(samples.inputs.shape, steps),
         perturb_baseline=perturb_baseline,
     )
-    values = [run_metric(metric, *one)[0] for one in one_by_one(samples, untie=True)]
+    values = [run_metric(metric, *one)[0] for one in one_by_one(samples, distinct=True)]
     return finite_scores(metric, values, _NO_RESPONSE)
 
 
@@ -188,7 +190,7 @@ def irof(samples: Explained, *, segmentation_method: str) -> Tensor:
 
     values = [
         run_metric(metric(sample), sample, maps, softmax=True)[0]
-        for sample, maps in one_by_one(samples, untie=True)
+        for sample, maps in one_by_one(samples, distinct=True)
     ]
     return finite_scores(
         metric(samples), values, "the class has probability 0 on the untouched image"
@@ -219,7 +221,7 @@ def road(samples: Explained, *, percentages: tuple[int, ...], noise: float) -> T
         noise=noise,
         perturb_func=impute,
     )
-    kept = [run_metric(metric, *one, softmax=True) for one in one_by_one(samples, untie=True)]
+    kept = [run_metric(metric, *one, softmax=True) for one in one_by_one(samples, distinct=True)]
     return finite_scores(metric, [np.mean(list(hits.values())) for hits in kept], NO_SCORE)
 
 
@@ -276,7 +278,9 @@ def sufficiency(samples: Explained, *, threshold: float) -> Tensor:
 
 def _areas(metric: Any, samples: Explained) -> Tensor:
     """Areas under the curves that a metric gives, sample by sample."""
-    curves = [run_metric(metric, *one, softmax=True)[0] for one in one_by_one(samples, untie=True)]
+    curves = [
+        run_metric(metric, *one, softmax=True)[0] for one in one_by_one(samples, distinct=True)
+    ]
     return finite_scores(metric, [_area(curve) for curve in curves], NO_SCORE)
 
 

@@ -21,7 +21,7 @@ _NOTHING_OUTSIDE = "its mask covers the whole image, so no pixel is outside"
 def pointing_game(samples: Explained) -> Tensor:
     """1 if the map's maximum lies in the mask, else 0; of several maxima one is drawn."""
     metric = make_metric(quantus.PointingGame, weighted=False)
-    values = [run_metric(metric, *one)[0] for one in one_by_one(samples, untie=True)]
+    values = [run_metric(metric, *one)[0] for one in one_by_one(samples, distinct=True)]
     return finite_scores(metric, values, NO_MASS)
 
 
@@ -38,14 +38,14 @@ def top_k_intersection(samples: Explained, *, k: int) -> Tensor:
     metric = make_metric(
         quantus.TopKIntersection, k=min(k, n_pixels(samples) // 4), concept_influence=False
     )
-    values = [run_metric(metric, *one)[0] for one in one_by_one(samples, untie=True)]
+    values = [run_metric(metric, *one)[0] for one in one_by_one(samples, distinct=True)]
     return finite_scores(metric, values, NO_MASS)
 
 
 def relevance_rank_accuracy(samples: Explained) -> Tensor:
     """The share of the map's K top pixels that lie in the mask, K the size of the mask."""
     metric = make_metric(quantus.RelevanceRankAccuracy)
-    values = [run_metric(metric, *one)[0] for one in one_by_one(samples, untie=True)]
+    values = [run_metric(metric, *one)[0] for one in one_by_one(samples, distinct=True)]
     return finite_scores(metric, values, NO_MASS)
 
 

@@ -14,6 +14,7 @@ from captum_groupcam._captum import ForwardFunc, TargetType
 from captum_groupcam.masking.baselines import Baseline, GaussianBlur, resolve_baselines
 from captum_groupcam.masking.call import prepare
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability, in_chunks
+from captum_groupcam.masking.ranks import pixel_ranks
 from captum_groupcam.metrics.functional._maps import match_maps, warn_if_constant
 
 __all__ = [
@@ -222,7 +223,7 @@ def deletion_insertion(
     (inserted,) = resolve_baselines(protocol.insertion_baseline, (whole,))
     warn_if_constant(maps, "pixels are deleted and inserted in random order.")
 
-    ranks = _ranks(maps, seed)
+    ranks = pixel_ranks(maps, seed)
     counts = protocol.counts(ranks[0].numel())
     deletion = _curve(network, whole, deleted, ranks, counts, deletes=True)
     # Deletion began with the whole image, where insertion ends, and ended with its baseline.
@@ -249,18 +250,6 @@ def _protocol(protocol: DeletionInsertionProtocol | str) -> DeletionInsertionPro
             f"{', '.join(PRESETS)}."
         )
     return PRESETS[protocol]
-
-
-def _ranks(maps: Tensor, seed: int) -> Tensor:
-    """Position of each pixel in the order of decreasing values: N x 1 x spatial."""
-    flat = maps.flatten(1)
-    # Drawn on the CPU, so that it is the same on every device.
-    permutation = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(seed))
-    permutation = permutation.to(flat.device)
-    order = permutation[flat[:, permutation].argsort(dim=1, descending=True, stable=True)]
-    positions = torch.arange(flat.shape[1], device=flat.device, dtype=torch.int32)
-    ranks = torch.empty_like(order, dtype=torch.int32)
-    return ranks.scatter_(1, order, positions.expand_as(order)).view_as(maps)
 
 
 def _curve(

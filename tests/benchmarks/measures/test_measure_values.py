@@ -12,7 +12,7 @@ from skimage.segmentation import slic
 from torch import Tensor, nn
 
 from benchmarks.measures.explained import Explained
-from benchmarks.measures.quantus_measures._calls import untied
+from benchmarks.measures.quantus_measures._calls import break_ties
 from benchmarks.measures.registry import MEASURES
 from tests.benchmarks.measures.measured import (
     SIZE,
@@ -243,7 +243,7 @@ def test_ties_are_broken_by_chance_and_not_by_position(kind):
 
 def test_breaking_ties_keeps_the_order_of_all_else():
     maps = np.random.default_rng(0).random((1, 1, 8, 8)).round(1)
-    ranked = untied(maps, seed=0)
+    ranked = break_ties(maps, seed=0)
     order = np.argsort(ranked.ravel())
     assert len(np.unique(ranked)) == 64
     assert (np.diff(maps.ravel()[order]) >= 0).all()
