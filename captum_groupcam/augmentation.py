@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,9 +17,11 @@ from torch.optim.swa_utils import AveragedModel
 
 from captum_groupcam import _captum
 from captum_groupcam.masking.baselines import Baseline, resolve_baseline
+from captum_groupcam.masking.call import isolated
 from captum_groupcam.masking.queries import blend
 from captum_groupcam.methods import METHODS
 from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.networks.trace import evaluation_mode
 
 __all__ = [
     "BackgroundBlur",
@@ -201,7 +201,7 @@ class BackgroundBlur(ABC):
 
     def _blurred(self, images: Tensor, labels: Tensor, draws: np.ndarray) -> Tensor:
         baseline = resolve_baseline(self.baseline, images)
-        with _answering(self.network), warnings.catch_warnings():
+        with evaluation_mode(self.network), isolated(), warnings.catch_warnings():
             # A flat map leaves the image as it is; in training that is nothing to report.
             warnings.filterwarnings("ignore", "The maps of samples .* are zero")
             masks = self.masks(images, labels, baseline, draws)
@@ -300,22 +300,6 @@ class GradCAMBlur(BackgroundBlur):
         # Compiled code does not call hooks.
         method = METHODS["grad_cam"](_eager(self.network), self.layer)
         return above_mean(method(images, labels))
-
-
-@contextmanager
-def _answering(network: Module) -> Iterator[None]:
-    """In evaluation mode and without a graph; puts the training flags back."""
-    training = [module for module in network.modules() if module.training]
-    try:
-        for module in training:
-            module.training = False
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
-        # Weights that autocast has brought to lower precision here have no graph to train by.
-        torch.clear_autocast_cache()
 
 
 def _unwrapped(model: Module) -> Module:

@@ -14,7 +14,7 @@ from torch.nn import Module
 
 from captum_groupcam import _captum
 
-__all__ = ["Step", "Trace", "evaluating"]
+__all__ = ["Step", "Trace", "evaluating", "evaluation_mode"]
 
 
 class Step:
@@ -139,13 +139,45 @@ def _computes_on_tokens(module: Module, output: Any) -> bool:
 
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """Runs as written, in evaluation mode, also inside inference mode; puts the flags back."""
+    """Runs as written, in evaluation mode, also inside inference mode; puts the flags back.
+
+    Args:
+        model (torch.nn.Module): The network.
+
+    Examples::
+
+        >>> model = torch.nn.Sequential(torch.nn.Dropout())
+        >>> with torch.inference_mode(), evaluating(model):
+        ...     model.training, torch.is_inference_mode_enabled()
+        (False, False)
+        >>> model[0].training
+        True
+    """
+    with evaluation_mode(model), torch.inference_mode(False), _captum.uncompiled():
+        yield
+
+
+@contextmanager
+def evaluation_mode(model: Module) -> Iterator[None]:
+    """Puts every module of a network in evaluation mode, and afterwards back as it was.
+
+    Args:
+        model (torch.nn.Module): The network.
+
+    Examples::
+
+        >>> model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.BatchNorm2d(3).eval())
+        >>> with evaluation_mode(model):
+        ...     [module.training for module in model.modules()]
+        [False, False, False]
+        >>> [module.training for module in model.modules()]
+        [True, True, False]
+    """
     training = [module for module in model.modules() if module.training]
     try:
         for module in training:
             module.training = False
-        with torch.inference_mode(False), _captum.uncompiled():
-            yield
+        yield
     finally:
         for module in training:
             module.training = True
