@@ -2,19 +2,30 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import socket
 import struct
 import sys
+import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
+from torchvision.transforms.functional import resize
 
-from captum_groupcam.images import ImageError, find_images, open_image, sample_images
+from captum_groupcam.images import (
+    MAX_PIXELS,
+    ImageError,
+    find_images,
+    open_image,
+    sample_images,
+    scan_images,
+)
 
 
 def picture() -> np.ndarray:
@@ -39,12 +50,88 @@ def test_a_folder_gives_its_images_in_order(tmp_path: Path) -> None:
     assert found == ["a.jpg", "b.PNG", "below/c.JPEG", "d.webp"]
 
 
+def test_what_else_lies_in_a_folder_is_named(tmp_path: Path) -> None:
+    for name in ["a.jpg", "notes.txt", "raw/b.heic", "raw/c.jpg", ".DS_Store", ".trash/d.jpg"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "again").symlink_to(tmp_path / "raw")
+    (tmp_path / "round").symlink_to(tmp_path)
+    scan = scan_images(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in scan.images] == ["a.jpg", "raw/c.jpg"]
+    left_out = {reason: [path.name for path in paths] for reason, paths in scan.left_out.items()}
+    assert left_out == {
+        "hidden": [".DS_Store", ".trash"],
+        "not an image file by its name": ["notes.txt", "b.heic"],
+        "cannot be read (a broken link, or of a folder without permission)": ["gone.png"],
+        "a link to a folder that is searched itself": ["again", "round"],
+    }
+
+
+def test_links_to_folders_elsewhere_are_followed(tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "folder"
+    for place in (elsewhere, folder):
+        place.mkdir()
+    (elsewhere / "a.jpg").touch()
+    (folder / "linked").symlink_to(elsewhere)
+    assert find_images(folder) == [folder / "linked/a.jpg"]
+
+
 def test_nothing_to_find(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"nowhere\.png: no such file or folder"):
         find_images(tmp_path / "nowhere.png")
-    (tmp_path / "notes.txt").touch()
-    with pytest.raises(ImageError, match="no image in this folder"):
+    with pytest.raises(ImageError, match=r"no image in this folder .*; it is empty"):
         find_images(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    for name in "abcd":
+        (tmp_path / f"{name}.heic").touch()
+    with pytest.raises(ImageError, match=r"5 not an image .*: a\.heic, b\.heic, c\.heic, \.\.\."):
+        find_images(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000, "zero\0byte"])
+def test_paths_that_no_system_takes(tmp_path: Path, name: str) -> None:
+    for function in (find_images, open_image):
+        with pytest.raises(ImageError):
+            function(tmp_path / name)
+
+
+@pytest.fixture
+def without_rights() -> Iterator[Path]:
+    """A folder of a user who is not the administrator, whom nothing is forbidden."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            if is_root:
+                os.seteuid(0)
+            for path in folder.iterdir():
+                path.chmod(0o700)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the rights of POSIX")
+def test_folders_without_permission_are_named(without_rights: Path) -> None:
+    for name in ("open", "closed", "half"):
+        (without_rights / name).mkdir()
+        (without_rights / name / "a.png").touch()
+    (without_rights / "closed").chmod(0)
+    (without_rights / "half").chmod(0o400)  # may be listed, but nothing in it may be opened
+    scan = scan_images(without_rights)
+    assert scan.images == [without_rights / "open/a.png"]
+    left_out = [(reason, path.name) for reason, paths in scan.left_out.items() for path in paths]
+    assert sorted(left_out) == [
+        ("cannot be read (Permission denied)", "closed"),
+        ("cannot be read (a broken link, or of a folder without permission)", "a.png"),
+    ]
+    with pytest.warns(UserWarning, match="cannot be read"):
+        assert find_images(without_rights) == scan.images
+    with pytest.raises(ImageError, match=r"closed: cannot be searched .*Permission denied"):
+        find_images(without_rights / "closed")
 
 
 def test_pixels_are_kept(tmp_path: Path) -> None:
@@ -86,6 +173,87 @@ def test_other_kinds_of_pixels_become_rgb(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(opened), np.stack([grey] * 3, 2)), name
 
 
+@pytest.mark.parametrize(
+    ("suffix", "exact"),
+    [
+        (".jfif", False),
+        (".jpe", False),
+        (".avif", False),
+        (".jp2", True),
+        (".j2k", True),
+        (".tga", True),
+        (".ppm", True),
+        (".webp", False),
+    ],
+)
+def test_formats_that_pillow_reads_are_images(tmp_path: Path, suffix: str, exact: bool) -> None:
+    feature = {".avif": "avif", ".jp2": "jpg_2000", ".j2k": "jpg_2000"}.get(suffix)
+    if feature and not features.check(feature):
+        pytest.skip(f"this Pillow has no {feature}")
+    pixels = np.full((24, 32, 3), (200, 120, 40), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"a{suffix}")
+    (found,) = find_images(tmp_path)
+    opened = np.asarray(open_image(found)).astype(int)
+    assert np.abs(opened - pixels).max() <= (0 if exact else 8)
+
+
+def test_of_several_pages_it_is_the_first(tmp_path: Path) -> None:
+    pages = [Image.new("RGB", (4, 3), (shade,) * 3) for shade in (7, 80, 200)]
+    for name in ("pages.tif", "frames.gif", "frames.png"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+        opened = open_image(tmp_path / name)
+        assert (opened.size, opened.getpixel((1, 1))) == ((4, 3), (7, 7, 7)), name
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("depth", [8, 12])
+def test_greys_of_few_bits_in_16_are_not_black(tmp_path: Path, suffix: str, depth: int) -> None:
+    """An X-ray of 12 bits: the ramp from black to white is one."""
+    path = tmp_path / f"ramp{suffix}"
+    ramp = np.linspace(0, 2**depth - 1, 256).round().astype(np.uint16)
+    Image.fromarray(np.tile(ramp, (3, 1))).save(path)
+    with pytest.warns(UserWarning, match=rf"ramp.*: its 16-bit greys .* of {depth} bits"):
+        opened = np.asarray(open_image(path))
+    assert np.abs(opened[0, :, 0].astype(int) - np.arange(256)).max() <= 1
+
+
+def test_16_bit_greys_that_are_dark_or_black_stay_so(tmp_path: Path) -> None:
+    for largest in (0, 4096, 65535):
+        greys = np.array([[0, largest]], dtype=np.uint16)
+        Image.fromarray(greys).save(tmp_path / "a.png")
+        opened = np.asarray(open_image(tmp_path / "a.png"))
+        assert opened[0, :, 0].tolist() == [0, largest // 256]
+
+
+def deep_png(path: Path, pixels: np.ndarray) -> None:
+    """A PNG of 16-bit colours, which Pillow reads but does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    height, width, channels = pixels.shape
+    kind = {2: 4, 3: 2, 4: 6}[channels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_16_bit_colours_that_turn_black_are_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    pixels = np.random.default_rng(0).integers(0, 2**16, (5, 4, 3), dtype=np.uint16)
+    deep_png(path, pixels)
+    assert np.array_equal(np.asarray(open_image(path)), pixels >> 8)
+    for few_bits in (pixels >> 4, np.dstack([pixels >> 4, np.full((5, 4), 2**16 - 1, np.uint16)])):
+        deep_png(path, few_bits)
+        with pytest.warns(UserWarning, match=r"deep\.png: its 16-bit colours .* nearly black"):
+            open_image(path)
+
+
 def test_what_is_transparent_is_white(tmp_path: Path) -> None:
     pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0]]], dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -113,6 +281,21 @@ def test_large_images_are_refused_before_they_are_decoded(tmp_path: Path) -> Non
     assert open_image(path, max_pixels=24).size == (4, 6)
     with pytest.raises(ImageError, match=r"large\.png: 4 x 6 pixels, more than the limit of 23"):
         open_image(path, max_pixels=23)
+
+
+@pytest.mark.parametrize("size", [(65_000, 1), (1, 257), (20_000, 10)])
+def test_elongated_images_are_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    path = tmp_path / "long.png"
+    Image.new("L", size).save(path)
+    with pytest.raises(ImageError, match=r"long\.png: too elongated, \d+ x \d+ pixels"):
+        open_image(path)
+
+
+def test_what_is_not_refused_is_within_the_limit_after_resizing_too(tmp_path: Path) -> None:
+    Image.new("L", (256, 1), 200).save(tmp_path / "long.png")
+    image = open_image(tmp_path / "long.png")
+    resized = resize(image, 512)  # the short side, as preprocessing does
+    assert resized.width * resized.height == MAX_PIXELS
 
 
 @pytest.mark.parametrize("side", [10_000, 60_000])  # Pillow warns of one and refuses the other
