@@ -75,6 +75,9 @@ def is_difficult(areas: Sequence[float], image_area: float, n_categories: int) -
 def open_annotated(path: Path, width: int, height: int) -> Image.Image:
     """Opens an image whose objects are annotated, in the pixels that they count.
 
+    These are the pixels as they are stored or, if only so the image has the size that was
+    annotated, turned as the camera noted (EXIF orientation).
+
     Args:
         path (Path): The file.
         width (int): Width of the image that was annotated.
@@ -85,6 +88,8 @@ def open_annotated(path: Path, width: int, height: int) -> Image.Image:
             would not fit.
     """
     image = open_image(path, upright=False)
+    if image.size == (height, width) != (width, height):
+        image = open_image(path)
     if image.size != (width, height):
         raise ImageError(
             f"{path}: {image.width} x {image.height} pixels, but the image that was annotated has "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from benchmarks.data._objects import Box, boxes_tensor
 from benchmarks.data._samples import Dataset, Sample
-from benchmarks.data.categories import N_IMAGENET
+from benchmarks.data.categories import N_IMAGENET, names_of_classes
 from captum_groupcam.images import sample_images
 
 __all__ = ["OBJECTS", "bundled"]
@@ -31,14 +32,18 @@ OBJECTS: dict[tuple[str, str], tuple[tuple[int, ...], list[Box]]] = {
 }
 
 
-def bundled(root: str | Path | None = None, n_classes: int = 1000) -> Dataset:  # noqa: ARG001
+def bundled(
+    root: str | Path | None = None,  # noqa: ARG001
+    class_names: Sequence[str] | None = None,
+) -> Dataset:
     """Photos of scikit-image and scikit-learn that show something which ImageNet has a class for.
 
     Few, and some of it is hard to see: to try things out, not to compare methods by.
 
     Args:
         root (str or Path, optional): Not used. Default: None.
-        n_classes (int, optional): Number of the network's classes, 1000. Default: 1000.
+        class_names (sequence of str, optional): A name for each class of the network. Default:
+            None, ImageNet's 1000.
 
     Returns:
         Dataset: The samples, named ``image:label``.
@@ -53,6 +58,7 @@ def bundled(root: str | Path | None = None, n_classes: int = 1000) -> Dataset:  
         >>> len(samples), sample.id, sample.targets
         (9, 'cat:cat', (281, 282, 285))
     """
+    n_classes = len(names_of_classes(class_names))
     if n_classes != N_IMAGENET:
         raise ValueError(
             f"The bundled images are labelled with ImageNet's {N_IMAGENET} classes, but the "

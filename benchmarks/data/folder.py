@@ -12,6 +12,7 @@ from typing import TypeAlias
 import torch
 
 from benchmarks.data._samples import Dataset, Sample, existing_folder
+from benchmarks.data.categories import names_of_classes
 from captum_groupcam.images import ImageError, open_image
 
 __all__ = ["folder"]
@@ -24,7 +25,7 @@ _BOXES = (*_LABELS, "x0", "y0", "x1", "y1")
 _Box: TypeAlias = tuple[tuple[float, ...], int]
 
 
-def folder(root: str | Path | None = None, n_classes: int = 1000) -> Dataset:
+def folder(root: str | Path | None = None, class_names: Sequence[str] | None = None) -> Dataset:
     r"""A folder of images with a CSV of boxes, or of labels only.
 
     ::
@@ -41,7 +42,8 @@ def folder(root: str | Path | None = None, n_classes: int = 1000) -> Dataset:
 
     Args:
         root (str or Path): The folder.
-        n_classes (int, optional): Number of the network's classes. Default: 1000.
+        class_names (sequence of str, optional): A name for each class of the network. Default:
+            None, ImageNet's 1000.
 
     Returns:
         Dataset: The samples. One whose image is missing or damaged, or has a box that lies outside
@@ -73,6 +75,7 @@ def folder(root: str | Path | None = None, n_classes: int = 1000) -> Dataset:
         missing = table if images.is_dir() else images
         raise ValueError(f"Expected a folder with {content}: there is no {missing}.")
     found: dict[tuple[str, int], list[_Box]] = {}
+    n_classes = len(names_of_classes(class_names))
     for file, label, box in _rows(table, has_boxes, n_classes):
         found.setdefault((file, label), []).extend(box)
     if not found:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from torchvision.datasets import VOCDetection
 
 from benchmarks.data._objects import (
+    AnnotatedObject,
     Annotation,
     Box,
     boxes_tensor,
@@ -19,16 +19,22 @@ from benchmarks.data._objects import (
     open_annotated,
     read_xml,
 )
-from benchmarks.data._samples import Dataset, Sample, existing_folder
-from benchmarks.data.categories import VOC_CATEGORIES, targets_by_category
+from benchmarks.data._samples import Dataset, LeftOut, Sample, existing_folder
+from benchmarks.data.categories import (
+    VOC_CATEGORIES,
+    names_of_classes,
+    no_class,
+    targets_by_category,
+)
 from captum_groupcam.images import ImageError
 
 __all__ = ["voc"]
 
+_ALL_DIFFICULT = "of a class whose objects in the image are all flagged difficult"
 _CONTENT = "VOCdevkit/VOC2007 or another year"
 
 
-def voc(root: str | Path | None = None, n_classes: int = 1000) -> Dataset:
+def voc(root: str | Path | None = None, class_names: Sequence[str] | None = None) -> Dataset:
     """PASCAL VOC: each image with each of its classes is a sample, ``image:class``.
 
     ::
@@ -51,7 +57,8 @@ def voc(root: str | Path | None = None, n_classes: int = 1000) -> Dataset:
 
     Args:
         root (str or Path): The folder.
-        n_classes (int, optional): Number of the network's classes. Default: 1000.
+        class_names (sequence of str, optional): A name for each class of the network. Default:
+            None, ImageNet's 1000.
 
     Returns:
         Dataset: The samples in the order of the split's list and then of the classes. One whose
@@ -63,7 +70,11 @@ def voc(root: str | Path | None = None, n_classes: int = 1000) -> Dataset:
             number of classes fits nothing.
     """
     base, year, split = _find(root)
-    by_category = targets_by_category(list(VOC_CATEGORIES.values()), n_classes)
+    class_names = names_of_classes(class_names)
+    targets = targets_by_category(
+        list(VOC_CATEGORIES), class_names, coco_names=list(VOC_CATEGORIES.values())
+    )
+    by_label = dict(zip(VOC_CATEGORIES, targets, strict=True))
     try:
         files = VOCDetection(str(base), year, split)
     except (OSError, RuntimeError, ValueError) as error:
@@ -72,7 +83,7 @@ def voc(root: str | Path | None = None, n_classes: int = 1000) -> Dataset:
         ) from error
 
     loaders: dict[str, Callable[[], Sample]] = {}
-    left_out: Counter[str] = Counter()
+    left_out = LeftOut()
     for image, xml in zip(files.images, files.annotations, strict=True):
         stem = Path(image).stem
         try:
@@ -83,40 +94,27 @@ def voc(root: str | Path | None = None, n_classes: int = 1000) -> Dataset:
         unknown = {one.name for one in annotation.objects} - set(VOC_CATEGORIES)
         if unknown:
             raise ValueError(f"{xml}: VOC has no class {sorted(unknown)[0]!r}.")
-        for label, category in VOC_CATEGORIES.items():
-            boxes = _boxes(annotation, label, bool(by_category[category]), left_out)
-            if boxes:
-                name = f"{stem}:{label}"
-                loaders[name] = partial(
-                    _load, name, Path(image), annotation, by_category[category], label, boxes
-                )
-    return Dataset(loaders, left_out=dict(left_out))
+        for label, classes in by_label.items():
+            name = f"{stem}:{label}"
+            objects = [one for one in annotation.objects if one.name == label]
+            if not classes:
+                left_out.add(no_class(label, class_names), name, len(objects))
+            elif all(one.difficult for one in objects):
+                left_out.add(_ALL_DIFFICULT, name, len(objects))
+            else:
+                inner = [_box(one, annotation) for one in objects]
+                boxes = [box for box in inner if box is not None]
+                left_out.add("box without area in the image", name, len(inner) - len(boxes))
+                if boxes:
+                    loaders[name] = partial(
+                        _load, name, Path(image), annotation, classes, label, boxes
+                    )
+    return Dataset(loaders, left_out=left_out)
 
 
-def _boxes(
-    annotation: Annotation, label: str, has_targets: bool, left_out: Counter[str]
-) -> list[Box]:
-    """The boxes to hit, or none if the class makes no sample; counts what it leaves out."""
-    objects = [one for one in annotation.objects if one.name == label]
-    if not has_targets:
-        if objects:
-            left_out[f"no ImageNet class for {label!r}"] += len(objects)
-        return []
-    if all(one.difficult for one in objects):
-        if objects:
-            left_out["of a class whose objects in the image are all flagged difficult"] += len(
-                objects
-            )
-        return []
-    boxes = []
-    for one in objects:
-        xmin, ymin, xmax, ymax = one.corners
-        box = inside((xmin - 1, ymin - 1, xmax, ymax), annotation.width, annotation.height)
-        if box is None:
-            left_out["box without area in the image"] += 1
-        else:
-            boxes.append(box)
-    return boxes
+def _box(one: AnnotatedObject, annotation: Annotation) -> Box | None:
+    xmin, ymin, xmax, ymax = one.corners
+    return inside((xmin - 1, ymin - 1, xmax, ymax), annotation.width, annotation.height)
 
 
 def _load(

@@ -182,7 +182,7 @@ def prepare(settings: Settings, device: torch.device | str = "cpu") -> tuple[Eva
     model = load_model(settings.model, settings.weights, device, layer=settings.layer)
     if settings.dataset not in DATASETS:
         raise ValueError(f"Unknown dataset {settings.dataset!r}; known are {', '.join(DATASETS)}.")
-    dataset = DATASETS[settings.dataset](settings.root, len(model.class_names))
+    dataset = DATASETS[settings.dataset](settings.root, model.class_names)
     if settings.samples is not None:
         dataset = dataset.part(_slice(settings.samples))
     if not len(dataset):

@@ -29,7 +29,7 @@ def load(root: Path | str) -> Dataset:
 
 
 def sample(image: Image.Image, *boxes: tuple[float, ...]) -> Sample:
-    corners = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
+    corners = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4) if boxes else None
     return Sample("image:0", image, (0,), "0", boxes=corners)
 
 
@@ -187,7 +187,7 @@ def test_a_table_of_labels_only(tmp_path):
     with pytest.raises(
         ValueError, match=r"labels\.csv, line 2: label 7, .* has 7 classes \(0 to 6"
     ):
-        DATASETS["folder"](tmp_path, 7)
+        DATASETS["folder"](tmp_path, list("abcdefg"))
     write(tmp_path, "a.png,3,0,0,5,5")
     assert load(tmp_path).has_objects  # boxes.csv comes first
 

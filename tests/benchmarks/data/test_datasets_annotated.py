@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,6 +19,11 @@ from benchmarks.data import DATASETS, Dataset
 from benchmarks.data._objects import inside, is_difficult
 
 CATS = [(1, "person"), (17, "cat"), (18, "dog"), (25, "giraffe")]
+
+
+def numbered(n: int) -> list[str]:
+    """Classes whose names say nothing."""
+    return [f"class {index}" for index in range(n)]
 
 
 def picture(path: Path, size: tuple[int, int] = (40, 30), shade: int = 0) -> None:
@@ -143,12 +149,12 @@ def test_coco_masks_by_hand(tmp_path):
 @pytest.mark.parametrize(("n_classes", "targets"), [(4, [1, 0, 1, 2]), (91, [17, 1, 17, 18])])
 def test_coco_networks_with_a_head_of_their_own(tmp_path, name, n_classes, targets):
     coco_file(tmp_path, annotations())
-    dataset = DATASETS[name](tmp_path, n_classes)
+    dataset = DATASETS[name](tmp_path, numbered(n_classes))
     found = samples(dataset)
     assert list(found) == ["a.jpg:cat", "b.jpg:person", "b.jpg:cat", "b.jpg:dog"]
     assert [one.targets for one in found.values()] == [(index,) for index in targets]
     with pytest.raises(ValueError, match=r"instances_val2017\.json: .*21 classes.* 4 categories"):
-        DATASETS[name](tmp_path, 21)
+        DATASETS[name](tmp_path, numbered(21))
 
 
 def test_coco_finds_its_files(tmp_path):
@@ -171,18 +177,13 @@ def test_coco_finds_its_files(tmp_path):
         ("{", r"not a JSON file of COCO's instances"),
         ("[]", r"not a JSON file of COCO's instances"),
         ('{"images": []}', r"not a JSON file of COCO's instances"),
-        ('{"images": [{"id": 1}], "annotations": [], "categories": []}', r"of images has no 'wid"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', r"categories\[0\] has no"),
+        ("[" * 100_000, r"not a JSON file of COCO's instances"),
     ],
 )
 def test_a_damaged_coco_file(tmp_path, content, message):
     coco_file(tmp_path, []).write_text(content)
     with pytest.raises(ValueError, match=r"instances_val2017\.json: .*" + message):
-        DATASETS["coco"](tmp_path)
-
-
-def test_a_coco_file_with_a_category_that_it_does_not_list(tmp_path):
-    coco_file(tmp_path, annotations({"image_id": 1, "category_id": 99, "bbox": [0, 0, 1, 1]}))
-    with pytest.raises(ValueError, match="annotation 9 is of category 99"):
         DATASETS["coco"](tmp_path)
 
 
@@ -195,7 +196,7 @@ def test_a_folder_that_is_no_coco(tmp_path):
         with pytest.raises(ValueError, match=message):
             DATASETS["coco"](root)
     coco_file(tmp_path, annotations())
-    (tmp_path / "val2017").rename(tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "val2017")
     with pytest.raises(ValueError, match=r"images of .* are not there: expected .*val2017"):
         DATASETS["coco"](tmp_path)
 
@@ -208,7 +209,7 @@ def test_coco_failures_are_counted(tmp_path, damaged_file):
     with pytest.warns(UserWarning, match="left out"):
         assert list(samples(dataset)) == ["b.jpg:dog"]
     assert list(dataset.failures) == ["a.jpg:cat", "b.jpg:cat"]
-    assert "segments cannot be read" in dataset.failures["b.jpg:cat"]
+    assert "annotation 9 of b.jpg: its segment cannot be read" in dataset.failures["b.jpg:cat"]
     damaged_file.rename(tmp_path / "val2017/a.jpg")
     picture(tmp_path / "val2017/b.jpg", (41, 30))
     dataset = DATASETS["coco"](tmp_path)
@@ -237,12 +238,15 @@ def test_real_coco_read_by_other_code(coco128):
             x, y, w, h = one["bbox"]
             boxes[one["image_id"], one["category_id"]].append((x, y, x + w, y + h))
             segments[one["image_id"], one["category_id"]].append(one["segmentation"])
-    dataset = DATASETS["coco"](coco128, 80)
-    found, masked = samples(dataset), samples(DATASETS["coco_masks"](coco128, 80).limit(60))
+    dataset = DATASETS["coco"](coco128, numbered(80))
+    found, masked = (
+        samples(dataset),
+        samples(DATASETS["coco_masks"](coco128, numbered(80)).limit(60)),
+    )
     order = sorted(names)
     expected = {f"{files[i]['file_name']}:{names[c]}": (i, c) for i, c in sorted(boxes)}
     assert list(found) == list(expected)
-    assert dataset.left_out == {"crowd annotation": 10}
+    assert dataset.left_out == {"crowd annotation": 10, "image without annotations": 2}
     assert not dataset.failures
     for name, (image, category) in expected.items():
         sample = found[name]
@@ -268,7 +272,8 @@ def test_real_coco_read_by_other_code(coco128):
 def test_real_coco_for_networks_of_imagenet(coco128):
     dataset = DATASETS["coco"](coco128)
     assert len(samples(dataset)) == len(dataset) == 257
-    assert sum(dataset.left_out.values()) + sum(len(one.boxes) for one in dataset) == 939
+    left_out = sum(dataset.left_out.values()) - dataset.left_out["image without annotations"]
+    assert left_out + sum(len(one.boxes) for one in dataset) == 939
 
 
 # --- VOC
@@ -326,14 +331,14 @@ def test_voc_by_hand(tmp_path):
     assert found["a:sofa"].boxes.tolist() == [[30, 20, 40, 30]]
     assert (found["a:sofa"].targets, found["a:sofa"].label) == ((831,), "sofa")
     assert [one.difficult for one in found.values()] == [False, True]
-    own = samples(DATASETS["voc"](tmp_path, 20))
+    own = samples(DATASETS["voc"](tmp_path, numbered(20)))
     assert {name: one.targets for name, one in own.items()} == {
         "b:dog": (11,),
         "b:person": (14,),
         "a:sofa": (17,),
     }
-    with pytest.raises(ValueError, match="21 classes, but the data set has 20"):
-        DATASETS["voc"](tmp_path, 21)
+    with pytest.raises(ValueError, match=r"21 classes, .* but the data set has 20"):
+        DATASETS["voc"](tmp_path, numbered(21))
 
 
 def test_voc_year_and_split(tmp_path):
@@ -383,7 +388,7 @@ def test_real_voc_read_by_other_code(shared):
     root = shared / "data/voc2012_sample"
     if not root.is_dir():
         pytest.skip(f"needs the images in {root}")
-    dataset = DATASETS["voc"](root, 20)
+    dataset = DATASETS["voc"](root, numbered(20))
     found = samples(dataset)
     flagged = 0
     expected = {}
@@ -429,7 +434,11 @@ def test_imagenet_by_hand(tmp_path, below):
     assert [one.targets for one in dataset] == [(0,), (1,), (217,), (0,), (1,)]
     assert {one.label for one in dataset.limit(3)} == {"n01440764", "n01443537", "n02102040"}
     assert all(one.boxes is None for one in dataset)
-    assert [one.targets for one in DATASETS["imagenet"](tmp_path, 3).limit(3)] == [(0,), (1,), (2,)]
+    assert [one.targets for one in DATASETS["imagenet"](tmp_path, numbered(3)).limit(3)] == [
+        (0,),
+        (1,),
+        (2,),
+    ]
 
 
 @pytest.mark.parametrize("place", ["bbox/val", "ILSVRC/Annotations/CLS-LOC/val"])
@@ -458,10 +467,10 @@ def test_a_folder_that_is_no_imagenet(tmp_path):
     with pytest.raises(ValueError, match="there is no image below"):
         DATASETS["imagenet"](tmp_path)
     imagenet_folder(tmp_path)
-    with pytest.raises(ValueError, match=r"10 classes, but .* has 3 folders"):
-        DATASETS["imagenet"](tmp_path, 10)
+    with pytest.raises(ValueError, match=r"10 classes, .* 3 categories"):
+        DATASETS["imagenet"](tmp_path, numbered(10))
     picture(tmp_path / "cats/x.JPEG")
-    with pytest.raises(ValueError, match=r"cats: no class of ImageNet"):
+    with pytest.raises(ValueError, match=r"cats is no class of ImageNet"):
         DATASETS["imagenet"](tmp_path)
 
 

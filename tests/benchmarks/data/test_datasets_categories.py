@@ -9,7 +9,12 @@ from torchvision.models import ResNet50_Weights
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 import benchmarks.data.categories as module
-from benchmarks.data.categories import VOC_CATEGORIES, imagenet_classes, targets_by_category
+from benchmarks.data.categories import (
+    VOC_CATEGORIES,
+    imagenet_classes,
+    names_of_classes,
+    targets_by_category,
+)
 
 COCO = [
     name
@@ -82,7 +87,38 @@ def test_kite_and_crane_are_birds():
 
 
 def test_targets_by_category():
-    assert targets_by_category(["a", "b"], 2) == {"a": (0,), "b": (1,)}
-    assert targets_by_category(["zebra", "person"], 1000) == {"zebra": (340,), "person": ()}
-    with pytest.raises(ValueError, match="3 classes, but the data set has 2 categories"):
-        targets_by_category(["a", "b"], 3)
+    assert targets_by_category(["a", "b"], ["class 0", "class 1"]) == [(0,), (1,)]
+    assert targets_by_category(["zebra", "person"], names_of_classes(None)) == [(340,), ()]
+    with pytest.raises(ValueError, match=r"3 classes, 'c', 'd', 'e', but .* has 2 categories, 'a'"):
+        targets_by_category(["a", "b"], ["c", "d", "e"])
+
+
+def test_two_categories_of_one_name_are_two():
+    assert targets_by_category(["dog", "dog"], ["class 0", "class 1"]) == [(0,), (1,)]
+
+
+def test_categories_by_the_names_of_classes():
+    classes = ["background", "Traffic_Light", "dog"]
+    assert targets_by_category(["dog", "traffic light", "cat", "cow"], classes) == [
+        (2,),
+        (1,),
+        (),
+        (),
+    ]
+    coco_names = ["airplane", "tv"]
+    assert targets_by_category(["aeroplane", "tvmonitor"], ["tv", "airplane", "x"], coco_names) == [
+        (1,),
+        (0,),
+    ]
+
+
+def test_as_many_classes_in_another_order_are_found_by_name_or_refused():
+    assert targets_by_category(["a", "b"], ["b", "a"]) == [(1,), (0,)]
+    assert targets_by_category(["a", "b", "c"], ["A", "x", "y"]) == [(0,), (1,), (2,)]
+    with pytest.raises(ValueError, match=r"class 0 is 'b' and the category at this place 'a'"):
+        targets_by_category(["a", "b", "c"], ["b", "a", "x"])
+
+
+def test_a_number_is_no_list_of_names():
+    with pytest.raises(TypeError, match="names of the network's classes"):
+        names_of_classes(80)
