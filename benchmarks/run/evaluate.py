@@ -24,6 +24,7 @@ from benchmarks.run.network import Compiled, counted
 from benchmarks.run.rows import COST, Key, Row
 from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.methods import MethodSpec
+from captum_groupcam.metrics.functional import resize_masks
 from captum_groupcam.models import LoadedModel
 from captum_groupcam.visualization import save_figure
 
@@ -80,12 +81,15 @@ class Evaluator:
         device = self.model.device
         inputs = to_inputs([sample], self.model).to(device, memory_format=torch.channels_last)
         boxes = None if sample.boxes is None else [sample.boxes]
+        masks = sample.masks
+        if masks is not None:
+            masks = resize_masks(masks[None, None].to(device), inputs.shape[2:])
         return Explained(
             self._network,
             inputs,
             torch.tensor([self._target(sample, inputs)], device=device),
             inputs.new_zeros(1, 1, *inputs.shape[2:]),
-            masks=_scaled(sample.masks, inputs),
+            masks=masks,
             boxes=boxes,
             image_sizes=None if boxes is None else torch.tensor([sample.image_size]),
             seed=zlib.crc32(f"{self.seed}:{sample.id}".encode()),
@@ -238,14 +242,6 @@ class Evaluator:
             size = torch.tensor(sample.image_size).flip(0).repeat(2)
             about["boxes"] = (sample.boxes / size).tolist()
         return about
-
-
-def _scaled(masks: Tensor | None, inputs: Tensor) -> Tensor | None:
-    """A mask of the image (H x W) at the size of the input: 1 x 1 x H x W."""
-    if masks is None:
-        return None
-    whole = masks[None, None].to(inputs.device, torch.float32)
-    return torch.nn.functional.interpolate(whole, inputs.shape[2:], mode="nearest-exact") > 0
 
 
 def _wait_for(device: torch.device) -> None:

@@ -1,6 +1,6 @@
 """Measures of finished maps as pure functions: one value for each sample."""
 
-from captum_groupcam.metrics.functional._boxes import boxes_to_masks
+from captum_groupcam.metrics.functional._boxes import boxes_to_masks, resize_masks
 from captum_groupcam.metrics.functional.average_drop import AverageDropResult, average_drop
 from captum_groupcam.metrics.functional.deletion_insertion import (
     PRESETS,
@@ -20,5 +20,6 @@ __all__ = [
     "boxes_to_masks",
     "deletion_insertion",
     "pointing_game",
+    "resize_masks",
     "rise_blur",
 ]

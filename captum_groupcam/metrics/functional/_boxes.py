@@ -1,14 +1,17 @@
-"""Boxes of objects, and the pixels that they cover."""
+"""Where objects are: boxes, masks, and the pixels that they cover."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["ImageSize", "boxes_to_masks", "check_boxes", "covered_pixels", "image_sizes"]
+__all__ += ["resize_masks"]
 
 #: Height and width of all images (2), or of each (N x 2).
 ImageSize: TypeAlias = Sequence[int] | Sequence[Sequence[int]] | Tensor
@@ -31,7 +34,8 @@ def boxes_to_masks(
         Tensor: N x 1 x H x W booleans, on the device of the boxes; empty where there is no box.
 
     Raises:
-        ValueError: If boxes are not B x 4, or image_size is no height and width.
+        ValueError: If boxes are not B x 4 finite numbers with x0 < x1 and y0 < y1, or image_size is
+            no height and width.
 
     Examples::
 
@@ -59,6 +63,38 @@ def boxes_to_masks(
     return torch.stack(masks)
 
 
+def resize_masks(masks: Tensor, size: Sequence[int]) -> Tensor:
+    """Brings masks of objects to another size: a pixel is marked if it touches the object.
+
+    So a mask keeps at least a pixel, however small its object, and the mask of a box is what
+    :func:`boxes_to_masks` makes of the box.
+
+    Args:
+        masks (Tensor): N x 1 x H x W booleans, true on the object.
+        size (sequence of int): Height and width to bring them to.
+
+    Returns:
+        Tensor: N x 1 x height x width booleans, on the device of the masks.
+
+    Raises:
+        ValueError: If the masks are not N x 1 x H x W booleans.
+
+    Examples::
+
+        >>> mask = torch.zeros(1, 1, 2, 6, dtype=torch.bool)
+        >>> mask[0, 0, 0, 3] = True
+        >>> resize_masks(mask, (1, 2)).int()
+        tensor([[[[0, 1]]]], dtype=torch.int32)
+    """
+    if masks.dim() != 4 or masks.shape[1] != 1 or masks.dtype != torch.bool:
+        raise ValueError(
+            "Expected masks of shape N x 1 x H x W, boolean, got shape "
+            f"{tuple(masks.shape)}, {masks.dtype}."
+        )
+    # Its windows are the pixels that a pixel of the new size touches.
+    return F.adaptive_max_pool2d(masks.float(), tuple(size)) > 0
+
+
 def covered_pixels(boxes: Tensor) -> Tensor:
     """The pixels that boxes touch.
 
@@ -75,12 +111,19 @@ def check_boxes(boxes: Tensor, sample: int) -> None:
     """Checks the boxes of a sample; there may be none.
 
     Raises:
-        ValueError: If they are not B x 4.
+        ValueError: If they are not B x 4 finite numbers with x0 < x1 and y0 < y1.
     """
     if boxes.numel() and (boxes.dim() != 2 or boxes.shape[1] != 4):
         raise ValueError(
             f"Expected boxes of shape B x 4, got {tuple(boxes.shape)} for sample {sample}."
         )
+    for corners in boxes.tolist():
+        x0, y0, x1, y1 = corners
+        if not (-math.inf < x0 < x1 < math.inf and -math.inf < y0 < y1 < math.inf):
+            raise ValueError(
+                "Expected boxes (x0, y0, x1, y1) with x0 < x1 and y0 < y1, finite numbers, got "
+                f"{corners} for sample {sample}."
+            )
 
 
 def image_sizes(image_size: ImageSize, n: int) -> Tensor:
