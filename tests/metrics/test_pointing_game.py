@@ -165,11 +165,12 @@ def test_nothing_to_hit_is_an_error() -> None:
         pointing_game(maps, masks=masks)
     with pytest.raises(ValueError, match="Sample 1 has no box"):
         pointing_game(maps, boxes=[*box(0, 0, 1, 1), torch.zeros(0, 4)])
-    for wrong in [(10, 0, 12, 4), (-3, 0, 0, 4), (4, 4, 4, 8), (6, 4, 4, 8)]:
-        with pytest.raises(ValueError, match=r"lie in the image.*boxes: \[1\]|for sample 1"):
+    for outside in [(10, 0, 12, 4), (-3, 0, 0, 4)]:
+        with pytest.raises(ValueError, match=r"lie in the image.*boxes: \[1\]"):
+            pointing_game(maps, boxes=box(0, 0, 1, 1) + box(*outside))
+    for wrong in [(4, 4, 4, 8), (6, 4, 4, 8), (float("nan"), 0, 4, 4)]:
+        with pytest.raises(ValueError, match=r"x0 < x1 and y0 < y1, finite .* for sample 1"):
             pointing_game(maps, boxes=box(0, 0, 1, 1) + box(*wrong))
-    with pytest.raises(ValueError, match=r"lie in the image.*boxes: \[0\]"):
-        pointing_game(maps, boxes=box(float("nan"), 0, 4, 4) + box(0, 0, 1, 1))
 
 
 def test_errors_name_what_is_wrong() -> None:
