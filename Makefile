@@ -53,7 +53,7 @@ test-oldest: ## run the library's tests with the oldest packages that pyproject.
 release: ## build wheel and sdist, and try them where the checkout is not
 	PYTHON=$(PYTHON) scripts/check_release.sh
 
-lint: $(READY) ## style, types, and who imports what
+lint: $(READY) ## style, docstrings, types, and who imports what
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy

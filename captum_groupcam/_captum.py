@@ -115,6 +115,7 @@ def layer_gradients_and_activations(
     Raises:
         ValueError: If the layer is never called, does not have exactly one tensor, or the selected
             output does not depend on it.
+        RuntimeError: If the forward or backward pass fails otherwise.
     """
     network = eager(forward_func)
     # The replicas of DataParallel are gathered outside the layer's thread, where grad mode would

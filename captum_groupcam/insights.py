@@ -263,10 +263,8 @@ def _insights_config() -> Any:
 
 
 def _controls(config: Any, method: Method) -> Any:
-    """The controls of a method, and how what the page sends becomes a keyword's value.
-
-    Insights processes an argument again for each sample, so that has to be idempotent.
-    """
+    """The controls of a method, and how what the page sends becomes a keyword's value."""
+    # Insights processes an argument again for each sample, so that has to be idempotent.
     params, post_process = {}, {}
     for option in method.options.values():
         # The page knows whole numbers and choices of strings; no switches and no fractions.

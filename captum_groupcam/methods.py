@@ -293,6 +293,9 @@ def find_method(name: str) -> Method:
 def offered_methods() -> list[str]:
     """Names of the methods that a user is offered: neither controls nor what is on trial.
 
+    Returns:
+        list of str: The names.
+
     Examples::
 
         >>> offered_methods()[0]

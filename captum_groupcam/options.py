@@ -183,6 +183,12 @@ def check_options(known: Mapping[str, Option], given: Mapping[str, Any], what: s
     Raises:
         TypeError: If there is no such option, or a value is of another type.
         ValueError: If a value is none of the choices.
+
+    Examples::
+
+        >>> check_options({"n_groups": Option("n_groups", 32, int)}, {"n_grups": 8}, "group_cam")
+        Traceback (most recent call last):
+        TypeError: group_cam has no option 'n_grups'; did you mean n_groups?
     """
     for name, value in given.items():
         if name not in known:

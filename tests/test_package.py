@@ -19,7 +19,11 @@ HEAVY = ["cv2", "pandas", "quantus", "rich", "saliency", "skimage", "sklearn", "
 # What is there wherever the library is: its dependencies, and two of theirs.
 INSTALLED = {"captum", "matplotlib", "numpy", "PIL", "torch", "torchmetrics", "torchvision"}
 # What an extra brings, and where it may be imported at once.
-EXTRAS = {"apps/cli.py": {"rich", "typer"}, "apps/explorer/_gradio.py": {"gradio"}}
+EXTRAS = {
+    "apps/cli.py": {"rich", "typer"},
+    "apps/explorer/_gradio.py": {"gradio"},
+    "apps/explorer/_options.py": {"docstring_parser"},
+}
 
 
 def modules_after(statement: str) -> set[str]:

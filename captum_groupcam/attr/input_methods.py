@@ -40,6 +40,9 @@ def guided_backprop(model: Module, inputs: Tensor, target: TargetType) -> Tensor
     guided, also where one is used several times; the function :func:`torch.nn.functional.relu`
     cannot be.
 
+    Returns:
+        Tensor: N x 1 x H x W.
+
     Raises:
         ValueError: If the network has no such module.
     """
@@ -68,6 +71,17 @@ def integrated_gradients(
     """Integrated gradients (Sundararajan et al. 2017) from zero, magnitudes summed over channels.
 
     Reduced as the package ``saliency`` of its authors does to draw them.
+
+    Args:
+        model (torch.nn.Module): The network.
+        inputs (Tensor): N x C x H x W.
+        target (int, Tensor or list): The class.
+        n_steps (int, optional): Steps of the path. Default: 50.
+        internal_batch_size (int, optional): Largest number of inputs in one forward pass, at least
+            N. Default: 8.
+
+    Returns:
+        Tensor: N x 1 x H x W.
     """
     attributions = IntegratedGradients(model).attribute(
         inputs,
@@ -93,6 +107,19 @@ def smooth_grad(
     The noise's standard deviation is a share of the range of the input's values, 10 % to 20 % in
     the paper. Magnitudes are summed over channels as the package ``saliency`` of the authors does
     to draw them. Every sample gets the same noise, whichever samples stand beside it.
+
+    Args:
+        model (torch.nn.Module): The network.
+        inputs (Tensor): N x C x H x W.
+        target (int, Tensor or list): The class.
+        n_samples (int, optional): Noisy copies of each input. Default: 50.
+        noise_level (float, optional): Standard deviation of the noise, as a share of the range of
+            the input's values. Default: 0.15.
+        seed (int, optional): Seed of the noise. Default: 0.
+        internal_batch_size (int, optional): Copies in one forward pass. Default: 8.
+
+    Returns:
+        Tensor: N x 1 x H x W.
     """
     # Captum's noise is float32, whatever the inputs are.
     method = NoiseTunnel(Saliency(lambda noisy: model(noisy.to(inputs.dtype))))
@@ -144,6 +171,9 @@ def occlusion(
         internal_batch_size (int, optional): Largest number of inputs in one forward pass, at least
             N. Default: 8.
         show_progress (bool, optional): Whether to show a progress bar. Default: False.
+
+    Returns:
+        Tensor: N x 1 x H x W.
     """
     window = window or max(min(inputs.shape[2:]) // 7, 1)
     stride = stride or max(window // 2, 1)

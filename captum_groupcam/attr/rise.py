@@ -89,10 +89,7 @@ class RandomMasks:
         *,
         normalized: bool = True,  # noqa: ARG002 (they are in [0, 1] as they are)
     ) -> Tensor:
-        """Renders Q masks at an input's size, Q x 1 x size.
-
-        See :class:`~captum_groupcam.masking.masks.MaskSource`.
-        """
+        """Renders Q masks: see :class:`~captum_groupcam.masking.masks.MaskSource`."""
         rendered = self.grids[masks]
         with torch.autocast(rendered.device.type, enabled=False):
             # Each step interpolates the first axis of the grid and puts it last.
@@ -243,10 +240,8 @@ def _grid_shape(grid_size: int | Sequence[int], dims: int) -> tuple[int, ...]:
 
 
 def _interpolation(length: int, cells: int, shifts: Tensor) -> Tensor:
-    """Weights of a grid's cells for each position of a shifted window: Q x length x cells.
-
-    They are those of linear interpolation to (cells + 1) times a cell's size, corners not aligned.
-    """
+    """Weights of a grid's cells for each position of a shifted window: Q x length x cells."""
+    # Linear interpolation to (cells + 1) times a cell's size, corners not aligned.
     cell = -(-length // cells)  # pixels, rounded up
     start = (shifts * cell).floor()
     pixels = torch.arange(length, device=shifts.device, dtype=shifts.dtype)

@@ -112,7 +112,7 @@ def in_chunks(total: int, size: int, work: Callable[[slice], None]) -> None:
         stop = min(start + size, total)
         try:
             work(slice(start, stop))
-        except torch.cuda.OutOfMemoryError:
+        except torch.OutOfMemoryError:
             if stop - start == 1:
                 raise
             size = (stop - start + 1) // 2

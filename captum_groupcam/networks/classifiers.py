@@ -61,6 +61,12 @@ def load_classifier(name: str, weights: str | None = None) -> Classifier:
     Raises:
         ValueError: If the name or the weights are unknown.
         ModuleNotFoundError: If a package is missing, with the command that installs it.
+
+    Examples::
+
+        >>> classifier = load_classifier("efficientnet_lite0")
+        >>> len(classifier.class_names)
+        1000
     """
     family, colon, member = name.partition(":")
     loader = MODELS.get(family + colon)
@@ -88,8 +94,12 @@ def _with_state(
 ) -> tuple[Module, list[str]]:
     """Builds a network with as many classes as a state dict has, and loads that.
 
-    Gives the network and its class names: those that are given, or numbers if there are not as many
-    classes.
+    Returns:
+        tuple of torch.nn.Module and list of str: The network and its class names: those that are
+        given, or numbers if there are not as many classes.
+
+    Raises:
+        ValueError: If the state dict is of another network.
     """
     n_classes = len(class_names)
     state = _read_state(Path(path))

@@ -208,6 +208,9 @@ def _transform(shape: torch.Size, size: torch.Size, trace: Trace) -> ReshapeTran
         shape (torch.Size): N x T x C or N x spatial x C.
         size (torch.Size): Spatial size of the input.
         trace (Trace): Where the maps are found that the tokens were made of.
+
+    Returns:
+        Callable or None: The transform.
     """
     if len(shape) == len(size) + 2 and len(shape) > 3:
         return channels_first if _same_aspect(shape[1:-1], size) else None

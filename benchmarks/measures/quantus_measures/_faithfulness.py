@@ -258,6 +258,9 @@ def sufficiency(samples: Explained, *, threshold: float) -> Tensor:
     maps are at most `threshold` times the largest distance apart. A sample without any scores 0.
     The distance is Quantus's (Euclidean, each pixel standardised), except that pixels that are the
     same in all maps are left out: they would make every distance NaN, and every score 0.
+
+    Raises:
+        ValueError: If there is only one sample.
     """
     if len(samples) < 2:
         raise ValueError("Sufficiency compares samples: give it at least two, better all of them.")

@@ -50,6 +50,9 @@ def random_logit(samples: Explained) -> Tensor:
     """SSIM of the map with the map for another class, drawn at random.
 
     Of the maps as images; Quantus alone would compare their rows strung together.
+
+    Raises:
+        ValueError: If the model has only one class.
     """
     with torch.no_grad():
         n_classes = samples.model(samples.inputs[:1]).shape[1]
