@@ -109,7 +109,7 @@ def scan_images(path: str | Path) -> FolderScan:
             else:
                 seen.add(real)
                 folders.append(name)
-        for name in files:
+        for name in sorted(files):
             file = base / name
             if name.startswith("."):
                 leave_out("hidden", file)

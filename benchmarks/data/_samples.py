@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -63,6 +63,8 @@ class Sample:
 
     def __post_init__(self) -> None:
         problem = _image_problem(self.image) or _targets_problem(self.targets)
+        if problem is None and not isinstance(cast(object, self.label), str):
+            problem = f"has the label {self.label!r}: expected text"
         if problem is None and self.boxes is not None and self.masks is not None:
             problem = "has boxes and masks, which might disagree: expected one of them"
         if problem is None and self.boxes is not None:

@@ -67,11 +67,8 @@ def images(root: str | Path | None = None, class_names: Sequence[str] | None = N
         for path in paths:
             left_out.add(reason, path.relative_to(base).as_posix())
     if not scan.images:
-        raise ValueError(
-            f"Expected pictures below {root}, there are none; {'; '.join(left_out.lines())}."
-            if left_out
-            else f"Expected pictures below {root}: it is empty."
-        )
+        found = "; ".join(left_out.lines()) or "it is empty"
+        raise ValueError(f"Expected pictures below {root}, there are none: {found}.")
     by_folder: dict[Path, list[tuple[str, Callable[[], Sample]]]] = {}
     without: list[str] = []
     for path in scan.images:
