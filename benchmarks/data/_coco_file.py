@@ -234,7 +234,7 @@ def _order(key: str) -> tuple[float, int, str]:
 
 def _categories(table: Path, entries: Sequence[Any]) -> tuple[dict[str, str], set[str]]:
     names: dict[str, str] = {}
-    supercategories = set()
+    supercategories = []
     for place, entry in enumerate(entries):
         key = _id(entry.get("id")) if isinstance(entry, dict) else None
         if key is None or not isinstance(entry.get("name"), str):
@@ -243,9 +243,9 @@ def _categories(table: Path, entries: Sequence[Any]) -> tuple[dict[str, str], se
             raise ValueError(
                 f"{table}: category {key} is listed twice, as {names[key]!r} and {entry['name']!r}."
             )
-        supercategories.add(entry.get("supercategory"))
+        supercategories.append(entry.get("supercategory"))
     names = {key: names[key] for key in sorted(names, key=_order)}
-    return names, {key for key, name in names.items() if name in supercategories - {None}}
+    return names, {key for key, name in names.items() if name in supercategories}
 
 
 def _images(entries: Sequence[Any], left_out: LeftOut) -> dict[str, CocoImage]:

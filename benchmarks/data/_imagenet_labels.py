@@ -100,7 +100,7 @@ def _by_name(
     for file in files:
         if file not in labels:
             left_out.add(f"no label in {table.name}", file.name)
-    return labels
+    return {file: labels[file] for file in files if file in labels}
 
 
 def _in_order(table: Path, rows: Sequence[tuple[int, str]], n_files: int) -> list[str]:
