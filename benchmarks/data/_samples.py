@@ -152,6 +152,8 @@ class LeftOut(Mapping[str, int]):
         ({'box without area': 6}, ('a.jpg', 'b.jpg'))
         >>> left_out.lines()
         ['6: box without area (a.jpg, b.jpg, ...)']
+        >>> left_out.lines(n_named=1)
+        ['6: box without area (a.jpg, ...)']
     """
 
     def __init__(self, n_named: int = 10) -> None:
@@ -174,11 +176,16 @@ class LeftOut(Mapping[str, int]):
         """The names of the first things that a reason leaves out."""
         return tuple(self._names[reason][: self._n_named])
 
-    def lines(self) -> list[str]:
-        """A line for each reason: count, reason, names."""
+    def lines(self, n_named: int | None = None) -> list[str]:
+        """A line for each reason: count, reason, names.
+
+        Args:
+            n_named (int, optional): How many names at most. Default: None, all that are kept.
+        """
+        n_shown = self._n_named if n_named is None else n_named
         return [
-            f"{count}: {reason} ({', '.join(self.names(reason))}"
-            + ", ..." * (len(self._names[reason]) > self._n_named)
+            f"{count}: {reason} ({', '.join(self.names(reason)[:n_shown])}"
+            + ", ..." * (len(self._names[reason]) > n_shown)
             + ")"
             for reason, count in self.items()
         ]

@@ -120,14 +120,15 @@ def _by_folder(
     base: Path, scan: FolderScan, folders: Sequence[str], left_out: LeftOut
 ) -> dict[Path, str]:
     """The label of each image: the name of the folder that it lies in."""
+    known = set(folders)
     top = {path: path.relative_to(base).parts[0] for path in scan.images}
-    labels = {path: label for path, label in top.items() if label in folders}
+    labels = {path: label for path, label in top.items() if label in known}
     for path in scan.images:
         if path.parent == base:
             left_out.add("beside the folders of the classes", path.name)
     for reason, paths in scan.left_out.items():
         for path in paths:
-            if path.relative_to(base).parts[0] in folders:
+            if path.relative_to(base).parts[0] in known:
                 left_out.add(reason, path.relative_to(base).as_posix())
     if not labels:
         raise ValueError(
