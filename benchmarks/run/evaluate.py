@@ -16,9 +16,9 @@ from torch.nn import Module
 from torchvision.transforms.functional import to_pil_image
 
 from benchmarks.data import Sample, to_inputs
-from benchmarks.experiments.certainty import certainty_figure
 from benchmarks.measures.explained import Explain, Explained
 from benchmarks.measures.registry import MEASURES
+from benchmarks.run.certainty import certainty_figure
 from benchmarks.run.folder import RunFolder
 from benchmarks.run.network import Compiled, counted
 from benchmarks.run.rows import COST, Key, Row
