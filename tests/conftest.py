@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from captum_groupcam.images import sample_images
-from captum_groupcam.models import LoadedModel, load_model
+from captum_groupcam.models import ImageClassifier, load_model
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -27,7 +27,7 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 @pytest.fixture(scope="session")
-def lite0() -> LoadedModel:
+def lite0() -> ImageClassifier:
     """EfficientNet-Lite0 with its ImageNet weights."""
     return load_model("efficientnet_lite0")
 
@@ -42,7 +42,7 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def images(lite0: LoadedModel) -> Callable[..., Tensor]:
+def images(lite0: ImageClassifier) -> Callable[..., Tensor]:
     """``images("cat", "coffee")``: sample images as EfficientNet-Lite0 takes them (N x 3 x ...)."""
 
     def load(*names: str) -> Tensor:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import normalize, to_tensor
 
-from captum_groupcam.models import LoadedModel
+from captum_groupcam.models import ImageClassifier
 
 __all__ = ["Dataset", "LeftOut", "Sample", "Source", "existing_folder", "in_turn"]
 __all__ += ["printable", "to_inputs"]
@@ -333,7 +333,7 @@ def printable(text: str) -> str:
     )
 
 
-def to_inputs(samples: Sequence[Sample], model: LoadedModel) -> Tensor:
+def to_inputs(samples: Sequence[Sample], model: ImageClassifier) -> Tensor:
     """Turns images into what a network takes, none of it cut off.
 
     Each axis is resized (bicubic) to the size that the model's own preprocessing gives, and colours
@@ -342,7 +342,7 @@ def to_inputs(samples: Sequence[Sample], model: LoadedModel) -> Tensor:
 
     Args:
         samples (sequence of Sample): N samples.
-        model (LoadedModel): The network.
+        model (ImageClassifier): The network.
 
     Returns:
         Tensor: N x 3 x H x W, channels last, on the CPU.

@@ -21,7 +21,7 @@ from captum_groupcam.images import sample_images
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.metrics import functional
-from captum_groupcam.models import LoadedModel, load_model
+from captum_groupcam.models import ImageClassifier, load_model
 
 __all__ = ["COMPARISONS", "Comparison", "Timed", "run_speed"]
 
@@ -33,7 +33,7 @@ LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last
 class Timed:
     """What is timed: a network, one image of it, and the class that it sees there."""
 
-    model: LoadedModel
+    model: ImageClassifier
     image: Tensor
     target: int
     rounds: int

@@ -9,19 +9,19 @@ from benchmarks.measures.explained import Explained
 from captum_groupcam import GroupCAM
 from captum_groupcam.analysis.uncertainty import maximum_probability, scored_masks, standard_error
 from captum_groupcam.methods import MethodSpec
-from captum_groupcam.models import LoadedModel
+from captum_groupcam.models import ImageClassifier
 from captum_groupcam.visualization import method_sheet
 
 __all__ = ["certainty_figure"]
 
 
 def certainty_figure(
-    model: LoadedModel, network: Module, spec: MethodSpec, explained: Explained
+    model: ImageClassifier, network: Module, spec: MethodSpec, explained: Explained
 ) -> Figure:
     """Draws a map beside its standard error, under the chance that it points at an object.
 
     Args:
-        model (LoadedModel): The network with the layer that is explained.
+        model (ImageClassifier): The network with the layer that is explained.
         network (Module): What answers the queries: the network, or its compiled form.
         spec (MethodSpec): A method that is grouped.
         explained (Explained): One sample and its map.

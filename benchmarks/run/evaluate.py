@@ -25,7 +25,7 @@ from benchmarks.run.rows import COST, Key, Row
 from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.methods import MethodSpec
 from captum_groupcam.metrics.functional import resize_masks
-from captum_groupcam.models import LoadedModel
+from captum_groupcam.models import ImageClassifier
 from captum_groupcam.visualization import save_figure
 
 __all__ = ["Evaluator", "TargetChoice"]
@@ -39,7 +39,7 @@ class Evaluator:
     """Explains samples by several methods and measures the maps.
 
     Args:
-        model (LoadedModel): The network.
+        model (ImageClassifier): The network.
         methods (sequence of MethodSpec): The methods.
         measures (sequence of str): Names of :data:`~benchmarks.measures.registry.MEASURES`.
         target (str, optional): ``label``: of the classes that the sample's label stands for, the
@@ -50,7 +50,7 @@ class Evaluator:
         n_shown (int, optional): Number of samples whose pictures are kept. Default: 0.
     """
 
-    model: LoadedModel
+    model: ImageClassifier
     methods: Sequence[MethodSpec]
     measures: Sequence[str]
     target: TargetChoice = "label"
@@ -220,7 +220,7 @@ class Evaluator:
 
         return explain
 
-    def _model_of(self, spec: MethodSpec) -> LoadedModel:
+    def _model_of(self, spec: MethodSpec) -> ImageClassifier:
         return self.model if spec.layer is None else self.model.at_layer(spec.layer)
 
     def _target(self, sample: Sample, inputs: Tensor) -> int:

@@ -23,7 +23,7 @@ from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.images import ImageError, find_images, open_image, sample_images
 from captum_groupcam.methods import METHODS, MethodSpec, offered_methods
 from captum_groupcam.metrics.functional import deletion_insertion
-from captum_groupcam.models import LoadedModel, load_model
+from captum_groupcam.models import ImageClassifier, load_model
 from captum_groupcam.visualization import (
     curves,
     group_panels,
@@ -223,7 +223,7 @@ def demo(
 
 
 def _picture(
-    model: LoadedModel, inputs: Tensor, target: int, maps: dict[str, Tensor], *, sheet: bool
+    model: ImageClassifier, inputs: Tensor, target: int, maps: dict[str, Tensor], *, sheet: bool
 ) -> Figure:
     """The map over the image, or a sheet of the image and the map of each method."""
     image, title = model.denormalize(inputs)[0], model.class_names[target]
@@ -233,7 +233,7 @@ def _picture(
     return overlay(image, attributions[0], title=title)
 
 
-def _groups(model: LoadedModel, spec: MethodSpec, inputs: Tensor, target: int) -> Figure:
+def _groups(model: ImageClassifier, spec: MethodSpec, inputs: Tensor, target: int) -> Figure:
     """What the groups of the largest scores show of the image."""
     scored = scored_masks(
         GroupCAM(model.network, model.layer.module),
@@ -249,7 +249,7 @@ def _groups(model: LoadedModel, spec: MethodSpec, inputs: Tensor, target: int) -
     )
 
 
-def _curves(model: LoadedModel, inputs: Tensor, target: int, maps: dict[str, Tensor]) -> Figure:
+def _curves(model: ImageClassifier, inputs: Tensor, target: int, maps: dict[str, Tensor]) -> Figure:
     """Deletion and insertion of each map, by the paper's protocol."""
     results = {
         name: deletion_insertion(model.network, one, inputs, target) for name, one in maps.items()
@@ -257,7 +257,7 @@ def _curves(model: LoadedModel, inputs: Tensor, target: int, maps: dict[str, Ten
     return curves(results, title=model.class_names[target])
 
 
-def _print_classes(console: Console, model: LoadedModel, file: Path, inputs: Tensor) -> int:
+def _print_classes(console: Console, model: ImageClassifier, file: Path, inputs: Tensor) -> int:
     """Prints the five likeliest classes and returns the first."""
     probabilities, classes = model.classify(inputs)
     _say(console, str(file))

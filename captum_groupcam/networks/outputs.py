@@ -16,7 +16,7 @@ from torch.nn import Module
 from torchvision.ops import box_iou
 
 __all__ = ["BoxScore", "RegionMean", "SelectOutput", "best_box_scores", "region_mean"]
-__all__ += ["select_output"]
+__all__ += ["select_output", "tensors_of"]
 
 
 def select_output(output: Any, key: str | int) -> Tensor:
@@ -55,6 +55,29 @@ def select_output(output: Any, key: str | int) -> Tensor:
             f"{type(selected).__name__}."
         )
     return selected
+
+
+def tensors_of(output: Any) -> dict[str | int, Tensor]:
+    """Lists the tensors that a network gives, by what :func:`select_output` calls them.
+
+    Args:
+        output (Any): A mapping, a tuple or list, or an object with attributes.
+
+    Returns:
+        dict of str or int to Tensor: The tensors, of their own shapes. A named tuple counts its.
+
+    Examples::
+
+        >>> list(tensors_of({"logits": torch.zeros(2, 5), "loss": None}))
+        ['logits']
+    """
+    if isinstance(output, Mapping):
+        items = list(output.items())
+    elif isinstance(output, (tuple, list)):
+        items = list(enumerate(output))
+    else:
+        items = list(getattr(output, "__dict__", {}).items())
+    return {key: value for key, value in items if isinstance(value, Tensor)}
 
 
 class _Adapter(Module):

@@ -10,7 +10,7 @@ from torchvision.models import VisionTransformer, resnet18
 from captum_groupcam import GroupCAM
 from captum_groupcam.analysis.layer_advice import candidate_layers, suggest_layer
 from captum_groupcam.metrics.functional import DeletionInsertionProtocol, deletion_insertion
-from captum_groupcam.models import LoadedModel
+from captum_groupcam.models import ImageClassifier
 from captum_groupcam.networks.layers import find_layer
 from tests.toy_networks import hooks, images, seeded
 
@@ -130,7 +130,7 @@ def test_blocks_of_a_transformer_are_named() -> None:
     assert {one.layer.name for one in advice} == set(names)
 
 
-def test_layer_advice_on_real_images(lite0: LoadedModel, images: Callable[..., Tensor]) -> None:
+def test_layer_advice_on_real_images(lite0: ImageClassifier, images: Callable[..., Tensor]) -> None:
     inputs = images("cat", "coffee")
     candidates = candidate_layers(lite0.network, inputs[:1])
     assert [layer.name for layer in candidates[1:-1]] == ["_blocks.2", "_blocks.4", "_blocks.10"]

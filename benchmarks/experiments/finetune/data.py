@@ -16,7 +16,7 @@ from torchvision.datasets import ImageFolder
 
 from benchmarks.data.imagenet import wordnet_ids
 from captum_groupcam.images import open_image
-from captum_groupcam.models import LoadedModel
+from captum_groupcam.models import ImageClassifier
 
 __all__ = ["Batch", "Pictures", "class_indices", "derived_seed", "image_folder", "shuffled"]
 
@@ -52,7 +52,12 @@ class Pictures(Dataset[tuple[Tensor, int, int]]):
 
     @classmethod
     def training(
-        cls, folder: ImageFolder, model: LoadedModel, labels: Sequence[int], size: int, seed: int
+        cls,
+        folder: ImageFolder,
+        model: ImageClassifier,
+        labels: Sequence[int],
+        size: int,
+        seed: int,
     ) -> Pictures:
         """Random crops and flips, as the paper's authors train (and everybody on ImageNet)."""
         return cls(
@@ -71,7 +76,7 @@ class Pictures(Dataset[tuple[Tensor, int, int]]):
 
     @classmethod
     def validation(
-        cls, folder: ImageFolder, model: LoadedModel, labels: Sequence[int], size: int
+        cls, folder: ImageFolder, model: ImageClassifier, labels: Sequence[int], size: int
     ) -> Pictures:
         """The middle of each picture, seven eighths of its shorter side."""
         return cls(
@@ -142,11 +147,11 @@ def image_folder(root: Path) -> ImageFolder:
         ) from error
 
 
-def class_indices(model: LoadedModel, classes: Sequence[str]) -> list[int]:
+def class_indices(model: ImageClassifier, classes: Sequence[str]) -> list[int]:
     """The network's output for each class of a data set.
 
     Args:
-        model (LoadedModel): The network with its class names.
+        model (ImageClassifier): The network with its class names.
         classes (sequence of str): Names as the network has them, or WordNet ids of ImageNet
             (``n01440764``).
 

@@ -28,7 +28,7 @@ from benchmarks.experiments.finetune.results import EpochRow, Run
 from benchmarks.experiments.finetune.settings import ARMS, Settings
 from captum_groupcam.augmentation import BackgroundBlur, GradCAMBlur
 from captum_groupcam.methods import METHODS
-from captum_groupcam.models import LoadedModel, load_model
+from captum_groupcam.models import ImageClassifier, load_model
 
 __all__ = ["map_entropy", "train"]
 
@@ -136,7 +136,7 @@ class _Session:
                 **options,
             )
 
-    def _prepare_data(self, loaded: LoadedModel) -> None:
+    def _prepare_data(self, loaded: ImageClassifier) -> None:
         settings, root = self.settings, self.settings.data
         training, validation = image_folder(root / "train"), image_folder(root / "val")
         names = training.classes

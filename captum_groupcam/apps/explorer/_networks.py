@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import Module
 
-from captum_groupcam.models import LoadedModel, load_model
+from captum_groupcam.models import ImageClassifier, load_model
 
 __all__ = ["Models", "OnQuery", "classify", "layers_with_positions", "watched"]
 
@@ -39,9 +39,9 @@ class Models:
     def __init__(self, names: list[str], device: torch.device | str | None = None) -> None:
         self.names = names
         self.device = torch.device("cpu" if device is None else device)
-        self._loaded: dict[str, LoadedModel] = {}
+        self._loaded: dict[str, ImageClassifier] = {}
 
-    def load(self, name: str, layer: str = "") -> LoadedModel:
+    def load(self, name: str, layer: str = "") -> ImageClassifier:
         """A model, with another layer to explain if one is named.
 
         Raises:
@@ -89,7 +89,7 @@ def layers_with_positions(network: Module, inputs: Tensor) -> list[str]:
     return [name for name, found in calls.items() if found == [True]]
 
 
-def classify(model: LoadedModel, image: Image.Image) -> list[tuple[int, float]]:
+def classify(model: ImageClassifier, image: Image.Image) -> list[tuple[int, float]]:
     """Indices and probabilities of all classes, the likeliest first."""
     probabilities, classes = model.classify(model.prepare(image))
     return list(zip(classes[0].tolist(), probabilities[0].tolist(), strict=True))

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from benchmarks.experiments.finetune import finetune
-from captum_groupcam.models import MODELS, Classifier
+from captum_groupcam.models import MODELS, ImageClassifier
 
 
-def tiny(_name: str, _weights: str | None) -> Classifier:
+def tiny(_name: str, _weights: str | None, _n_classes: int | None) -> ImageClassifier:
     """A network that is the same in every process."""
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -32,9 +32,7 @@ def tiny(_name: str, _weights: str | None) -> Classifier:
         network.pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         network.head = nn.Linear(8, 5)
         nn.init.normal_(network.head.weight)
-    mean = std = (0.5, 0.5, 0.5)
-    names = [f"class {index}" for index in range(5)]
-    return Classifier(network, to_tensor, mean, std, names, "more")
+    return ImageClassifier(network, to_tensor, layer="more")
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -33,7 +33,7 @@ from benchmarks.experiments.finetune.data import (
 from benchmarks.experiments.finetune.results import crossed_bootstrap
 from benchmarks.experiments.finetune.training import map_entropy
 from benchmarks.run.folder import ConfigurationError
-from captum_groupcam.models import LoadedModel, load_model
+from captum_groupcam.models import ImageClassifier, load_model
 from tests.benchmarks.experiments import finetune_command
 
 ROOT = Path(__file__).parents[3]
@@ -335,7 +335,7 @@ def test_data_that_do_not_fit(data: Path, tmp_path: Path) -> None:
 # --- parts
 
 
-def test_classes_by_name_and_wordnet_id(lite0: LoadedModel) -> None:
+def test_classes_by_name_and_wordnet_id(lite0: ImageClassifier) -> None:
     pytest.importorskip("timm")
     assert class_indices(lite0, ["n01440764", "n03888257"]) == [0, 701]
     assert class_indices(lite0, ["tench", "parachute"]) == [0, 701]
