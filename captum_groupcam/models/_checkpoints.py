@@ -105,7 +105,7 @@ class Checkpoint:
         try:
             fits = [_fit(where, state, expected) for where, state in self.states.items()]
             whole = [one for one in fits if not one.wrong or one.n_classes is not None]
-            one_only = all(_same(one.state, whole[0].state) for one in whole)
+            one_only = all(_same(one.state, whole[0].state) for one in whole[1:])
         except Exception as error:  # a file may hold tensors of any kind
             raise ValueError(
                 f"The tensors in {self.path} cannot be compared with the network's: {error}"
@@ -210,10 +210,11 @@ def _loaded(path: Path) -> Any:
     except Exception as error:  # torch raises nearly anything on a file that is no checkpoint
         unsafe: list[str] = []
         with suppress(Exception), torch.serialization.safe_globals(_HARMLESS):
-            unsafe = list(torch.serialization.get_unsafe_globals_in_checkpoint(os.fspath(path)))
+            found = torch.serialization.get_unsafe_globals_in_checkpoint(os.fspath(path))
+            unsafe = sorted(found, key=lambda name: (name.startswith("torch."), name))
         if unsafe:
             raise ValueError(
-                f"{path} holds more than tensors and plain values: {_listed(sorted(unsafe))}. "
+                f"{path} holds more than tensors and plain values: {_listed(unsafe)}. "
                 "Loading these could run code, so they are not loaded. Save the weights alone: "
                 "torch.save(network.state_dict(), path)."
             ) from error
