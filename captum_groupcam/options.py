@@ -315,6 +315,6 @@ def _fits(value: Any, annotation: Any) -> bool:
         if origin is tuple and members and members[-1] is not Ellipsis:
             return len(value) == len(members) and all(map(_fits, value, members))
         return all(_fits(item, members[0]) for item in value) if members else True
-    if isinstance(annotation, type):
+    if isinstance(annotation, type) and annotation is not Any:
         return isinstance(value, annotation)
     return True

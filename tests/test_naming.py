@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,17 @@ from captum_groupcam.naming import find_object, is_reference, short_reference, s
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current folder, with a package and a file; what is imported from it is forgotten."""
     known, path = set(sys.modules), list(sys.path)
     monkeypatch.chdir(tmp_path)
     package = tmp_path / "ownpkg"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "nets.py").write_text("class Net:\n    size = 3\n\n    def make():\n        return 7\n")
-    (tmp_path / "single.py").write_text("import beside\n\n\nclass Point:\n    pass\n\n\nx = beside.x\n")
+    (package / "nets.py").write_text(
+        "class Net:\n    size = 3\n\n    def make():\n        return 7\n"
+    )
+    (tmp_path / "single.py").write_text("import beside\nclass Point:\n    pass\nx = beside.x\n")
     (tmp_path / "beside.py").write_text("x = 5\n")
     yield tmp_path
     sys.path[:] = path

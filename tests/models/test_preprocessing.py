@@ -134,7 +134,7 @@ def test_mean_and_standard_deviation_are_found_by_asking() -> None:
     assert torch.allclose(seen, transforms.functional.to_tensor(photo), atol=1e-5)
 
     squared = ImageClassifier(network, lambda image: transforms.functional.to_tensor(image) ** 2)
-    with pytest.raises(ValueError, match="more to colours than .* Give mean and std"):
+    with pytest.raises(ValueError, match=r"more to colours than .* Give mean and std"):
         squared.denormalize(squared.preprocess(photo))
     framed = transforms.Compose([transforms.Pad(4), transforms.ToTensor()])
     with pytest.raises(ValueError, match="more to colours than"):
