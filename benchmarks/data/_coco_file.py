@@ -227,8 +227,8 @@ def _id(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-def _order(key: str) -> tuple[float, int, str]:
-    is_number = key.isascii() and key.isdecimal()
+def _order(key: str) -> tuple[int, int, str]:
+    is_number = key.isascii() and key.isdecimal() and len(key) < 20
     return (0, int(key), "") if is_number else (1, 0, key)
 
 
@@ -253,12 +253,14 @@ def _images(entries: Sequence[Any], left_out: LeftOut) -> dict[str, CocoImage]:
     twice = set()
     for place, entry in enumerate(entries):
         key = _id(entry.get("id")) if isinstance(entry, dict) else None
-        if key is None or not isinstance(entry.get("file_name"), str):
+        name = entry.get("file_name") if isinstance(entry, dict) else None
+        file = _relative(name) if isinstance(name, str) else ""
+        if key is None or not file:
             left_out.add("image without id or file_name", f"images[{place}]")
             continue
         width, height = entry.get("width"), entry.get("height")
         size = (int(width), int(height)) if _is_length(width) and _is_length(height) else None
-        image = CocoImage(key, _relative(entry["file_name"]), size)
+        image = CocoImage(key, file, size)
         if found.setdefault(key, image) != image:
             twice.add(key)
     for key in twice:

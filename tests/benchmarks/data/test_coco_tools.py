@@ -144,7 +144,7 @@ def test_what_belongs_to_nothing_is_named(tmp_path):
                 image(1, "a.jpg"),
                 image(2, None),
                 image(None, "c.jpg"),
-                "d.jpg",
+                image(4, "../"),
                 image(5, "e.jpg"),
                 image(5, "f.jpg"),
                 image(6, "g.jpg"),
