@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from benchmarks.data import DATASETS, Dataset, Sample, to_inputs
 from benchmarks.measures.explained import Explained
+from captum_groupcam.models import ImageClassifier
 
 HEADER = "file,label,x0,y0,x1,y1"
 
@@ -217,7 +217,8 @@ def test_the_first_samples_without_loading_any(tmp_path):
 
 def test_inputs_are_normalised_pixels(lite0):
     pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    model = replace(lite0, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0))
+    mean, std = (0.1, 0.2, 0.3), (0.5, 1.0, 2.0)
+    model = ImageClassifier(lite0.network, lite0.preprocess, mean=mean, std=std)
     inputs = to_inputs([sample(Image.fromarray(pixels))], model)
     expected = (pixels / 255 - np.array(model.mean)) / np.array(model.std)
     assert inputs.dtype == torch.float32
@@ -226,7 +227,7 @@ def test_inputs_are_normalised_pixels(lite0):
 
 
 def test_each_axis_is_resized_to_the_size_of_the_model_and_nothing_is_cut_off(lite0):
-    model = replace(lite0, preprocess=ImageClassification(crop_size=160, resize_size=200))
+    model = ImageClassifier(lite0.network, ImageClassification(crop_size=160, resize_size=200))
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
     pictures = []
     for size in [(90, 40), (31, 300)]:
