@@ -62,13 +62,16 @@ def blur_background(images: Tensor, masks: Tensor, baseline: Baseline = None) ->
 
     Args:
         images (Tensor): N x C x spatial, floating point.
-        masks (Tensor): N x 1 x spatial, booleans.
+        masks (Tensor): N x 1 x spatial, booleans or values in [0, 1].
         baseline (Tensor, float, callable or None, optional): What takes the background's place, see
             :func:`~captum_groupcam.masking.baselines.resolve_baselines`. Default: None, the image
             blurred as for Group-CAM's queries (51 pixels, sigma 50).
 
     Returns:
         Tensor: Images of the same shape, dtype, device and memory format.
+
+    Raises:
+        ValueError: If the masks have another shape, or a value outside [0, 1].
 
     Examples::
 
@@ -77,6 +80,13 @@ def blur_background(images: Tensor, masks: Tensor, baseline: Baseline = None) ->
         >>> blur_background(torch.tensor([[[3.0, 4.0, 5.0]]]), masks, baseline=0.0)
         tensor([[[3., 0., 0.]]])
     """
+    if masks.shape != (len(images), 1, *images.shape[2:]):
+        raise ValueError(
+            f"Expected masks of shape {(len(images), 1, *images.shape[2:])}, got "
+            f"{tuple(masks.shape)}."
+        )
+    if not ((masks >= 0) & (masks <= 1)).all():  # nor NaN
+        raise ValueError("Expected masks with values in [0, 1].")
     return blend(images, resolve_baseline(baseline, images), masks)
 
 
@@ -140,8 +150,8 @@ class BackgroundBlur(ABC):
     ) -> None:
         if not 0 <= probability <= 1:
             raise ValueError(f"probability must be in [0, 1], got {probability}.")
-        if every_n_steps < 1:
-            raise ValueError(f"every_n_steps must be at least 1, got {every_n_steps}.")
+        if not isinstance(every_n_steps, int) or every_n_steps < 1:
+            raise ValueError(f"every_n_steps must be a whole number from 1, got {every_n_steps!r}.")
         self.network = _unwrapped(model if teacher is None else teacher)
         self.layer = TargetLayer(layer) if isinstance(layer, Module) else layer
         if teacher is not None:
@@ -171,6 +181,7 @@ class BackgroundBlur(ABC):
             ValueError: If images have not this shape, a label is out of range, or something is not
                 finite.
         """
+        _check_labels(images, labels)
         step, self.step = self.step, self.step + 1
         draws = self._draws(step, len(images))
         chosen = np.flatnonzero(draws[:, 0] < self.probability)
@@ -300,6 +311,16 @@ class GradCAMBlur(BackgroundBlur):
         # Compiled code does not call hooks.
         method = METHODS["grad_cam"](_eager(self.network), self.layer)
         return above_mean(method(images, labels))
+
+
+def _check_labels(images: Tensor, labels: Tensor) -> None:
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool)
+    if labels.shape != (len(images),) or not whole or (labels < 0).any():
+        raise ValueError(
+            f"Expected a class from 0 for each of {len(images)} images, {len(images)} integers; "
+            f"got {tuple(labels.shape)}, {labels.dtype}"
+            + (f", as low as {int(labels.min())}." if whole and labels.numel() else ".")
+        )
 
 
 def _unwrapped(model: Module) -> Module:

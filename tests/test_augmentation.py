@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -317,7 +318,10 @@ def test_every_n_steps(network: Network) -> None:
     assert altered == [True, False, False, True, False, False, True]
 
 
-@pytest.mark.parametrize("options", [{"probability": 1.5}, {"every_n_steps": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"probability": 1.5}, {"every_n_steps": 0}, {"every_n_steps": 1.5}, {"probability": math.nan}],
+)
 def test_options_out_of_range(network: Network, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
         GroupCAMBlur(network, network.features, **options)
@@ -415,3 +419,29 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         share, exchanged = torch.load(tmp_path / f"{rank}.pt")
         torch.testing.assert_close(share, altered[rank::2])
         torch.testing.assert_close(exchanged, gradients)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [torch.tensor([1]), torch.tensor([1, 0, -1]), torch.tensor([1.0, 0.0, 2.0]), torch.ones(3, 1)],
+    ids=["one for three", "negative", "no integers", "two dimensions"],
+)
+def test_labels_that_do_not_fit_are_refused(network: Network, labels: Tensor) -> None:
+    images = torch.rand(3, 3, 16, 16)
+    blur = GroupCAMBlur(network, network.features, 2)
+    with pytest.raises(ValueError, match="a class from 0 for each of 3 images"):
+        blur(images, labels)
+    assert blur.step == 0
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (torch.full((2, 1, 4, 4), 1.5), r"values in \[0, 1\]"),
+        (torch.full((2, 1, 4, 4), torch.nan), r"values in \[0, 1\]"),
+        (torch.ones(1, 1, 4, 4), r"masks of shape \(2, 1, 4, 4\), got \(1, 1, 4, 4\)"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(masks: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        blur_background(torch.rand(2, 3, 4, 4), masks)

@@ -136,7 +136,7 @@ def standard_error(
         >>> standard_error(masks, scores, size=(2,)).round(decimals=2)
         tensor([[[0.4100, 0.0800]]])
     """
-    _check_scores(scores)
+    _check_scores(masks, scores)
     merged = scores.new_zeros(len(scores), math.prod(size))
     total, squares = torch.zeros_like(merged), torch.zeros_like(merged)
     once = scores.new_ones(1, scores.shape[1])
@@ -195,7 +195,7 @@ def maximum_probability(
         >>> maximum_probability(masks, scores, left).round(decimals=2)
         tensor([0.9600])
     """
-    _check_scores(scores)
+    _check_scores(masks, scores)
     expected = (len(scores), 1)
     if regions.dtype is not torch.bool or regions.dim() < 3 or regions.shape[:2] != expected:
         raise ValueError(
@@ -213,11 +213,15 @@ def maximum_probability(
     return hits / n_resamples
 
 
-def _check_scores(scores: Tensor) -> None:
-    if scores.dim() != 2 or not scores.isfinite().all():
+def _check_scores(masks: MaskSource, scores: Tensor) -> None:
+    expected = tuple(masks.informative.shape)
+    if tuple(scores.shape) != expected or not scores.is_floating_point():
         raise ValueError(
-            f"Expected finite scores of shape N x G, got the shape {tuple(scores.shape)}."
+            f"Expected floating-point scores N x G, {expected}, one for each mask, got "
+            f"{tuple(scores.shape)}, {scores.dtype}."
         )
+    if not scores.isfinite().all():
+        raise ValueError("Expected finite scores, got NaN or infinite values.")
 
 
 def _merge(

@@ -146,7 +146,8 @@ def region_mean(output: Tensor, regions: Tensor) -> Tensor:
         Tensor: N x classes.
 
     Raises:
-        ValueError: If the shape is another one, or a region is empty.
+        ValueError: If the shape is another one, a weight is negative or not finite, or a region
+            is empty.
 
     Examples::
 
@@ -161,6 +162,8 @@ def region_mean(output: Tensor, regions: Tensor) -> Tensor:
             f"{tuple(output.shape)}, got {tuple(regions.shape)}."
         )
     weights = weights.to(output).flatten(2)
+    if not ((weights >= 0) & weights.isfinite()).all():
+        raise ValueError("Expected regions with finite weights that are not negative.")
     extent = weights.sum(-1)
     if not (extent > 0).all():
         raise ValueError(f"The regions {(extent <= 0).nonzero()[:, 0].tolist()} are empty.")
@@ -217,7 +220,7 @@ def best_box_scores(
         has as much as ``min_iou``.
 
     Raises:
-        ValueError: If there is not one box and label for each image.
+        ValueError: If there is not one box and label for each image, or min_iou is not in [0, 1].
 
     Examples::
 
@@ -229,6 +232,8 @@ def best_box_scores(
         >>> best_box_scores([found], torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([1]))
         tensor([0.3000])
     """
+    if not 0 <= min_iou <= 1:
+        raise ValueError(f"min_iou must be in [0, 1], got {min_iou}.")
     if boxes.shape != (len(detections), 4) or labels.shape != (len(detections),):
         raise ValueError(
             f"Expected one box and one label for each of {len(detections)} images, N x 4 and N, "

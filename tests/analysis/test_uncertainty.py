@@ -184,3 +184,26 @@ def test_bad_arguments_are_refused(call, message: str) -> None:
     masks, scores = random_masks()
     with pytest.raises(ValueError, match=message):
         call(masks, scores, torch.ones(2, 1, 4, 5, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda masks, scores: standard_error(masks, scores, (2,)),
+        lambda masks, scores: maximum_probability(masks, scores, torch.tensor([[[True, False]]])),
+    ],
+    ids=["standard_error", "maximum_probability"],
+)
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (torch.tensor([[1, 2, 3]]), r"floating-point scores .* torch\.int64"),
+        (torch.rand(1, 2), r"\(1, 3\), one for each mask, got \(1, 2\)"),
+        (torch.tensor([[1.0, torch.nan, 0.0]]), "finite scores"),
+    ],
+    ids=["integers", "too few", "NaN"],
+)
+def test_scores_that_do_not_fit_are_refused(measure, scores: Tensor, message: str) -> None:
+    masks = LayerMasks(torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]]))
+    with pytest.raises(ValueError, match=message):
+        measure(masks, scores)

@@ -519,3 +519,7 @@ def test_network_stays_the_callers() -> None:
     assert not network.training
     assert not list(metric.parameters())
     assert not metric.state_dict()
+
+
+def test_a_step_of_less_than_a_pixel_takes_one_at_a_time() -> None:
+    assert DeletionInsertionProtocol(step=1e-12).counts(50_176) == [*range(50_177)]

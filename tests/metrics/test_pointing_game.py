@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import pickle
 
 import numpy as np
@@ -257,3 +258,25 @@ def test_an_id_names_an_image_with_its_class() -> None:
     )
     with pytest.warns(UserWarning, match=r"ids \[7\] came again with another value of 'labels'"):
         metric.compute()
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.5, 1.0, 2.5, 7.0, 2000.0])
+def test_masks_with_a_tolerance_against_every_pair_of_pixels(tolerance: float) -> None:
+    masks = torch.rand(4, 9, 13) > 0.93
+    masks[:, 0, 0] = True
+    pixels = [(y, x) for y in range(9) for x in range(13)]
+    for y, x in pixels[::7]:
+        maps = torch.zeros(4, 9, 13)
+        maps[:, y, x] = 1
+        hits = pointing_game(maps, masks=masks, tolerance=tolerance)
+        nearest = [
+            min(math.hypot(y - v, x - u) for v, u in mask.nonzero().tolist()) for mask in masks
+        ]
+        assert hits.tolist() == [float(d == 0 or d < tolerance) for d in nearest]
+
+
+def test_a_mask_with_nan_is_refused() -> None:
+    mask = torch.zeros(1, 4, 4)
+    mask[0, 1, 1] = torch.nan
+    with pytest.raises(ValueError, match="mask of sample 0 contains NaN"):
+        pointing_game(torch.rand(1, 4, 4), masks=mask)

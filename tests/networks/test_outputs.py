@@ -384,3 +384,17 @@ def test_multi_label_sigmoid() -> None:
         expected = torch.sigmoid(model(seen))[0, label] - torch.sigmoid(model(0 * inputs))[0, label]
         torch.testing.assert_close(scores[0, label], expected.detach(), rtol=1e-4, atol=1e-5)
         assert scores[0, 1 - label] == 0
+
+
+@pytest.mark.parametrize("min_iou", [float("nan"), -0.1, 1.5])
+def test_an_overlap_out_of_range_is_refused(min_iou: float) -> None:
+    boxes, labels = torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([1])
+    found = {"boxes": boxes, "labels": labels, "scores": torch.tensor([0.5])}
+    with pytest.raises(ValueError, match=r"min_iou must be in \[0, 1\]"):
+        best_box_scores([found], boxes, labels, min_iou)
+
+
+@pytest.mark.parametrize("weight", [float("nan"), -1.0])
+def test_weights_of_a_region_that_mean_nothing_are_refused(weight: float) -> None:
+    with pytest.raises(ValueError, match="finite weights"):
+        region_mean(torch.rand(1, 2, 3), torch.tensor([[1.0, weight, 1.0]]))

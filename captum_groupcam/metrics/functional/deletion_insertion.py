@@ -64,7 +64,7 @@ class DeletionInsertionProtocol:
 
     Args:
         step (float or int): Pixels replaced at a time: a share of all (float, in (0, 1]) or a
-            number (int). The last step takes what is left. Default: 0.01.
+            number (int), at least one pixel. The last step takes what is left. Default: 0.01.
         deletion_baseline (Tensor, float, callable or None): What deleted pixels are replaced by,
             in the space of the network's input, where 0 is the mean colour if inputs are
             normalised. None is :class:`~captum_groupcam.masking.baselines.GaussianBlur`.
@@ -102,7 +102,7 @@ class DeletionInsertionProtocol:
             [0, 2, 5, 8, 10]
         """
         is_share = isinstance(self.step, float)
-        pixels = self.step * n_pixels if is_share else self.step
+        pixels = max(self.step * n_pixels, 1) if is_share else self.step
         # 1 / 28 is not exact: 28 steps of it must not become 29.
         n_steps = math.ceil(n_pixels / pixels - 1e-9)
         return sorted({min(round(k * pixels), n_pixels) for k in range(n_steps)} | {n_pixels})

@@ -54,8 +54,8 @@ def pointing_game(
 
     Raises:
         ValueError: If there is not exactly one of boxes and masks, their number or shape does not
-            fit, a map is not finite, a sample has nothing to hit (no box, a box outside the image,
-            an empty mask), or the tolerance is negative.
+            fit, a map or mask is not finite, a sample has nothing to hit (no box, a box outside the
+            image, an empty mask), or the tolerance is negative.
 
     Examples::
 
@@ -149,6 +149,8 @@ def _masks(masks: Tensor | Sequence[Tensor], device: torch.device) -> tuple[Tens
             raise ValueError(
                 f"Expected masks of shape H x W, got {tuple(mask.shape)} for sample {sample}."
             )
+        if not mask.isfinite().all():
+            raise ValueError(f"The mask of sample {sample} contains NaN or infinite values.")
     sizes = torch.tensor([mask.shape for mask in tensors], device=device)
     height, width = (max(mask.shape[axis] for mask in tensors) for axis in (0, 1))
     padded = torch.stack(
@@ -165,10 +167,19 @@ def _masks(masks: Tensor | Sequence[Tensor], device: torch.device) -> tuple[Tens
 
 def _within(masks: Tensor, tolerance: float) -> Tensor:
     """The pixels of masks (N x H x W), and those whose centre is nearer to one than tolerance."""
-    radius = max(math.ceil(tolerance) - 1, 0)
-    offsets = torch.arange(-radius, radius + 1, device=masks.device, dtype=torch.float32)
-    squared = offsets.square() + offsets.square().unsqueeze(1)
-    circle = (squared == 0) | (squared < tolerance**2)
-    # Counts the pixels of the object in the circle around each pixel.
-    counts = F.conv2d(masks.unsqueeze(1).float(), circle[None, None].float(), padding=radius)
-    return counts.squeeze(1) > 0.5
+    squared = _squared_distances(masks)
+    return (squared == 0) | (squared < tolerance**2)
+
+
+def _squared_distances(masks: Tensor) -> Tensor:
+    """Of each pixel to the nearest one of its mask: N x H x W."""
+    height, width = masks.shape[1:]
+    rows = torch.arange(height, device=masks.device, dtype=torch.float32).view(-1, 1)
+    above = torch.where(masks, rows, -math.inf).cummax(1).values
+    below = torch.where(masks, rows, math.inf).flip(1).cummin(1).values.flip(1)
+    in_column = torch.minimum(rows - above, below - rows).square()
+    columns = torch.arange(width, device=masks.device, dtype=torch.float32)
+    sideways = (columns - columns.view(-1, 1)).square()
+    # A row at a time: memory must not grow with the image's area times its width.
+    nearest = [(row.unsqueeze(1) + sideways).amin(-1) for row in in_column.unbind(1)]
+    return torch.stack(nearest, dim=1)
