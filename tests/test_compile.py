@@ -25,7 +25,7 @@ METHODS: dict[str, Callable[[Any, nn.Module, Tensor], Tensor]] = {
         x, 2, n_groups=4
     ),
     "ScoreCAM": lambda net, layer, x: ScoreCAM(net, layer).attribute(x, 2, relu_attributions=False),
-    "RISE": lambda net, _, x: RISE(net).attribute(x, 2, n_masks=20),
+    "RISE": lambda net, _, x: RISE(net).attribute(x, target=2, n_masks=20),
 }
 
 every_method = pytest.mark.parametrize("method", METHODS)

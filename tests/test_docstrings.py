@@ -68,7 +68,9 @@ def about_entry(parameter: inspect.Parameter, entry: DocstringParam) -> Iterator
         if isinstance(default, (bool, int, float, str)):
             written = {f'"{default}"'} if isinstance(default, str) else {f"{default}"}
             written |= {f"{default:,}"} if type(default) is int else set()
-            if not any(f"Default: {one}" in text for one in (*written, ":data:")):
+            quotient = re.search(r"Default: (\d+) / (\d+)", text)
+            same = quotient and int(quotient[1]) / int(quotient[2]) == default
+            if not same and not any(f"Default: {one}" in text for one in (*written, ":data:")):
                 yield f"the default is {default!r}"
     if takes_tensor(parameter.annotation) and not (SHAPE.search(text) or ELSEWHERE.search(text)):
         yield "no shape"

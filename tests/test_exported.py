@@ -64,8 +64,8 @@ def test_torchscript_is_refused_on_a_layer(method, script):
 @every_script
 def test_torchscript_is_explained_without_a_layer(script):
     net, x = classifier(seed=2), images(2, 14, 16)
-    expected = RISE(net).attribute(x, 2, n_masks=20)
-    close(RISE(script(net, x)).attribute(x, 2, n_masks=20), expected)
+    expected = RISE(net).attribute(x, target=2, n_masks=20)
+    close(RISE(script(net, x)).attribute(x, target=2, n_masks=20), expected)
 
 
 @every_method
@@ -116,5 +116,5 @@ def test_exported_is_refused_on_a_layer(method, exported):
 
 def test_exported_is_explained_without_a_layer(exported):
     net, x = classifier(seed=2), images(3, 14, 16)
-    expected = RISE(net).attribute(x, 2, n_masks=20)
-    close(RISE(exported.module().forward).attribute(x, 2, n_masks=20), expected)
+    expected = RISE(net).attribute(x, target=2, n_masks=20)
+    close(RISE(exported.module().forward).attribute(x, target=2, n_masks=20), expected)

@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[1]
 # What an application that explains one image should not have to load. Captum itself imports
 # matplotlib and scipy.
 HEAVY = ["cv2", "pandas", "quantus", "rich", "saliency", "skimage", "sklearn", "timm", "typer"]
-# What is there wherever the library is: its dependencies, and two of theirs.
+# What is there wherever the library is: its dependencies, and three of theirs.
 INSTALLED = {"captum", "matplotlib", "numpy", "PIL", "torch", "torchmetrics", "torchvision"}
+INSTALLED |= {"typing_extensions"}
 # What an extra brings, and where it may be imported at once.
 EXTRAS = {
     "apps/cli.py": {"rich", "typer"},

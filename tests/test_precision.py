@@ -43,7 +43,7 @@ EVERY_METHOD: dict[str, Explain] = {
         x, 2, relu_attributions=False
     ),
     "Grad-CAM": lambda net, layer, x: METHODS["grad_cam"](net, layer)(x, 2),
-    "RISE": lambda net, _, x: RISE(net).attribute(x, 2, n_masks=20),
+    "RISE": lambda net, _, x: RISE(net).attribute(x, target=2, n_masks=20),
 }
 
 
@@ -89,7 +89,8 @@ def test_selection_in_half_precision(how: str, dtype: str) -> None:
 
     def select(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         selective = SelectiveGroupCAM(net, net.features)
-        return selective.attribute(x, 2, n_groups=4, return_effects=True)
+        sizes = {"edge_radius": 8 / 14, "gradient_sigma": 6 / 14}
+        return selective.attribute(x, 2, n_groups=4, return_effects=True, **sizes)
 
     _, expected = select(net, x)
     net, x, context = in_precision(how, HALVES[dtype], net, x)
@@ -125,7 +126,7 @@ def group_cam(net: nn.Module, layer: nn.Module, x: Tensor) -> Tensor:
 
 ON_LITE0: dict[str, Explain] = {
     "GroupCAM": group_cam,
-    "RISE": lambda net, _, x: RISE(net).attribute(x, 281, n_masks=6),
+    "RISE": lambda net, _, x: RISE(net).attribute(x, target=281, n_masks=6),
 }
 
 

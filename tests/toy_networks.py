@@ -19,7 +19,9 @@ POOLS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool
 class Classifier(nn.Module):
     """Convolutions, then a head whose gradient differs from position to position."""
 
-    def __init__(self, dims: int, in_channels: int, channels: int, classes: int, inplace: bool):
+    def __init__(
+        self, dims: int, in_channels: int, channels: int, classes: int, inplace: bool, pooled: int
+    ):
         super().__init__()
         convolution = CONVOLUTIONS[dims]
         self.features = nn.Sequential(
@@ -29,7 +31,7 @@ class Classifier(nn.Module):
             nn.ReLU(inplace),
         )
         self.head = nn.Sequential(
-            POOLS[dims](2), nn.Flatten(), nn.Linear(channels * 2**dims, classes)
+            POOLS[dims](pooled), nn.Flatten(), nn.Linear(channels * pooled**dims, classes)
         )
         # Weights large enough that what a mask hides moves the scores.
         for index in (0, 2):
@@ -54,8 +56,12 @@ def classifier(
     classes: int = 5,
     inplace: bool = False,
     seed: int = 0,
+    pooled: int = 2,
 ) -> Classifier:
-    return seeded(lambda: Classifier(dims, in_channels, channels, classes, inplace), seed).eval()
+    """``pooled`` positions along each axis reach the linear layer; 1 is global average pooling."""
+    return seeded(
+        lambda: Classifier(dims, in_channels, channels, classes, inplace, pooled), seed
+    ).eval()
 
 
 class SmallCNN(nn.Module):

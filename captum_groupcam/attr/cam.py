@@ -47,6 +47,8 @@ class CAM(LayerFormula):
         torch.Size([2, 1, 14, 14])
     """
 
+    title = "CAM"
+
     def _maps(self, call: Call, layer: TargetLayer) -> Tensor:
         activations = call.activations(layer)
         return weighted_sum(activations, _class_weights(call, activations))

@@ -39,6 +39,8 @@ class GradCAM(LayerFormula):
         torch.Size([2, 1, 16, 16])
     """
 
+    title = "Grad-CAM"
+
     @staticmethod
     def formula(activations: Tensor, gradients: Tensor) -> Tensor:
         """The sum of the channels by their mean gradients."""
@@ -69,6 +71,8 @@ class GradCAMPlusPlus(LayerFormula):
         >>> method.attribute(torch.rand(2, 3, 16, 16), target=3).shape
         torch.Size([2, 1, 14, 14])
     """
+
+    title = "Grad-CAM++"
 
     @staticmethod
     def formula(activations: Tensor, gradients: Tensor) -> Tensor:

@@ -34,6 +34,8 @@ class LayerCAM(LayerFormula):
         torch.Size([2, 1, 14, 14])
     """
 
+    title = "LayerCAM"
+
     @staticmethod
     def formula(activations: Tensor, gradients: Tensor) -> Tensor:
         """The sum of the channels, each position times its positive gradient."""

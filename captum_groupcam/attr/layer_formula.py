@@ -8,6 +8,7 @@ from captum.attr import LayerAttribution
 from torch import Tensor
 
 from captum_groupcam import _captum
+from captum_groupcam.attr._shared import Titled, shared_arguments
 from captum_groupcam.masking.call import Call, TensorOrTuple, isolated, like_inputs, prepare
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
@@ -15,7 +16,8 @@ from captum_groupcam.networks.transformers import ReshapeTransform
 __all__ = ["LayerFormula"]
 
 
-class LayerFormula(LayerAttribution):
+@shared_arguments
+class LayerFormula(Titled, LayerAttribution):
     r"""A map at the resolution of a layer, by a formula of its activations and gradients.
 
     A method of this kind is its :meth:`formula`. All are drop-ins for
@@ -23,11 +25,9 @@ class LayerFormula(LayerAttribution):
     ``LayerAttribution.interpolate(attributions, inputs.shape[2:], "bilinear")``.
 
     Args:
-        forward_func (Callable): The forward function of the model or any modification of it.
-        layer (torch.nn.Module): The layer that is explained, usually the last one with spatial
-            dimensions.
-        device_ids (list of int, optional): Device IDs, necessary only if forward_func applies a
-            DataParallel model; not if it is one. Default: None.
+        forward_func (Callable): {forward_func}
+        layer (torch.nn.Module): {layer}
+        device_ids (list of int, optional): {device_ids}
 
     Examples::
 
@@ -45,6 +45,7 @@ class LayerFormula(LayerAttribution):
     """
 
     @_captum.log_usage
+    @shared_arguments
     def attribute(
         self,
         inputs: TensorOrTuple,
@@ -59,27 +60,20 @@ class LayerFormula(LayerAttribution):
         """Computes the map of each sample, at the resolution of the layer.
 
         Args:
-            inputs (Tensor or tuple of Tensor): N x ... each, as the network takes them.
-            target (int, tuple, Tensor or list, optional): The output that is explained, before any
-                softmax, in any of Captum's forms: see
-                :meth:`GroupCAM.attribute() <captum_groupcam.GroupCAM.attribute>`. Default: None.
-            additional_forward_args (Any, optional): Arguments of forward_func after the inputs, a
-                tuple if several. Tensors of batch size N go with their samples. Default: None.
-            attribute_to_layer_input (bool, optional): Whether the layer's input is meant rather
-                than its output. Default: False.
+            inputs (Tensor or tuple of Tensor): N x C x spatial, with one to three spatial
+                dimensions. Of a tuple one at least has them.
+            target (int, tuple, Tensor or list, optional): {target}
+            additional_forward_args (Any, optional): {additional_forward_args}
+            attribute_to_layer_input (bool, optional): {attribute_to_layer_input}
             relu_attributions (bool, optional): Whether only positive attributions are returned, as
                 in most of the papers. Default: False, as in Captum.
-            reshape_transform (Callable, optional): Brings activations and gradients without spatial
-                dimensions to N x K x spatial: those of a transformer, for which
-                :func:`~captum_groupcam.networks.layers.find_layer` finds it. Default: None.
-            internal_batch_size (int, optional): Largest number of samples in one pass; sets the
-                peak of memory, not the result. Default: None, a size that runs fast on the device
-                (:data:`~captum_groupcam.masking.network.DEFAULT_BATCH_SIZE`).
+            reshape_transform (Callable, optional): {reshape_transform}
+            internal_batch_size (int, optional): {internal_batch_size}
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**: N x 1 x spatial at the resolution
-            of the layer, float32 or wider. If inputs is a tuple, a tuple with the same map for each
-            of them, and zero (N x 1) for those without spatial dimensions, if others have some.
+            of the layer, float32 or wider. If inputs is a tuple, a tuple: the map for each input
+            with spatial dimensions, zero (N x 1) for others.
 
         Raises:
             TypeError: If an argument has a wrong type.

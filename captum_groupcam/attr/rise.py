@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,11 +11,17 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_groupcam import _captum
+from captum_groupcam.attr._shared import Titled, shared_arguments
 from captum_groupcam.masking.baselines import Baselines
-from captum_groupcam.masking.call import isolated, prepare, warn_of_zero_maps
+from captum_groupcam.masking.call import (
+    TensorOrTuple,
+    isolated,
+    like_inputs,
+    prepare,
+    warn_of_zero_maps,
+)
+from captum_groupcam.masking.checks import check_between, check_count
 from captum_groupcam.masking.network import ScoreFunc, class_probability
-from captum_groupcam.masking.queries import score_masks
-from captum_groupcam.masking.targets import Target, Targets
 
 __all__ = ["RISE", "RandomMasks"]
 
@@ -99,29 +105,35 @@ class RandomMasks:
         return rendered.unsqueeze(1)
 
 
-class RISE(Attribution):
+@shared_arguments
+class RISE(Titled, Attribution):
     r"""Explains a network from outside, by what it says of the input seen through random masks.
 
     .. math::
 
         S(\lambda) = \frac{1}{E[M] \cdot N} \sum_i f(I \cdot M_i) \, M_i(\lambda)
 
+    Its arguments begin like those of Captum's methods on the input: inputs, baselines, target.
+
     Source: Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box
     Models", arXiv 1806.07421, eq. 6.
 
     Args:
-        forward_func (Callable): The forward function of the model or any modification of it.
+        forward_func (Callable): {forward_func}
     """
 
+    title = "RISE"
+
     @_captum.log_usage
+    @shared_arguments
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: TensorOrTuple,
+        baselines: Baselines = None,
         target: _captum.TargetType = None,
         additional_forward_args: Any = None,
         *,
         targets: Sequence[_captum.TargetType] | None = None,
-        baselines: Baselines = 0,
         n_masks: int = 4000,
         grid_size: int | Sequence[int] = 7,
         probability: float = 0.5,
@@ -130,25 +142,20 @@ class RISE(Attribution):
         score_func: ScoreFunc = class_probability,
         internal_batch_size: int | None = None,
         show_progress: bool = False,
-    ) -> Any:
+    ) -> TensorOrTuple:
         r"""Computes the map of each sample, at the resolution of the input.
 
         The defaults are the paper's for VGG-16; it takes ``n_masks=8000`` for ResNet-50. The code
         that its authors published takes ``n_masks=6000, grid_size=8, probability=0.1``.
 
         Args:
-            inputs (Tensor or tuple of Tensor): N x C x spatial, masked as in
-                :meth:`GroupCAM.attribute() <captum_groupcam.GroupCAM.attribute>`, which describes
-                the arguments that are not explained here. All samples see the same masks.
-            target (int, tuple, Tensor or list, optional): The output that is explained.
-                Default: None.
-            additional_forward_args (Any, optional): Arguments of forward_func after the inputs.
-                Default: None.
+            inputs (Tensor or tuple of Tensor): {inputs}
+            baselines (Tensor, float, callable, None or tuple of these, optional): {baselines}
+                Default: None, zero, as in the paper and in Captum.
+            target (int, tuple, Tensor or list, optional): {target}
+            additional_forward_args (Any, optional): {additional_forward_args}
             targets (sequence, optional): Instead of target, T of them, each in any form that
                 target has: explained by the same queries, at the price of one. Default: None.
-            baselines (Tensor, float, callable, None or tuple of these, optional): What is seen
-                where a mask hides the input. Default: 0, as in the paper, in the values that the
-                network takes.
             n_masks (int, optional): Number of masks N, hence of forward passes for each sample.
                 Default: 4000.
             grid_size (int or sequence of int, optional): Cells of a grid, along all axes or each.
@@ -158,11 +165,10 @@ class RISE(Attribution):
             seed (int, optional): Seed of the masks, if no generator is given. Default: 0.
             generator (torch.Generator, optional): Where the masks are drawn from. The global state
                 of random numbers is neither used nor changed. Default: None.
-            score_func (Callable, optional): Turns the network's output into the scores f.
-                Default: softmax over dimension 1.
-            internal_batch_size (int, optional): Largest number of inputs in one forward pass.
-                Default: None.
-            show_progress (bool, optional): Whether to show a progress bar. Default: False.
+            score_func (Callable, optional): Turns the network's output (N x classes x ...) into the
+                scores f. Default: softmax over dimension 1.
+            internal_batch_size (int, optional): {internal_batch_size}
+            show_progress (bool, optional): {show_progress}
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**: N x 1 x spatial (with targets,
@@ -186,47 +192,38 @@ class RISE(Attribution):
             >>> rise.attribute(torch.rand(2, 3, 16, 16), targets=[0, 3, [1, 2]], n_masks=20).shape
             torch.Size([2, 3, 16, 16])
         """
-        if n_masks < 1:
-            raise ValueError(f"n_masks must be at least 1, got {n_masks}.")
-        if not 0 < probability < 1:
-            raise ValueError(f"probability must be between 0 and 1, got {probability}.")
+        check_count("n_masks", n_masks)
+        check_between("probability", probability, 0, 1, ends="()")
+        if targets is not None and (target is not None or len(targets) == 0):
+            raise ValueError("Give target, or at least one of targets, not both.")
         with isolated():
-            inputs_, baselines_, network = call = prepare(
+            call = prepare(
                 self.forward_func,
                 inputs,
                 target,
                 additional_forward_args,
                 baselines,
+                default_baseline=0,
                 score_func=score_func,
                 internal_batch_size=internal_batch_size,
             )
             if targets is not None:
-                if target is not None or len(targets) == 0:
-                    raise ValueError("Give target, or at least one of targets, not both.")
-                several = [Target.of(t, network.n_samples, inputs_[0].device) for t in targets]
-                network = replace(network, target=Targets(tuple(several)))
-                call = call._replace(network=network)
-
-            whole = next(w for w, b in zip(inputs_, baselines_, strict=True) if b is not None)
+                call = call.with_targets(targets)
+            whole = next(
+                i for i, b in zip(call.inputs, call.baselines, strict=True) if b is not None
+            )
             masks = RandomMasks.draw(
                 n_masks,
                 _grid_shape(grid_size, whole.dim() - 2),
                 probability,
                 torch.Generator().manual_seed(seed) if generator is None else generator,
-                n_samples=network.n_samples,
+                n_samples=call.network.n_samples,
                 like=whole,
             )
-            scores, queried = score_masks(
-                network,
-                inputs_,
-                baselines_,
-                masks,
-                description="RISE",
-                show_progress=show_progress,
-            )
+            scores, queried = call.score_masks(masks, "RISE", show_progress=show_progress)
             attributions = call.merge(masks, scores / (probability * n_masks))
         warn_of_zero_maps(queried)
-        return attributions if isinstance(inputs, tuple) else attributions[0]
+        return like_inputs(inputs, attributions)
 
 
 def _grid_shape(grid_size: int | Sequence[int], dims: int) -> tuple[int, ...]:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypedDict, overload
 
 import torch
 from captum.attr import LayerAttribution
 from torch import Tensor
+from typing_extensions import Unpack
 
 from captum_groupcam import _captum
-from captum_groupcam.attr.maps import guided_filter, peaked, weighted_sum
+from captum_groupcam.attr._shared import Titled, shared_arguments
+from captum_groupcam.attr.grad_cam import GradCAM
+from captum_groupcam.attr.group_cam import group_cam
+from captum_groupcam.attr.maps import guided_filter, peaked
 from captum_groupcam.masking.baselines import Baselines, gaussian_blur
-from captum_groupcam.masking.call import Call, isolated, prepare, warn_of_zero_maps
-from captum_groupcam.masking.groups import group_maps, split_channels
-from captum_groupcam.masking.masks import LayerMasks, upsample
+from captum_groupcam.masking.call import (
+    Call,
+    TensorOrTuple,
+    isolated,
+    like_inputs,
+    prepare,
+    warn_of_zero_maps,
+)
+from captum_groupcam.masking.checks import check_between
+from captum_groupcam.masking.groups import find_grouping
+from captum_groupcam.masking.masks import check_percentile, upsample
 from captum_groupcam.masking.network import ScoreFunc, class_probability
-from captum_groupcam.masking.queries import score_masks, score_samples
 from captum_groupcam.masking.ranks import pixel_ranks
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
@@ -28,7 +39,24 @@ __all__ = ["SelectiveGroupCAM"]
 _PRIOR = 0.1
 
 
-class SelectiveGroupCAM(LayerAttribution):
+class SelectiveOptions(TypedDict, total=False):
+    """Keywords of :meth:`SelectiveGroupCAM.attribute` that do not change what is returned."""
+
+    baselines: Baselines
+    n_groups: int
+    denoise_percentile: float | None
+    edge_radius: float
+    gradient_sigma: float
+    gradient_power: float
+    shares: Sequence[float]
+    score_func: ScoreFunc
+    reshape_transform: ReshapeTransform | None
+    internal_batch_size: int | None
+    show_progress: bool
+
+
+@shared_arguments
+class SelectiveGroupCAM(Titled, LayerAttribution):
     r"""Refines Group-CAM and Grad-CAM, and lets the network select the best map of each sample.
 
     1. Two maps of the layer: Grad-CAM, and Group-CAM of fewer groups with a tenth of Grad-CAM
@@ -57,17 +85,42 @@ class SelectiveGroupCAM(LayerAttribution):
     (arXiv 1806.07421, section 4.1).
 
     Args:
-        forward_func (Callable): The forward function of the model or any modification of it.
-        layer (torch.nn.Module): The layer whose activations are grouped, usually the last one with
-            spatial dimensions.
-        device_ids (list of int, optional): Device IDs, necessary only if forward_func applies a
-            DataParallel model; not if it is one. Default: None.
+        forward_func (Callable): {forward_func}
+        layer (torch.nn.Module): {layer} Its activations are grouped.
+        device_ids (list of int, optional): {device_ids}
     """
 
-    @_captum.log_usage
+    title = "Selective Group-CAM"
+
+    @overload
     def attribute(
         self,
-        inputs: Tensor | tuple[Tensor, ...],
+        inputs: TensorOrTuple,
+        target: _captum.TargetType = ...,
+        additional_forward_args: Any = ...,
+        attribute_to_layer_input: bool = ...,
+        *,
+        return_effects: Literal[False] = ...,
+        **options: Unpack[SelectiveOptions],
+    ) -> TensorOrTuple: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTuple,
+        target: _captum.TargetType = ...,
+        additional_forward_args: Any = ...,
+        attribute_to_layer_input: bool = ...,
+        *,
+        return_effects: Literal[True],
+        **options: Unpack[SelectiveOptions],
+    ) -> tuple[TensorOrTuple, Tensor]: ...
+
+    @_captum.log_usage
+    @shared_arguments
+    def attribute(
+        self,
+        inputs: TensorOrTuple,
         target: _captum.TargetType = None,
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
@@ -75,8 +128,8 @@ class SelectiveGroupCAM(LayerAttribution):
         baselines: Baselines = None,
         n_groups: int = 13,
         denoise_percentile: float | None = 70.0,
-        edge_radius: int = 8,
-        gradient_sigma: float = 6.0,
+        edge_radius: float = 8 / 224,
+        gradient_sigma: float = 6 / 224,
         gradient_power: float = 0.8,
         shares: Sequence[float] = (0.15, 0.45),
         score_func: ScoreFunc = class_probability,
@@ -84,40 +137,33 @@ class SelectiveGroupCAM(LayerAttribution):
         internal_batch_size: int | None = None,
         return_effects: bool = False,
         show_progress: bool = False,
-    ) -> Any:
+    ) -> TensorOrTuple | tuple[TensorOrTuple, Tensor]:
         r"""Computes the map of each sample, at the resolution of the input.
 
         Args:
             inputs (Tensor or tuple of Tensor): N x C x spatial, with one to three spatial
                 dimensions. Of a tuple exactly one has them; others reach the network as they are.
-                :meth:`GroupCAM.attribute() <captum_groupcam.GroupCAM.attribute>` describes the
-                arguments that are not explained here.
-            target (int, tuple, Tensor or list, optional): The output that is explained.
-                Default: None.
-            additional_forward_args (Any, optional): Arguments of forward_func after the inputs.
-                Default: None.
-            attribute_to_layer_input (bool, optional): Whether the layer's input is meant.
-                Default: False.
-            baselines (Tensor, float, callable, None or tuple of these, optional): B. Default: None,
-                the blurred input.
+            target (int, tuple, Tensor or list, optional): {target}
+            additional_forward_args (Any, optional): {additional_forward_args}
+            attribute_to_layer_input (bool, optional): {attribute_to_layer_input}
+            baselines (Tensor, float, callable, None or tuple of these, optional): {baselines}
+                Default: None, the input blurred as in :class:`~captum_groupcam.GroupCAM`.
             n_groups (int, optional): Groups of Group-CAM. Default: 13.
-            denoise_percentile (float, optional): :math:`\theta`, at the input's resolution.
-                Default: 70.0.
-            edge_radius (int, optional): Radius of the guided filter in pixels; 0 leaves it out.
-                Default: 8, for images of about 224 pixels.
-            gradient_sigma (float, optional): Standard deviation in pixels of the blur of the
-                gradient's magnitudes. Default: 6.0.
+            denoise_percentile (float, optional): :math:`\theta` of Group-CAM, at the input's
+                resolution; None keeps all. Default: 70.0.
+            edge_radius (float, optional): Radius of the guided filter, as a share of the input's
+                shorter side; 0 leaves it out. Default: 8 / 224.
+            gradient_sigma (float, optional): Standard deviation of the blur of the gradient's
+                magnitudes, as a share of the input's shorter side. Default: 6 / 224.
             gradient_power (float, optional): To which power they are taken. Default: 0.8.
             shares (sequence of float, optional): S, in (0, 1). Default: (0.15, 0.45).
-            score_func (Callable, optional): Turns the network's output into the scores F.
-                Default: softmax over dimension 1.
-            reshape_transform (Callable, optional): Brings activations to N x K x spatial.
-                Default: None.
-            internal_batch_size (int, optional): Largest number of inputs in one forward pass.
-                Default: None.
+            score_func (Callable, optional): Turns the network's output (N x classes x ...) into the
+                scores F. Default: softmax over dimension 1.
+            reshape_transform (Callable, optional): {reshape_transform}
+            internal_batch_size (int, optional): {internal_batch_size}
             return_effects (bool, optional): Whether the effects :math:`e_m` are returned too.
                 Default: False.
-            show_progress (bool, optional): Whether to show progress bars. Default: False.
+            show_progress (bool, optional): {show_progress}
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**; with **effects**, a tuple:
@@ -146,16 +192,18 @@ class SelectiveGroupCAM(LayerAttribution):
             >>> selective.attribute(torch.rand(2, 3, 16, 16), target=3).shape
             torch.Size([2, 1, 16, 16])
         """
-        if not shares or not all(0 < share < 1 for share in shares):
-            raise ValueError(f"shares must lie between 0 and 1, got {tuple(shares)}.")
-        if edge_radius < 0:
-            raise ValueError(f"edge_radius must be at least 0, got {edge_radius}.")
-        if not gradient_sigma > 0:
-            raise ValueError(f"gradient_sigma must be positive, got {gradient_sigma}.")
-        if not gradient_power > 0:
-            raise ValueError(f"gradient_power must be positive, got {gradient_power}.")
+        find_grouping(n_groups, "contiguous")
+        check_percentile(denoise_percentile)
+        of_side = " It is a share of the input's shorter side."
+        check_between("edge_radius", edge_radius, 0, 1, ends="[)", hint=of_side)
+        check_between("gradient_sigma", gradient_sigma, 0, 1, ends="(]", hint=of_side)
+        check_between("gradient_power", gradient_power, 0, float("inf"), ends="()")
+        if not shares:
+            raise ValueError("shares needs at least one number.")
+        for share in shares:
+            check_between("each of shares", share, 0, 1, ends="()")
         with isolated():
-            inputs_, baselines_, network = call = prepare(
+            call = prepare(
                 self.forward_func,
                 inputs,
                 target,
@@ -165,58 +213,53 @@ class SelectiveGroupCAM(LayerAttribution):
                 internal_batch_size=internal_batch_size,
                 device_ids=self.device_ids,
             )
-            place = _only_masked(baselines_)
-            image = inputs_[place]
+            place = call.only_spatial()
+            image = call.inputs[place]
+            side = min(image.shape[2:])
 
-            # Gradients at the layer, whose means are the weights, and at the input.
+            # Gradients at the layer, and at the input.
             gradients, activations = call.gradients_and_activations(
                 TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform)
             )
-            weights = gradients.flatten(2).mean(2)
-            at_input = network.input_gradients(inputs_, place)
+            at_input = call.network.input_gradients(call.inputs, place)
 
             # 1. Grad-CAM, and Group-CAM with a share of it.
-            grad_cam = weighted_sum(activations, weights).relu()
+            grad_cam = GradCAM.formula(activations, gradients).relu()
             grad_cam = peaked(upsample(grad_cam, image.shape[2:]))
-            groups = split_channels(activations, n_groups)
-            masks = LayerMasks(
-                group_maps(activations, weights, groups, n_groups), denoise_percentile
-            )
-            scores, queried = score_masks(
-                network,
-                inputs_,
-                baselines_,
-                masks,
-                description="Group-CAM",
+            merged = group_cam(
+                call,
+                activations,
+                gradients,
+                n_groups=n_groups,
+                denoise_percentile=denoise_percentile,
+                denoise_at="input",
                 show_progress=show_progress,
             )
-            hidden = score_samples(network, call.hidden)
-            alphas = torch.where(queried, scores - hidden.unsqueeze(1), 0)
-            group_cam = peaked(call.merge(masks, alphas)[place].relu()) + _PRIOR * grad_cam
+            of_groups = peaked(merged.maps[place].relu()) + _PRIOR * grad_cam
 
             # 2. Edges.
-            maps = guided_filter(torch.cat([grad_cam, group_cam], 1), image, edge_radius)
+            radius = round(edge_radius * side)
+            maps = guided_filter(torch.cat([grad_cam, of_groups], 1), image, radius)
 
             # 3. Gradient of the input.
-            kernel_size = 2 * round(2 * gradient_sigma) + 1
+            sigma = gradient_sigma * side
             magnitudes = at_input.abs().sum(1, keepdim=True)
-            magnitudes = gaussian_blur(magnitudes, kernel_size, gradient_sigma)
+            magnitudes = gaussian_blur(magnitudes, 2 * round(2 * sigma) + 1, sigma)
             maps = torch.cat([maps * peaked(magnitudes) ** gradient_power, maps], 1)
 
             # 4. Effects, and 5. the map with the largest.
             effects = _effects(call, maps, shares, show_progress=show_progress)
             best = effects.argmax(1).view(-1, *(1 for _ in maps.shape[1:]))
-            asked = queried.any(1).view_as(best)
-            attribution = torch.where(asked, maps.take_along_dim(best, 1), 0)
+            asked = merged.queried.any(1).view_as(best)
+            selected = torch.where(asked, maps.take_along_dim(best, 1), 0)
 
-        warn_of_zero_maps(queried)
-        result: Any = attribution
-        if isinstance(inputs, tuple):
-            result = tuple(
-                attribution if index == place else attribution.new_zeros(len(attribution), 1)
-                for index in range(len(inputs))
-            )
-        return (result, effects) if return_effects else result
+        warn_of_zero_maps(merged.queried)
+        nothing = selected.new_zeros(len(selected), 1)
+        attributions = like_inputs(
+            inputs,
+            tuple(selected if index == place else nothing for index in range(len(call.inputs))),
+        )
+        return (attributions, effects) if return_effects else attributions
 
 
 @dataclass(frozen=True)
@@ -259,25 +302,7 @@ class _RankMasks:
 
 def _effects(call: Call, maps: Tensor, shares: Sequence[float], *, show_progress: bool) -> Tensor:
     """What is scored where only a map's first positions are seen, less what without them: N x M."""
-    inputs, baselines, network = call
-    scores, _ = score_masks(
-        network,
-        inputs,
-        baselines,
-        _RankMasks.of(maps, shares),
-        description="Selection",
-        show_progress=show_progress,
-    )
+    masks = _RankMasks.of(maps, shares)
+    scores, _ = call.score_masks(masks, "Selection", show_progress=show_progress)
     shown, hidden = scores.view(*maps.shape[:2], len(shares), 2).unbind(-1)
     return (shown - hidden).mean(-1)
-
-
-def _only_masked(baselines: tuple[Tensor | None, ...]) -> int:
-    """Which input is masked."""
-    masked = [index for index, baseline in enumerate(baselines) if baseline is not None]
-    if len(masked) > 1:
-        raise ValueError(
-            f"Expected one input with spatial dimensions, got {len(masked)}: inputs {masked}. Pass "
-            "the others as additional_forward_args; GroupCAM masks several at once."
-        )
-    return masked[0]

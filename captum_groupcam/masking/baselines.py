@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["Baseline", "Baselines", "GaussianBlur", "gaussian_blur", "resolve_baseline"]
-__all__ += ["resolve_baselines"]
+__all__ += ["for_inputs", "resolve_baselines"]
 
 #: One input's baseline: a tensor of the input's shape (or with batch size 1), a number, or a
 #: function of the input. ``None`` is Group-CAM's Gaussian blur.
@@ -19,6 +19,7 @@ Baseline: TypeAlias = Tensor | float | Callable[[Tensor], Tensor] | None
 #: A baseline for all inputs, or a tuple with one for each.
 Baselines: TypeAlias = Baseline | tuple[Baseline, ...]
 
+_Given = TypeVar("_Given")
 _SAMPLES = 8  # blurred at a time: memory must not grow with the batch
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -134,13 +135,34 @@ def resolve_baselines(baselines: Baselines, inputs: tuple[Tensor, ...]) -> tuple
         >>> baseline.shape, baseline.unique()
         (torch.Size([2, 3, 4, 4]), tensor([0.5000]))
     """
-    if not isinstance(baselines, tuple):
-        baselines = (baselines,) * len(inputs)
-    if len(baselines) != len(inputs):
+    return tuple(map(resolve_baseline, for_inputs(baselines, len(inputs)), inputs))
+
+
+def for_inputs(given: _Given | tuple[_Given, ...], n_inputs: int) -> tuple[_Given, ...]:
+    """Gives each input its own: a tuple has one for each, anything else serves all.
+
+    Args:
+        given (Any or tuple): One, or a tuple of them.
+        n_inputs (int): The number of inputs.
+
+    Returns:
+        tuple: One for each input.
+
+    Raises:
+        ValueError: If a tuple has another number.
+
+    Examples::
+
+        >>> for_inputs(0.5, 2), for_inputs((0.5, None), 2)
+        ((0.5, 0.5), (0.5, None))
+    """
+    if not isinstance(given, tuple):
+        return (given,) * n_inputs
+    if len(given) != n_inputs:
         raise ValueError(
-            f"Expected one baseline for each of {len(inputs)} inputs, got {len(baselines)}."
+            f"A tuple of baselines has one for each of the {n_inputs} inputs, got {len(given)}."
         )
-    return tuple(map(resolve_baseline, baselines, inputs))
+    return given
 
 
 def resolve_baseline(baseline: Baseline, inputs: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _captum
-from captum_groupcam.masking.baselines import Baselines, resolve_baseline
-from captum_groupcam.masking.masks import MaskSource
+from captum_groupcam.masking.baselines import Baseline, Baselines, for_inputs, resolve_baseline
+from captum_groupcam.masking.masks import MaskSource, upsample
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability, in_chunks
-from captum_groupcam.masking.queries import merge_masks
-from captum_groupcam.masking.targets import Target
+from captum_groupcam.masking.queries import merge_masks, score_masks, score_samples
+from captum_groupcam.masking.targets import Target, Targets
 from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = ["Call", "TensorOrTuple", "isolated", "like_inputs", "prepare", "warn_of_zero_maps"]
@@ -112,6 +112,19 @@ class Call(NamedTuple):
         in_chunks(self.network.n_samples, self.network.batch_size(device), run)
         return torch.cat(results)
 
+    def with_targets(self, targets: Sequence[_captum.TargetType]) -> Call:
+        """The same call, with several targets that are selected from each output.
+
+        Args:
+            targets (sequence): T targets in any of Captum's forms.
+
+        Returns:
+            Call: Its scores have a last dimension of T.
+        """
+        network, device = self.network, self.inputs[0].device
+        several = tuple(Target.of(target, network.n_samples, device) for target in targets)
+        return self._replace(network=replace(network, target=Targets(several)))
+
     def _part(self, chunk: slice) -> Call:
         network = self.network
         samples = torch.arange(network.n_samples, device=self.inputs[0].device)[chunk]
@@ -126,6 +139,24 @@ class Call(NamedTuple):
             ),
         )
 
+    def only_spatial(self) -> int:
+        """Which input is explained, for methods that explain one.
+
+        Returns:
+            int: Its place.
+
+        Raises:
+            ValueError: If several inputs have spatial dimensions.
+        """
+        spatial = [index for index, whole in enumerate(self.inputs) if _is_spatial(whole)]
+        if len(spatial) > 1:
+            raise ValueError(
+                f"Expected one input with spatial dimensions, got {len(spatial)}: inputs "
+                f"{spatial}. Pass the others as additional_forward_args; GroupCAM explains several "
+                "at once."
+            )
+        return spatial[0]
+
     def for_each_input(self, maps: Tensor) -> tuple[Tensor, ...]:
         """What a map of the layer is for each input: itself, or nothing.
 
@@ -138,6 +169,52 @@ class Call(NamedTuple):
         """
         nothing = maps.new_zeros(len(maps), 1)
         return tuple(maps if _is_spatial(whole) else nothing for whole in self.inputs)
+
+    def upsample(self, maps: Tensor) -> tuple[Tensor, ...]:
+        """Brings maps of a layer to the resolution of each input.
+
+        Args:
+            maps (Tensor): N x 1 x spatial, at the resolution of the layer.
+
+        Returns:
+            tuple of Tensor: N x 1 x spatial; zero (N x 1) for an input without spatial dimensions.
+        """
+        nothing = maps.new_zeros(len(maps), 1)
+        return tuple(
+            upsample(maps, whole.shape[2:]) if _is_spatial(whole) else nothing
+            for whole in self.inputs
+        )
+
+    def score_masks(
+        self, masks: MaskSource, description: str = "", *, show_progress: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Scores every sample seen through each of its masks.
+
+        Args:
+            masks (MaskSource): G masks for each of N samples.
+            description (str, optional): Title of the progress bar. Default: "".
+            show_progress (bool, optional): Whether to show it. Default: False.
+
+        Returns:
+            tuple of Tensor: Scores, N x G (N x G x T for T targets), and booleans, N x G: which
+            masks were queried (see :func:`~captum_groupcam.masking.queries.score_masks`).
+        """
+        return score_masks(
+            self.network,
+            self.inputs,
+            self.baselines,
+            masks,
+            description=description,
+            show_progress=show_progress,
+        )
+
+    def score_baselines(self) -> Tensor:
+        """F(B), the scores of the samples with nothing to be seen.
+
+        Returns:
+            Tensor: N scores, or N x T for T targets.
+        """
+        return score_samples(self.network, self.hidden)
 
     def merge(
         self, masks: MaskSource, weights: Tensor, *, normalized: bool = True
@@ -207,6 +284,7 @@ def prepare(
     additional_forward_args: Any,
     baselines: Baselines = None,
     *,
+    default_baseline: Baseline = None,
     masked: bool = True,
     score_func: ScoreFunc = class_probability,
     internal_batch_size: int | None = None,
@@ -223,6 +301,8 @@ def prepare(
         baselines (Tensor, float, callable, None or tuple of these, optional): See
             :func:`~captum_groupcam.masking.baselines.resolve_baselines`. A tuple has an entry for
             each input; that of an input which is not masked is ignored. Default: None.
+        default_baseline (Tensor, float or callable, optional): What None stands for, of the
+            input's shape. Default: None, Group-CAM's blur.
         masked (bool, optional): Whether inputs will be seen through masks; otherwise they need no
             baselines. Default: True.
         score_func (Callable, optional): See :class:`~captum_groupcam.masking.network.Network`.
@@ -260,11 +340,8 @@ def prepare(
         )
     _warn_if_training(forward_func)
 
-    whole = tuple(tensor.detach() for tensor in whole)
-    if not isinstance(baselines, tuple):
-        baselines = (baselines,) * len(whole)
-    if len(baselines) != len(whole):
-        raise ValueError(f"Expected {len(whole)} baselines, one an input, got {len(baselines)}.")
+    whole = tuple(tensor.detach().as_subclass(Tensor) for tensor in whole)
+    baselines = for_inputs(baselines, len(whole))
     extra = additional_forward_args
     extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
     network = Network(
@@ -278,7 +355,9 @@ def prepare(
         device_ids,
     )
     resolved = tuple(
-        resolve_baseline(baseline, tensor) if masked and has_positions else None
+        resolve_baseline(default_baseline if baseline is None else baseline, tensor)
+        if masked and has_positions
+        else None
         for tensor, baseline, has_positions in zip(whole, baselines, spatial, strict=True)
     )
     return Call(whole, resolved, network)

@@ -9,7 +9,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["GROUPINGS", "Grouping", "group_maps", "split_channels"]
+from captum_groupcam.masking.checks import check_count
+
+__all__ = ["GROUPINGS", "Grouping", "find_grouping", "group_maps", "split_channels"]
 
 #: Assigns the K channels of N samples (N x K x spatial) to G groups: N x K indices below G.
 Grouping: TypeAlias = Callable[[Tensor, int], Tensor]
@@ -61,9 +63,10 @@ def split_channels(
         Tensor: N x K, for each channel the index of its group.
 
     Raises:
-        TypeError: If a function returns anything but a tensor of integers.
-        ValueError: If the number of groups is not positive, the grouping is unknown, or a function
-            returns other groups or not one for each channel.
+        TypeError: As :func:`find_grouping`, or if a function returns anything but a tensor of
+            integers.
+        ValueError: As :func:`find_grouping`, or if a function returns other groups or not one for
+            each channel.
 
     Examples::
 
@@ -71,12 +74,7 @@ def split_channels(
         >>> split_channels(torch.zeros(1, 5, 2, 2), n_groups=2)
         tensor([[0, 0, 0, 1, 1]])
     """
-    if n_groups < 1:
-        raise ValueError(f"n_groups must be at least 1, got {n_groups}.")
-    if isinstance(grouping, str):
-        if grouping not in GROUPINGS:
-            raise ValueError(f"Unknown grouping {grouping!r}: expected one of {list(GROUPINGS)}.")
-        grouping = GROUPINGS[grouping]
+    grouping = find_grouping(n_groups, grouping)
     n_groups = min(n_groups, activations.shape[1])
     groups = grouping(activations, n_groups)
     if not isinstance(groups, Tensor) or groups.is_floating_point() or groups.dtype is torch.bool:
@@ -95,6 +93,38 @@ def split_channels(
             f"{groups.min().item()} to {groups.max().item()}."
         )
     return groups.to(activations.device, torch.long)
+
+
+def find_grouping(n_groups: int, grouping: str | Grouping) -> Grouping:
+    """Looks a grouping up, and checks the number of groups, before anything is split.
+
+    Args:
+        n_groups (int): Number of groups.
+        grouping (str or Callable): A name in :data:`GROUPINGS`, or a function of that form.
+
+    Returns:
+        Callable: The function: N x K x spatial activations and G to N x K indices.
+
+    Raises:
+        TypeError: If the number is not whole, or the grouping neither a name nor a function.
+        ValueError: If the number is not positive, or the name is unknown.
+
+    Examples::
+
+        >>> find_grouping(4, "contiguous").__name__
+        'contiguous'
+    """
+    check_count("n_groups", n_groups)
+    if isinstance(grouping, str):
+        if grouping not in GROUPINGS:
+            raise ValueError(f"Unknown grouping {grouping!r}: expected one of {list(GROUPINGS)}.")
+        return GROUPINGS[grouping]
+    if not callable(grouping):
+        raise TypeError(
+            f"grouping must be a name or a function, got {type(grouping).__name__}; the names are "
+            f"{', '.join(GROUPINGS)}."
+        )
+    return grouping
 
 
 def group_maps(activations: Tensor, weights: Tensor, groups: Tensor, n_groups: int) -> Tensor:

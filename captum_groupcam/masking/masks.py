@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["LayerMasks", "MaskSource", "denoise", "normalize", "upsample"]
+from captum_groupcam.masking.checks import check_between
+
+__all__ = ["LayerMasks", "MaskSource", "check_percentile", "denoise", "normalize", "upsample"]
 
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
@@ -26,7 +28,8 @@ def denoise(maps: Tensor, percentile: float) -> Tensor:
         Tensor: Maps of the same shape: m where m > percentile of its map, else 0.
 
     Raises:
-        ValueError: If the percentile is outside [0, 100).
+        TypeError: If the percentile is no number.
+        ValueError: If it is outside [0, 100).
 
     Examples::
 
@@ -34,10 +37,7 @@ def denoise(maps: Tensor, percentile: float) -> Tensor:
         >>> denoise(torch.tensor([[[1.0, 2.0, 3.0, 4.0]]]), percentile=50.0)
         tensor([[[0., 0., 3., 4.]]])
     """
-    if not 0 <= percentile < 100:
-        raise ValueError(
-            f"denoise_percentile must be in [0, 100), got {percentile}; None turns denoising off."
-        )
+    check_percentile(percentile)
     flat = maps.flatten(2)
     position = percentile / 100 * (flat.shape[-1] - 1)
     below = int(position)
@@ -46,6 +46,25 @@ def denoise(maps: Tensor, percentile: float) -> Tensor:
     above = ranked[..., min(below + 1, flat.shape[-1] - 1)]
     threshold = torch.lerp(ranked[..., below], above, position - below).unsqueeze(-1)
     return torch.where(flat > threshold, flat, 0).view_as(maps)
+
+
+def check_percentile(percentile: float | None) -> None:
+    """Checks what is denoised by, before anything is.
+
+    Args:
+        percentile (float or None): In [0, 100), or None.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is outside [0, 100).
+
+    Examples::
+
+        >>> check_percentile(None)
+    """
+    if percentile is not None:
+        hint = " None turns denoising off."
+        check_between("denoise_percentile", percentile, 0, 100, ends="[)", hint=hint)
 
 
 def upsample(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_groupcam import _captum
+from captum_groupcam.masking.checks import check_count
 from captum_groupcam.masking.targets import Target, Targets
 from captum_groupcam.networks.target_layer import TargetLayer
 
@@ -152,9 +153,10 @@ class Network:
     device_ids: list[int] | None = None
 
     def __post_init__(self) -> None:
-        size = self.internal_batch_size
-        if size is not None and size < 1:
-            raise ValueError(f"internal_batch_size must be at least 1, got {size}.")
+        if self.internal_batch_size is not None:
+            check_count("internal_batch_size", self.internal_batch_size)
+        if not callable(self.score_func):
+            raise TypeError(f"score_func must be a function, got {self.score_func!r}.")
 
     def batch_size(self, device: torch.device) -> int:
         """Rows of one forward pass on a device.

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from captum_groupcam._captum import TargetType
 
-__all__ = ["Target", "TargetType", "Targets"]
+__all__ = ["Target", "TargetError", "TargetType", "Targets"]
+
+
+class TargetError(ValueError, AssertionError):
+    """A target does not name one value of the output for each sample.
+
+    It is a ValueError, and an AssertionError as in Captum.
+    """
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Target:
             Target: The indices, N x D.
 
         Raises:
-            ValueError: If there is not one index for each sample.
+            TargetError: If there is not one index for each sample.
             TypeError: If the target has another form.
 
         Examples::
@@ -65,7 +72,7 @@ class Target:
             return cls(None)
         rows = _rows(target, n_samples)
         if len({len(row) for row in rows}) != 1:
-            raise ValueError(f"The tuples of a target need one length, got {target}.")
+            raise TargetError(f"The tuples of a target need one length, got {target}.")
         columns = list(zip(*rows, strict=True))
         return cls(
             torch.tensor(rows, device=device),
@@ -95,8 +102,8 @@ class Target:
             Tensor: Q values.
 
         Raises:
-            ValueError: If the output has not Q rows, the target is out of range, or does not name
-                one value.
+            ValueError: If the output has not Q rows.
+            TargetError: If the target is out of range, or does not name one value.
         """
         rows = len(samples)
         if output.dim() == 0 or output.shape[0] != rows:
@@ -107,21 +114,21 @@ class Target:
         sizes = output.shape[1:]
         if self.indices is None:
             if output.numel() != rows:
-                raise ValueError(
+                raise TargetError(
                     f"The output has shape {tuple(output.shape)}: give a target to say which of "
                     "its values is explained."
                 )
             return output.reshape(rows)
         named = self.indices.shape[1]
         if named > len(sizes) or sizes[named:].numel() != 1:
-            raise ValueError(
+            raise TargetError(
                 f"A target with {named} indices does not name one value in an output of shape "
                 f"{tuple(output.shape)}: expected {len(sizes)} indices a sample."
             )
         for size, low, high in zip(sizes, self.lowest, self.highest, strict=False):
             if not -size <= low <= high < size:
                 wrong = high if high >= size else low
-                raise ValueError(
+                raise TargetError(
                     f"The target {wrong} is out of range for an output of shape "
                     f"{tuple(output.shape)}: expected 0 to {size - 1}."
                 )
@@ -160,7 +167,7 @@ def _rows(target: Any, n_samples: int) -> list[tuple[int, ...]]:
         if target.is_floating_point() or target.is_complex() or target.dtype is torch.bool:
             raise TypeError(f"A target is made of integers, got a tensor of {target.dtype}.")
         if target.dim() > 1 and target.numel() != 1:
-            raise ValueError(
+            raise TargetError(
                 f"A target tensor has one element or one for each sample, got the shape "
                 f"{tuple(target.shape)}. For outputs with more dimensions give a list of tuples."
             )
@@ -168,7 +175,7 @@ def _rows(target: Any, n_samples: int) -> list[tuple[int, ...]]:
         target = target[0] if len(target) == 1 else target
     if isinstance(target, list):
         if len(target) != n_samples:
-            raise ValueError(
+            raise TargetError(
                 f"Expected one target for each of {n_samples} samples, got {len(target)}."
             )
         return [_row(element) for element in target]

@@ -22,7 +22,7 @@ GRADIENT_FREE: dict[str, Callable[[Any, nn.Module | None, Tensor], Tensor]] = {
         x, 2, n_groups=4, relu_attributions=False, gradient_free=True
     ),
     "ScoreCAM": lambda net, layer, x: ScoreCAM(net, layer).attribute(x, 2, relu_attributions=False),
-    "RISE": lambda net, _, x: RISE(net).attribute(x, 2, n_masks=20),
+    "RISE": lambda net, _, x: RISE(net).attribute(x, target=2, n_masks=20),
     "METHODS": lambda net, layer, x: METHODS["group_cam_gradient_free"](net, layer, n_groups=4)(
         x, 2
     ),

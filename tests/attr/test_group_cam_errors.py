@@ -172,7 +172,7 @@ ARGUMENTS = {
         2,
         {"baselines": (0.0, 0.0)},
         ValueError,
-        "Expected 1 baselines, one an input, got 2",
+        "one for each of the 1 inputs, got 2",
     ),
     "NaN in the baseline": (X, 2, {"baselines": torch.nan}, ValueError, "baseline contains NaN"),
     "text as baseline": (X, 2, {"baselines": "blur"}, TypeError, "got str"),
@@ -218,7 +218,7 @@ ARGUMENTS = {
         2,
         {"denoise_percentile": 100},
         ValueError,
-        r"denoise_percentile must be in \[0, 100\), got 100; None turns denoising off",
+        r"denoise_percentile must be in \[0, 100\), got 100. None turns denoising off",
     ),
     "percentile too low": (X, 2, {"denoise_percentile": -1}, ValueError, r"\[0, 100\), got -1"),
     "percentile too high at the input": (

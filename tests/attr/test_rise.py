@@ -70,7 +70,7 @@ def test_is_equation_6(dims, baseline):
     inputs = small_inputs(2, dims, 12)
     hidden = torch.zeros_like(inputs) if baseline == 0 else baseline(inputs)
     maps = RISE(network).attribute(
-        inputs, [1, 4], n_masks=20, grid_size=3, probability=0.4, seed=5, baselines=baseline
+        inputs, target=[1, 4], n_masks=20, grid_size=3, probability=0.4, seed=5, baselines=baseline
     )
     masks = draw(20, (3,) * dims, 5, 0.4)
     expected = torch.zeros_like(maps)
@@ -95,7 +95,7 @@ class Corner(nn.Module):
 
 def test_finds_what_the_network_sees():
     inputs = torch.ones(1, 3, 24, 24)
-    (maps,) = RISE(Corner().eval()).attribute(inputs, 0, n_masks=500, score_func=raw_score)
+    (maps,) = RISE(Corner().eval()).attribute(inputs, target=0, n_masks=500, score_func=raw_score)
     inside = torch.zeros(1, 24, 24, dtype=torch.bool)
     inside[:, :8, 16:] = True
     assert maps[inside].median() > maps[~inside].quantile(0.95)
@@ -110,7 +110,7 @@ def test_converges():
             RISE(network)
             .attribute(
                 inputs,
-                1,
+                target=1,
                 n_masks=n_masks,
                 grid_size=4,
                 seed=seed,
@@ -130,9 +130,9 @@ def test_batch_is_its_samples_one_at_a_time():
     network = SmallCNN()
     inputs = small_inputs(3)
     method = RISE(network)
-    together = method.attribute(inputs, torch.tensor([0, 1, 2]), n_masks=30)
+    together = method.attribute(inputs, target=torch.tensor([0, 1, 2]), n_masks=30)
     for index in range(3):
-        alone = method.attribute(inputs[index : index + 1], index, n_masks=30)
+        alone = method.attribute(inputs[index : index + 1], target=index, n_masks=30)
         torch.testing.assert_close(together[index : index + 1], alone)
 
 
@@ -142,8 +142,8 @@ def test_does_not_depend_on_internal_batch_size(size):
     inputs = small_inputs(2)
     method = RISE(network)
     torch.testing.assert_close(
-        method.attribute(inputs, 1, n_masks=30, internal_batch_size=size),
-        method.attribute(inputs, 1, n_masks=30),
+        method.attribute(inputs, target=1, n_masks=30, internal_batch_size=size),
+        method.attribute(inputs, target=1, n_masks=30),
     )
 
 
@@ -152,7 +152,7 @@ def test_seed_and_generator():
     inputs = small_inputs(1)
 
     def explain(**options):
-        return RISE(network).attribute(inputs, 1, n_masks=10, **options)
+        return RISE(network).attribute(inputs, target=1, n_masks=10, **options)
 
     torch.manual_seed(7)
     before = torch.get_rng_state()
@@ -179,7 +179,7 @@ def test_several_targets_share_the_queries():
     assert sum(rows) == 2 * 40
     assert together.shape == (2, 3, 24, 24)
     for column, target in enumerate([0, [3, 4], 2]):
-        alone = method.attribute(inputs, target, n_masks=40)
+        alone = method.attribute(inputs, target=target, n_masks=40)
         torch.testing.assert_close(together[:, column : column + 1], alone)
 
 
@@ -196,7 +196,7 @@ def test_several_inputs_see_the_same_masks():
 
     left = small_inputs(1, size=14)
     right = small_inputs(1, size=28)
-    small, large = RISE(Both().eval()).attribute((left, right), 0, n_masks=50)
+    small, large = RISE(Both().eval()).attribute((left, right), target=0, n_masks=50)
     assert small.shape == (1, 1, 14, 14)
     assert large.shape == (1, 1, 28, 28)
     shrunk = F.avg_pool2d(large, 2)
@@ -208,27 +208,27 @@ def test_grids_of_zeros_cost_no_query():
     rows = []
     network.register_forward_hook(lambda _m, args, _o: rows.append(len(args[0])))
     inputs = small_inputs(1)
-    RISE(network).attribute(inputs, 0, n_masks=64, grid_size=1, probability=0.25)
+    RISE(network).attribute(inputs, target=0, n_masks=64, grid_size=1, probability=0.25)
     informative = draw(64, (1, 1), probability=0.25).informative.sum().item()
     assert 0 < informative < 64
     assert sum(rows) == informative
 
 
 def test_grid_may_differ_along_axes():
-    maps = RISE(SmallCNN()).attribute(small_inputs(1), 0, n_masks=10, grid_size=(2, 5))
+    maps = RISE(SmallCNN()).attribute(small_inputs(1), target=0, n_masks=10, grid_size=(2, 5))
     torch.testing.assert_close(
-        maps, RISE(SmallCNN()).attribute(small_inputs(1), 0, n_masks=10, grid_size=[2, 5])
+        maps, RISE(SmallCNN()).attribute(small_inputs(1), target=0, n_masks=10, grid_size=[2, 5])
     )
 
 
 def test_input_equal_to_its_baseline_gives_zeros_and_a_warning():
     with pytest.warns(UserWarning, match=r"samples \[0\] are zero"):
-        maps = RISE(SmallCNN()).attribute(torch.zeros(1, 3, 24, 24).double(), 0, n_masks=5)
+        maps = RISE(SmallCNN()).attribute(torch.zeros(1, 3, 24, 24).double(), target=0, n_masks=5)
     assert not maps.any()
 
 
 def test_progress_bar(capsys):
-    RISE(SmallCNN()).attribute(small_inputs(1), 0, n_masks=10, show_progress=True)
+    RISE(SmallCNN()).attribute(small_inputs(1), target=0, n_masks=10, show_progress=True)
     assert "RISE" in capsys.readouterr().err
 
 
@@ -236,12 +236,12 @@ def test_progress_bar(capsys):
     ("options", "message"),
     [
         ({"n_masks": 0}, "n_masks must be at least 1, got 0"),
-        ({"probability": 0.0}, "between 0 and 1, got 0"),
-        ({"probability": 1.0}, "between 0 and 1, got 1"),
+        ({"probability": 0.0}, r"probability must be in \(0, 1\), got 0.0"),
+        ({"probability": 1.0}, r"probability must be in \(0, 1\), got 1.0"),
         ({"grid_size": 0}, "grid_size must be positive"),
         ({"grid_size": (7, 7, 7)}, "one for each of 2 axes"),
     ],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        RISE(SmallCNN()).attribute(small_inputs(1), 0, **options)
+        RISE(SmallCNN()).attribute(small_inputs(1), target=0, **options)

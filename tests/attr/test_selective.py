@@ -16,7 +16,8 @@ from tests.toy_networks import Recorder, SmallCNN, classifier, images, small_inp
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 BLUR = GaussianBlur(7, 3.0)
-OPTIONS = {"baselines": BLUR, "n_groups": 3, "edge_radius": 2, "gradient_sigma": 1.5}
+#: Two pixels, and one and a half, of 24.
+OPTIONS = {"baselines": BLUR, "n_groups": 3, "edge_radius": 2 / 24, "gradient_sigma": 1.5 / 24}
 
 
 def naive_filter(
@@ -41,7 +42,14 @@ def naive_filter(
     return np.maximum(filtered, 0)
 
 
-def naive_selective(network: nn.Module, sample: Tensor, target: int) -> tuple[np.ndarray, list]:
+def naive_selective(
+    network: nn.Module,
+    sample: Tensor,
+    target: int,
+    n_groups: int = 3,
+    radius: int = 2,
+    sigma: float = 1.5,
+) -> tuple[np.ndarray, list]:
     """The map of one sample (1 x C x spatial), and the effects of the four it is selected from."""
     size, mode = sample.shape[2:], MODES[sample.dim() - 2]
     baseline = BLUR(sample)
@@ -65,7 +73,7 @@ def naive_selective(network: nn.Module, sample: Tensor, target: int) -> tuple[np
     grad_cam = enlarged(np.maximum(contributions.sum(0), 0))
     grad_cam = grad_cam / grad_cam.max()
     group_cam = np.zeros(tuple(size))
-    for group in np.array_split(np.arange(len(channels)), 3):
+    for group in np.array_split(np.arange(len(channels)), n_groups):
         mask = enlarged(np.maximum(contributions[group].sum(0), 0))
         mask = np.where(mask > np.percentile(mask, 70), mask, 0)
         if not mask.any():
@@ -77,8 +85,8 @@ def naive_selective(network: nn.Module, sample: Tensor, target: int) -> tuple[np
     group_cam = group_cam / (group_cam.max() or 1) + 0.1 * grad_cam
 
     magnitudes = at_input[0].abs().sum(0).numpy()
-    blurred = gaussian_filter(magnitudes, 1.5, mode="mirror", radius=3)
-    both = [naive_filter(sample[0].numpy(), one, 2) for one in (grad_cam, group_cam)]
+    blurred = gaussian_filter(magnitudes, sigma, mode="mirror", radius=round(2 * sigma))
+    both = [naive_filter(sample[0].numpy(), one, radius) for one in (grad_cam, group_cam)]
     candidates = [one * (blurred / blurred.max()) ** 0.8 for one in both] + both
     effects = []
     for candidate in candidates:
@@ -104,6 +112,30 @@ def test_is_its_five_steps(dims: int) -> None:
         expected, expected_effects = naive_selective(network, inputs[index : index + 1], target)
         np.testing.assert_allclose(effects[index], expected_effects, atol=1e-8)
         np.testing.assert_allclose(maps[index, 0], expected, atol=1e-8)
+
+
+@pytest.mark.parametrize(("size", "radius", "sigma"), [(224, 8, 6.0), (112, 4, 3.0)])
+def test_defaults_are_eight_and_six_pixels_of_224(size: int, radius: int, sigma: float) -> None:
+    network, inputs = SmallCNN(1, channels=15, seed=2), small_inputs(2, 1, size)
+    maps = SelectiveGroupCAM(network, network.features).attribute(inputs, 2, baselines=BLUR)
+    for index in range(2):
+        sample = inputs[index : index + 1]
+        expected, _ = naive_selective(network, sample, 2, 13, radius, sigma)
+        np.testing.assert_allclose(maps[index, 0], expected, atol=1e-8)
+
+
+def test_sizes_are_shares_of_the_shorter_side() -> None:
+    network, inputs = SmallCNN(), small_inputs(2)[..., :18]
+    selective = SelectiveGroupCAM(network, network.features)
+    options = {"edge_radius": 2 / 18, "gradient_sigma": 1.5 / 18}
+    turned = SmallCNN()
+    for layer in (turned.features[0], turned.features[2]):
+        layer.weight = nn.Parameter(layer.weight.transpose(2, 3).contiguous())
+    maps = selective.attribute(inputs, 1, **{**OPTIONS, **options})
+    of_turned = SelectiveGroupCAM(turned, turned.features).attribute(
+        inputs.transpose(2, 3), 1, **{**OPTIONS, **options}
+    )
+    torch.testing.assert_close(of_turned.transpose(2, 3), maps)
 
 
 def test_network_selects_image_by_image() -> None:
@@ -171,11 +203,11 @@ def test_nothing_to_ask_is_a_zero_map_and_a_warning() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"shares": ()}, r"shares must lie between 0 and 1, got \(\)"),
-        ({"shares": (0.5, 1.0)}, r"got \(0.5, 1.0\)"),
-        ({"edge_radius": -1}, "edge_radius must be at least 0, got -1"),
-        ({"gradient_sigma": 0.0}, "gradient_sigma must be positive, got 0.0"),
-        ({"gradient_power": -1.0}, "gradient_power must be positive, got -1.0"),
+        ({"shares": ()}, "shares needs at least one number"),
+        ({"shares": (0.5, 1.0)}, r"each of shares must be in \(0, 1\), got 1.0"),
+        ({"edge_radius": -1}, r"edge_radius must be in \[0, 1\), got -1. It is a share of"),
+        ({"gradient_sigma": 0.0}, r"gradient_sigma must be in \(0, 1\], got 0.0. It is a share"),
+        ({"gradient_power": -1.0}, r"gradient_power must be in \(0, inf\), got -1.0"),
         ({"n_groups": 0}, "n_groups must be at least 1, got 0"),
     ],
 )

@@ -31,7 +31,7 @@ def packages_xrai(network, image, target, steps, algorithm="full"):
 @pytest.mark.parametrize("algorithm", ["full", "fast"])
 def test_equals_the_package_with_its_own_integrated_gradients(algorithm):
     network, image = SmallCNN(), real_image(48)
-    ours = XRAI(network).attribute(image, 2, n_steps=200, algorithm=algorithm)
+    ours = XRAI(network).attribute(image, target=2, n_steps=200, algorithm=algorithm)
     theirs = packages_xrai(network, image, 2, 1000, algorithm)
     assert len(np.unique(theirs)) > 3  # regions, not pixels, and more than one
     torch.testing.assert_close(ours[0, 0], torch.from_numpy(theirs), rtol=0.02, atol=1e-4)
@@ -39,19 +39,37 @@ def test_equals_the_package_with_its_own_integrated_gradients(algorithm):
 
 def test_baselines_are_averaged():
     network, image = SmallCNN(), real_image(24)
-    default = XRAI(network).attribute(image, 1)
-    extremes = (image.min().item(), image.max().item())
-    torch.testing.assert_close(XRAI(network).attribute(image, 1, baselines=extremes), default)
-    black = XRAI(network).attribute(image, 1, baselines=extremes[:1])
+    default = XRAI(network).attribute(image, target=1)
+    extremes = [image.min().item(), image.max().item()]
+    torch.testing.assert_close(
+        XRAI(network).attribute(image, target=1, baselines=extremes), default
+    )
+    black = XRAI(network).attribute(image, target=1, baselines=extremes[:1])
     assert not torch.allclose(black, default)
+
+
+def test_tuple_of_inputs_has_a_baseline_and_a_map_for_each():
+    network, inputs = SmallCNN(), small_inputs(2)
+    scale = torch.tensor([[1.0], [-2.0]], dtype=torch.double)
+    method = XRAI(lambda factor, images: network(images) * factor)
+    nothing, maps = method.attribute((scale, inputs), (None, 0.25), [1, 2], n_steps=8)
+    expected = XRAI(lambda images, factor: network(images) * factor).attribute(
+        inputs, 0.25, [1, 2], scale, n_steps=8
+    )
+    torch.testing.assert_close(maps, expected)
+    assert torch.equal(nothing, torch.zeros_like(scale))
+    callable_baseline = method.attribute(
+        (scale, inputs), (None, lambda x: torch.full_like(x, 0.25)), [1, 2], n_steps=8
+    )
+    torch.testing.assert_close(callable_baseline[1], expected)
 
 
 def test_batch_is_its_samples_one_at_a_time():
     network, inputs = SmallCNN(), small_inputs(2)
     method = XRAI(network)
-    together = method.attribute(inputs, [0, 1], internal_batch_size=1)
+    together = method.attribute(inputs, target=[0, 1], internal_batch_size=1)
     for index in range(2):
-        alone = method.attribute(inputs[index : index + 1], index)
+        alone = method.attribute(inputs[index : index + 1], target=index)
         torch.testing.assert_close(together[index : index + 1], alone)
 
 
@@ -62,18 +80,20 @@ def test_additional_arguments_go_with_their_samples():
     def forward(images, factor, power):
         return network(images) * factor.unsqueeze(1) ** power
 
-    maps = XRAI(forward).attribute(inputs, 1, (factors, 1))
+    maps = XRAI(forward).attribute(inputs, None, 1, (factors, 1))
     for index, factor in enumerate([1.0, -2.0]):
-        expected = XRAI(lambda x, f=factor: network(x) * f).attribute(inputs[index : index + 1], 1)
+        expected = XRAI(lambda x, f=factor: network(x) * f).attribute(
+            inputs[index : index + 1], target=1
+        )
         torch.testing.assert_close(maps[index : index + 1], expected)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_any_grad_mode_and_no_trace(mode):
     network, inputs = SmallCNN(), small_inputs(1).requires_grad_()
-    expected = XRAI(network).attribute(small_inputs(1), 1)
+    expected = XRAI(network).attribute(small_inputs(1), target=1)
     with mode():
-        maps = XRAI(network).attribute(inputs, 1)
+        maps = XRAI(network).attribute(inputs, target=1)
     torch.testing.assert_close(maps, expected)
     assert not maps.requires_grad
     assert inputs.requires_grad
@@ -84,11 +104,11 @@ def test_any_grad_mode_and_no_trace(mode):
 def test_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "saliency.core", None)
     with pytest.raises(ImportError, match=r"pip install 'captum_groupcam\[bench\]'"):
-        XRAI(SmallCNN()).attribute(small_inputs(1), 0)
+        XRAI(SmallCNN()).attribute(small_inputs(1), target=0)
 
 
 def test_progress_bar(capsys):
-    XRAI(SmallCNN()).attribute(small_inputs(1), 0, show_progress=True)
+    XRAI(SmallCNN()).attribute(small_inputs(1), target=0, show_progress=True)
     assert "XRAI" in capsys.readouterr().err
 
 
@@ -96,8 +116,11 @@ def test_progress_bar(capsys):
     ("inputs", "options", "message"),
     [
         (torch.ones(2, 3, 24, 24).double(), {}, r"Samples \[0, 1\] are constant"),
-        (small_inputs(1, dims=1), {}, r"shape N x C x H x W, got \(1, 3, 24\)"),
-        ((small_inputs(1),), {}, "shape N x C x H x W, got tuple"),
+        (small_inputs(1, dims=1), {}, r"images, N x C x H x W, got \(1, 3, 24\)"),
+        ((small_inputs(1), small_inputs(1)), {}, r"one input with spatial dimensions, got 2"),
+        (small_inputs(1), {"baselines": (0, 0)}, "one for each of the 1 inputs, got 2"),
+        (small_inputs(1), {"baselines": []}, "at least one"),
+        (small_inputs(1), {"n_steps": 0}, "n_steps must be at least 1, got 0"),
         (small_inputs(1) * torch.nan, {}, "NaN"),
         (small_inputs(1), {"target": 7}, "target 7 is out of range"),
         (small_inputs(1), {"algorithm": "slow"}, "'full' or 'fast', got 'slow'"),

@@ -7,16 +7,30 @@ from __future__ import annotations
 
 import inspect
 import unittest
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import torch
+from captum.attr import LayerAttribution, NoiseTunnel
 from torch import Tensor, nn
+from torchvision.tv_tensors import Image
 
-from captum_groupcam import RISE, GroupCAM, ScoreCAM, SelectiveGroupCAM
-from tests.toy_networks import classifier, hooks, images
+import captum_groupcam
+from captum_groupcam import (
+    CAM,
+    RISE,
+    XRAI,
+    GradCAM,
+    GradCAMPlusPlus,
+    GroupCAM,
+    LayerCAM,
+    ScoreCAM,
+    SelectiveGroupCAM,
+)
+from captum_groupcam.attr.layer_formula import LayerFormula
+from captum_groupcam.masking.targets import TargetError
+from tests.toy_networks import Recorder, classifier, hooks, images
 
 try:
     from captum.testing.helpers import BaseTest
@@ -41,14 +55,33 @@ class Configuration:
     """How one method is called.
 
     Attributes:
-        make (Callable): From network and layer to the method.
+        method (type): The class.
         options (dict): Keyword arguments of attribute.
         signed (bool): Whether its maps may have negative values.
+        pooled (int): Positions along each axis that reach the linear layer of its network.
+        sizes (tuple): Sizes of inputs that it takes.
     """
 
-    make: Callable[[nn.Module, nn.Module], Any]
+    method: type
     options: dict[str, Any] = field(default_factory=dict)
     signed: bool = False
+    pooled: int = 2
+    sizes: tuple[tuple[int, ...], ...] = ((15,), (14, 16), (6, 7, 8))
+
+    @property
+    def on_layer(self) -> bool:
+        return issubclass(self.method, LayerAttribution)
+
+    @property
+    def at_layer(self) -> bool:
+        """Whether its maps have the resolution of the layer."""
+        return issubclass(self.method, LayerFormula)
+
+    def make(self, forward_func: Any, layer: nn.Module) -> Any:
+        return self.method(forward_func, layer) if self.on_layer else self.method(forward_func)
+
+    def network(self, dims: int = 2, **options: Any) -> nn.Module:
+        return classifier(dims, seed=2, pooled=self.pooled, **options)
 
     def explain(self, network: nn.Module, x: Any, target: Any = 2, **options: Any) -> Any:
         method = self.make(network, network.features)
@@ -56,6 +89,11 @@ class Configuration:
 
 
 METHODS = {
+    "CAM": Configuration(CAM, signed=True, pooled=1),
+    "GradCAM": Configuration(GradCAM, signed=True),
+    "GradCAM, positive": Configuration(GradCAM, {"relu_attributions": True}),
+    "GradCAMPlusPlus": Configuration(GradCAMPlusPlus),
+    "LayerCAM": Configuration(LayerCAM),
     "GroupCAM": Configuration(GroupCAM, {"n_groups": 4}),
     "GroupCAM, signed": Configuration(
         GroupCAM, {"n_groups": 3, "relu_attributions": False}, signed=True
@@ -75,8 +113,16 @@ METHODS = {
     ),
     "ScoreCAM": Configuration(ScoreCAM),
     "SelectiveGroupCAM": Configuration(SelectiveGroupCAM, {"n_groups": 4}),
-    "RISE": Configuration(lambda network, _layer: RISE(network), {"n_masks": 10}),
+    "RISE": Configuration(RISE, {"n_masks": 10}),
+    "XRAI": Configuration(
+        XRAI, {"n_steps": 6, "algorithm": "fast"}, signed=True, sizes=((24, 20),)
+    ),
 }
+
+
+def test_every_class_is_among_them():
+    tested = {configuration.method.__name__ for configuration in METHODS.values()}
+    assert tested == set(captum_groupcam.__all__)
 
 
 class Failing(nn.Module):
@@ -103,8 +149,10 @@ class Contract:
 
     def setUp(self):
         super().setUp()
-        self.network = classifier(seed=2)
-        self.x = images(3, 14, 16)
+        if self.method.method is XRAI:
+            pytest.importorskip("saliency.core")
+        self.network = self.method.network()
+        self.x = images(3, *next(size for size in self.method.sizes if len(size) == 2))
 
     def explain(self, *args, **options):
         return self.method.explain(*args, **options)
@@ -113,17 +161,30 @@ class Contract:
         assertTensorAlmostEqual(self, actual, expected, delta=1e-5, mode="max")
 
     def test_call_begins_like_captums(self):
-        names = list(inspect.signature(GroupCAM.attribute).parameters)
-        assert names[:4] == ["self", "inputs", "target", "additional_forward_args"]
+        names = list(inspect.signature(self.method.method.attribute).parameters)
+        of_layer = ["self", "inputs", "target", "additional_forward_args"]
+        of_input = ["self", "inputs", "baselines", "target", "additional_forward_args"]
+        if self.method.on_layer:
+            assert names[:5] == [*of_layer, "attribute_to_layer_input"]
+        else:
+            assert names[:5] == of_input
         method = self.method.make(self.network, self.network.features)
         assert callable(method.attribute.__wrapped__)
 
-    def test_maps_have_the_resolution_of_the_input(self):
-        for size in [(15,), (14, 16), (6, 7, 8)]:
-            network, x = classifier(len(size), seed=2), images(2, *size)
+    def test_constructor_stores_and_does_nothing_else(self):
+        method = self.method.make(self.network, self.network.features)
+        assert vars(method).keys() <= {"forward_func", "layer", "device_ids"}
+        assert method.forward_func is self.network
+        assert not hooks(self.network).total()
+
+    def test_maps_have_the_resolution_of_the_input_or_the_layer(self):
+        for size in self.method.sizes:
+            network, x = self.method.network(len(size)), images(2, *size)
             attributions = self.explain(network, x)
-            assert attributions.shape == (2, 1, *size)
+            expected = network.features(x).shape[2:] if self.method.at_layer else size
+            assert attributions.shape == (2, 1, *expected)
             assert attributions.dtype == torch.float32
+            assert attributions.device == x.device
             assert attributions.isfinite().all()
             assert not attributions.requires_grad
             if not self.method.signed:
@@ -132,7 +193,8 @@ class Contract:
     def test_maps_say_something_that_depends_on_sample_and_class(self):
         # Class 4 of this network has positive scores, see the values in its logits.
         attributions = self.explain(self.network, self.x, 4)
-        assert attributions.flatten(1).amax(1).gt(1e-4).all()
+        assert attributions.flatten(1).abs().amax(1).gt(1e-4).all()
+        assert attributions.flatten(1).std(1).gt(1e-5).all()
         assert (attributions[0] - attributions[1]).abs().max() > 1e-4
         assert (attributions - self.explain(self.network, self.x, 2)).abs().max() > 1e-4
 
@@ -140,7 +202,30 @@ class Contract:
         alone = self.explain(self.network, self.x)
         attributions = self.explain(self.network, (self.x,))
         assert isinstance(attributions, tuple)
+        assert len(attributions) == 1
         self.same(attributions[0], alone)
+
+    def test_other_inputs_reach_the_network_as_they_are(self):
+        class Shifted(nn.Module):
+            def __init__(self, plain):
+                super().__init__()
+                self.plain, self.features = plain, plain.features
+
+            def forward(self, x, shift):
+                assert shift.dtype == torch.int64
+                return self.plain(x + 0 * shift.view(-1, *[1] * (x.dim() - 1)))
+
+        shift = torch.arange(3)
+        attributions, nothing = self.explain(Shifted(self.network).eval(), (self.x, shift))
+        self.same(attributions, self.explain(self.network, self.x))
+        assert torch.equal(nothing, torch.zeros(3, 1))
+
+    def test_subclasses_of_tensors_are_plain_tensors(self):
+        x = Image(self.x)
+        assert type(x) is Image
+        attributions = self.explain(self.network, x)
+        assert type(attributions) is Tensor
+        self.same(attributions, self.explain(self.network, self.x))
 
     def test_batch_is_its_samples(self):
         targets = [4, 2, 0]
@@ -158,7 +243,26 @@ class Contract:
         for target in (torch.tensor(4), torch.tensor([4]), [4, 4, 4], [(4,)] * 3, -1):
             self.same(self.explain(self.network, self.x, target), expected)
 
+    def test_wrong_targets(self):
+        wrong = [9999, -6, None, (9999,) * 20, (1, 1), [1, 2], [9999] * 3, torch.tensor([0, 1])]
+        for target in wrong:
+            with pytest.raises(TargetError) as caught:
+                self.explain(self.network, self.x, target)
+            assert isinstance(caught.value, ValueError)
+            assert isinstance(caught.value, AssertionError)
+            assert not hooks(self.network).total()
+
+    def test_inside_noise_tunnel(self):
+        tunnel = NoiseTunnel(self.method.make(self.network, self.network.features))
+        attributions = tunnel.attribute(
+            self.x, nt_samples=2, stdevs=0.0, target=[4, 2, 0], **self.method.options
+        )
+        self.same(attributions, self.explain(self.network, self.x, [4, 2, 0]))
+
     def test_additional_forward_args_go_with_their_samples(self):
+        if self.method.method is CAM:
+            pytest.skip("CAM explains what a linear layer returns")
+
         class Scaled(nn.Module):
             def __init__(self, plain):
                 super().__init__()
@@ -192,7 +296,11 @@ class Contract:
         assert torch.is_grad_enabled()
 
     def test_nothing_is_left_behind_by_a_failure(self):
-        for fails_at in (1, 2, 3):
+        recorder = Recorder(self.network)
+        recorder.features = self.network.features
+        self.explain(recorder, self.x, internal_batch_size=2)
+        assert recorder.calls
+        for fails_at in range(1, min(len(recorder.calls), 3) + 1):
             failing = Failing(self.network, fails_at)
             with pytest.raises(RuntimeError, match="in the middle"):
                 self.explain(failing, self.x, internal_batch_size=2)
@@ -208,7 +316,7 @@ class Contract:
         self.same(self.explain(self.network, self.x, 4), expected)
 
     def test_inplace_relu(self):
-        inplace = classifier(seed=2, inplace=True)
+        inplace = self.method.network(inplace=True)
         self.same(self.explain(inplace, self.x, 4), self.explain(self.network, self.x, 4))
 
     @needs_captums_networks
@@ -216,10 +324,13 @@ class Contract:
         """The exact values of GroupCAM on it are in TestCaptumsNetwork."""
         network = BasicModel_ConvNet_One_Conv().eval()
         x = torch.arange(16.0).view(1, 1, 4, 4)
-        attributions = self.method.make(network, network.conv1).attribute(
-            x, target=0, **{**self.method.options, "baselines": 0.0}
-        )
-        assert attributions.shape == (1, 1, 4, 4)
+        method = self.method.make(network, network.conv1)
+        if self.method.method is CAM:
+            with pytest.raises(ValueError, match="global average pooling"):
+                method.attribute(x, target=0)
+            return
+        attributions = method.attribute(x, target=0, **self.method.options)
+        assert attributions.shape == (1, 1, 2, 2) if self.method.at_layer else (1, 1, 4, 4)
         assert attributions.isfinite().all()
 
 

@@ -55,7 +55,7 @@ def expected(name: str, model: nn.Module, image: Tensor, target: int) -> Tensor:
     if name == "Score-CAM":
         return ScoreCAM(model, model.relu).attribute(image, target, weighting="increase")
     if name == "RISE":
-        return RISE(model).attribute(image, target, n_masks=40)
+        return RISE(model).attribute(image, target=target, n_masks=40)
     assert name == "Grad-CAM++"
     maps = GradCAMPlusPlus(model, model.relu).attribute(image, target)
     return LayerAttribution.interpolate(maps, image.shape[2:], "bilinear")

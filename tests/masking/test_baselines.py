@@ -116,7 +116,7 @@ def test_baseline_has_no_graph_and_the_type_of_its_input():
 @pytest.mark.parametrize(
     ("baselines", "error", "message"),
     [
-        ((0.0, 0.0), ValueError, "one baseline for each of 1 inputs, got 2"),
+        ((0.0, 0.0), ValueError, "one for each of the 1 inputs, got 2"),
         (torch.zeros(2, 3, 5), ValueError, r"shape \(2, 3, 4\), or with batch size 1, got \(2, 3,"),
         (torch.zeros(3, 3, 4), ValueError, r"got \(3, 3, 4\)"),
         (lambda x: x[:, :1], ValueError, r"got \(2, 1, 4\)"),

@@ -9,7 +9,7 @@ from captum._utils.common import _select_targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captum_groupcam.masking.targets import Target
+from captum_groupcam.masking.targets import Target, TargetError
 
 CPU = torch.device("cpu")
 
@@ -83,19 +83,19 @@ def test_gradient_flows():
 
 
 BAD = {
-    "too high": (3, (2, 3), ValueError, "3 is out of range .* 0 to 2"),
-    "too low": (-4, (2, 3), ValueError, "-4 is out of range"),
-    "one of several": ([0, 5], (2, 3), ValueError, "5 is out of range"),
-    "in the second dimension": ((1, 4), (2, 3, 4), ValueError, "4 is out of range .* 0 to 3"),
-    "none for several values": (None, (2, 3), ValueError, "give a target"),
-    "too few indices": (1, (2, 3, 4), ValueError, r"1 indices .* expected 2 indices a sample"),
-    "too many indices": ((1, 1), (2, 3), ValueError, r"2 indices .* expected 1 indices a sample"),
-    "an index for no dimension": (0, (2,), ValueError, r"expected 0 indices"),
-    "too few targets": ([1], (2, 3), ValueError, "each of 2 samples, got 1"),
-    "no targets": ([], (2, 3), ValueError, "each of 2 samples, got 0"),
-    "too many targets": (torch.tensor([1, 1, 1]), (2, 3), ValueError, "of 2 samples, got 3"),
-    "a matrix": (torch.ones(2, 2).long(), (2, 3), ValueError, r"the shape \(2, 2\)"),
-    "tuples of two lengths": ([(1,), (1, 2)], (2, 3), ValueError, "need one length"),
+    "too high": (3, (2, 3), TargetError, "3 is out of range .* 0 to 2"),
+    "too low": (-4, (2, 3), TargetError, "-4 is out of range"),
+    "one of several": ([0, 5], (2, 3), TargetError, "5 is out of range"),
+    "in the second dimension": ((1, 4), (2, 3, 4), TargetError, "4 is out of range .* 0 to 3"),
+    "none for several values": (None, (2, 3), TargetError, "give a target"),
+    "too few indices": (1, (2, 3, 4), TargetError, r"1 indices .* expected 2 indices a sample"),
+    "too many indices": ((1, 1), (2, 3), TargetError, r"2 indices .* expected 1 indices a sample"),
+    "an index for no dimension": (0, (2,), TargetError, r"expected 0 indices"),
+    "too few targets": ([1], (2, 3), TargetError, "each of 2 samples, got 1"),
+    "no targets": ([], (2, 3), TargetError, "each of 2 samples, got 0"),
+    "too many targets": (torch.tensor([1, 1, 1]), (2, 3), TargetError, "of 2 samples, got 3"),
+    "a matrix": (torch.ones(2, 2).long(), (2, 3), TargetError, r"the shape \(2, 2\)"),
+    "tuples of two lengths": ([(1,), (1, 2)], (2, 3), TargetError, "need one length"),
     "floats": (1.0, (2, 3), TypeError, "A target is an int.*got 1.0"),
     "a float in a list": ([1, 1.5], (2, 3), TypeError, "got 1.5"),
     "a tensor of floats": (torch.tensor(1.0), (2, 3), TypeError, "tensor of torch.float32"),
@@ -108,6 +108,11 @@ BAD = {
 def test_bad_target(target, shape, error, message):
     with pytest.raises(error, match=message):
         select(target, torch.randn(shape))
+
+
+def test_wrong_target_is_the_error_of_torch_and_of_captum():
+    assert issubclass(TargetError, ValueError)
+    assert issubclass(TargetError, AssertionError)
 
 
 def test_output_with_other_rows():

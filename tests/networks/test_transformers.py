@@ -386,7 +386,7 @@ def test_methods_without_a_layer_take_no_notice(method):
 
 def test_rise_needs_no_layer():
     net, _, x = network("timm Swin")
-    assert RISE(net).attribute(x, 1, n_masks=10).shape == (2, 1, 32, 48)
+    assert RISE(net).attribute(x, target=1, n_masks=10).shape == (2, 1, 32, 48)
 
 
 def test_tokens_without_a_transform_are_refused():

@@ -1,0 +1,96 @@
+"""What the methods have in common: the name that is printed, and arguments described once."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+__all__ = ["Titled", "shared_arguments"]
+
+_Documented = TypeVar("_Documented", bound=Callable[..., Any])
+
+#: Arguments that several methods have, by the name that stands in braces in their docstrings.
+_ARGUMENTS = {
+    "forward_func": "The forward function of the model or any modification of it.",
+    "layer": "The layer that is explained, usually the last one with spatial dimensions.",
+    "device_ids": (
+        "Device IDs, necessary only if forward_func applies a DataParallel model; not if it is "
+        "one. Default: None."
+    ),
+    "inputs": (
+        "N x C x spatial, with one to three spatial dimensions. Every floating-point input with "
+        "spatial dimensions is masked, with the same masks; others reach the network as they are."
+    ),
+    "target": (
+        "The output that is explained, in any of Captum's forms: an int or a tensor with one "
+        "element, or a tuple for outputs with more than two dimensions, for all samples; a list or "
+        "a 1-D tensor with one for each sample. Not needed where the network gives one value a "
+        "sample. Default: None."
+    ),
+    "additional_forward_args": (
+        "Arguments of forward_func after the inputs, a tuple if several. Tensors of batch size N "
+        "go with their samples. Default: None."
+    ),
+    "attribute_to_layer_input": (
+        "Whether the input of the layer is meant rather than its output. Default: False."
+    ),
+    "relu_attributions": (
+        "Whether only positive attributions are returned, as in the paper; otherwise the signed "
+        "sum. Default: True."
+    ),
+    "baselines": (
+        "What is seen where a mask hides the input: a tensor of the input's shape (or batch size "
+        "1), a number, a function of the input, or a tuple with one of these for each input. "
+        "Captum's NoiseTunnel passes functions on that are given by "
+        ":class:`~captum_groupcam.attr.partial.Partial`."
+    ),
+    "reshape_transform": (
+        "Brings activations without spatial dimensions to N x K x spatial: those of a transformer, "
+        "for which :func:`~captum_groupcam.networks.layers.find_layer` finds it. Default: None."
+    ),
+    "internal_batch_size": (
+        "Largest number of inputs in one pass of the network; sets the peak of memory, not the "
+        "result. Default: None, a size that runs fast on the device "
+        "(:data:`~captum_groupcam.masking.network.DEFAULT_BATCH_SIZE`)."
+    ),
+    "show_progress": "Whether to show a progress bar. Default: False.",
+}
+#: ``name (type): {argument}``, and what a method adds to it.
+_ENTRY = re.compile(r"^( *)(\w+ \([^\n]*\)): \{(\w+)\}((?: .*)?(?:\n\1    .*)*)$", re.MULTILINE)
+
+
+def shared_arguments(documented: _Documented) -> _Documented:
+    """Puts the texts of shared arguments into a docstring, for ``name (type): {name}``."""
+
+    def described(entry: re.Match[str]) -> str:
+        indent, name, argument, more = entry.groups()
+        text = " ".join([f"{name}: {_ARGUMENTS[argument]}", *more.split()])
+        return textwrap.fill(
+            text,
+            width=100,
+            initial_indent=indent,
+            subsequent_indent=f"{indent}    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+    if documented.__doc__ is not None:  # python -OO has none
+        documented.__doc__ = _ENTRY.sub(described, documented.__doc__)
+    return documented
+
+
+class Titled:
+    """An attribution method whose name is written as its paper writes it."""
+
+    title: ClassVar[str]
+
+    @classmethod
+    def get_name(cls) -> str:
+        """The name of the method, for people.
+
+        Returns:
+            str: The name, as its paper writes it.
+        """
+        return str(vars(cls).get("title") or super().get_name())  # type: ignore[misc]

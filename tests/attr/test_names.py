@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import captum_groupcam
+from captum_groupcam import GroupCAM
+
+NAMES = {
+    "CAM": "CAM",
+    "RISE": "RISE",
+    "XRAI": "XRAI",
+    "GradCAM": "Grad-CAM",
+    "GradCAMPlusPlus": "Grad-CAM++",
+    "GroupCAM": "Group-CAM",
+    "LayerCAM": "LayerCAM",
+    "ScoreCAM": "Score-CAM",
+    "SelectiveGroupCAM": "Selective Group-CAM",
+}
+
+
+def test_names_are_those_that_a_person_prints():
+    found = {name: getattr(captum_groupcam, name).get_name() for name in captum_groupcam.__all__}
+    assert found == NAMES
+
+
+def test_a_class_of_the_user_has_its_own():
+    class SharpGroups(GroupCAM):
+        pass
+
+    assert SharpGroups.get_name() == "Sharp Groups"
