@@ -190,13 +190,19 @@ def candidate_layers(
     last = find_layer(forward_func, arguments)
     if last.reshape_transform is not None:
         return [last]
-    trace = Trace(len(inputs), lambda shape: len(shape) == inputs.dim() and shape[2:].numel() > 1)
+    trace = Trace(
+        lambda tensor: (
+            tensor.dim() == inputs.dim()
+            and len(tensor) == len(inputs)
+            and tensor.shape[2:].numel() > 1
+        )
+    )
     with evaluating(forward_func), torch.no_grad(), trace.watching(forward_func):
         forward_func(*arguments)
     # By how often the resolution was halved, which neither padding nor its absence changes.
     outermost: dict[int, TargetLayer] = {}
     for step in trace.steps[trace.first_parameters :]:
-        name, at_input = trace.layer(step) or ("", False)
+        name, at_input = trace.place(step) or ("", False)
         halvings = _halvings(inputs.shape[2:], step.shape[2:])
         if (name, at_input) == (last.name, last.attribute_to_layer_input):
             outermost.pop(halvings, None)

@@ -1,5 +1,6 @@
 """Networks: which layer to explain, its activations on a grid, the tensor that is explained."""
 
+from captum_groupcam.networks.check import LayerCheck, check_layer
 from captum_groupcam.networks.layers import find_layer, find_reshape_transform
 from captum_groupcam.networks.outputs import (
     BoxScore,
@@ -19,12 +20,14 @@ from captum_groupcam.networks.transformers import (
 
 __all__ = [
     "BoxScore",
+    "LayerCheck",
     "RegionMean",
     "ReshapeTransform",
     "SelectOutput",
     "TargetLayer",
     "best_box_scores",
     "channels_first",
+    "check_layer",
     "find_layer",
     "find_reshape_transform",
     "region_mean",

@@ -3,59 +3,73 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
-from functools import partial
-from typing import Any, cast
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Module
 
-from captum_groupcam import _captum
+from captum_groupcam.networks.evidence import AMOUNT, QUANTIZED_AMOUNT, Probe
+from captum_groupcam.networks.layouts import Form, Layout, forms, layouts
+from captum_groupcam.networks.location import DRAWS, Judgement, centers, choose
 from captum_groupcam.networks.target_layer import TargetLayer
-from captum_groupcam.networks.trace import Step, Trace, evaluating
-from captum_groupcam.networks.transformers import (
-    ReshapeTransform,
-    channels_first,
-    token_grid,
-    tokens_to_grid,
-)
+from captum_groupcam.networks.trace import Place, Step
+from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["find_layer", "find_reshape_transform"]
+
+#: Layers that are looked at in the same passes.
+AT_ONCE = 24
+#: Candidates that an error lists.
+N_LISTED = 10
+PASSED = "the output depends on the input past it, too"
 
 
 def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLayer:
     """Finds the last layer that still knows where in the input something is.
 
-    In a convolutional network it is the last module in execution order whose output has the
-    dimensions of the input and more than one position. If a block and its last child give the same
-    output, it is the block. If the module that makes the output is called several times (a shared
-    ReLU), it is the input of the module that takes it, usually the pooling. Class maps that are
-    pooled straight into the output are passed over if there is anything else: each class looks at
-    one channel of them, so there is nothing to group.
+    It is the last one, in execution order, of which the network confirms that
 
-    In a transformer it is the last module that gives tokens, or channels-last maps, all of whose
-    positions reach the network's output. Where the class token is the output, that is the first
-    norm of the last block: after its attention no other token counts. Where tokens are averaged it
-    is the last norm or block. Linear layers are passed over, since a projection inside attention
-    carries only a part of what the tokens say. The transform that gives them back their positions
-    comes with the layer, and is made for the size of these inputs.
+    - the output depends on it, at every position of its grid;
+    - each position lies where the part of the input is that it depends on, along every axis;
+    - nothing else leads from the input to the output past it, but for a class token and its like.
 
-    The network runs once, in evaluation mode and without a graph, a transformer a second time
-    forwards and backwards; nothing of it is changed.
+    In a convolutional network that is usually the last block. If a block and its last child give
+    the same output, it is the block. If the module that makes the output is called several times (a
+    shared ReLU), it is the input of the module that takes it, usually the pooling. Class maps that
+    are pooled straight into the output are passed over if there is anything else: each class looks
+    at one channel of them, so there is nothing to group.
+
+    In a transformer, where the class token is the output, it is the first norm of the last block:
+    after its attention no other token counts. Where tokens are averaged it is the last norm or
+    block. Linear layers, also those with an adapter around them, are passed over if there is
+    anything else. The transform that gives the tokens their positions comes with the layer, and is
+    made for the size of these inputs.
+
+    It takes about ten passes, one of them with a graph, of the first sample, in evaluation mode;
+    nothing of the network is changed.
 
     Args:
-        model (torch.nn.Module): A network for 1-D to 3-D inputs.
+        model (torch.nn.Module): A network for 1-D to 3-D inputs that gives one tensor; wrapped in
+            :class:`~captum_groupcam.networks.outputs.SelectOutput` where it gives several, since
+            what counts is whether the explained one depends on a layer.
         inputs (Tensor or tuple of Tensor): What the network takes; one sample is enough. The first
-            floating-point input of shape N x C x spatial counts.
+            floating-point input of shape N x C x spatial counts. If it is constant, some noise is
+            added.
 
     Returns:
         TargetLayer: The layer's name, the layer, whether its input is meant, and what brings it to
         N x C x spatial.
 
     Raises:
-        ValueError: If no input or no layer has spatial dimensions, or if the network computes on
-            tokens or channels-last maps and the layer cannot be told.
+        TypeError: If the output is no tensor.
+        ValueError: If no input or no layer has spatial dimensions; if no layer fits, or two of
+            different grids lead to the output side by side. The candidates are listed, each with
+            what speaks against it.
 
     Examples::
 
@@ -70,40 +84,11 @@ def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLaye
         >>> find_layer(net, torch.rand(1, 3, 16, 16)).name
         '0'
     """
-    model, whole, size = _prepared(model, inputs)
-    trace, output = _traced(model, whole, size)
-    n_outputs = output.shape[1] if isinstance(output, Tensor) and output.dim() > 1 else None
-
-    def is_class_map(index: int) -> bool:
-        return trace.steps[index].shape[1] == n_outputs and trace.last_parameters <= index
-
-    # What comes before any parameter, an image that is normalised or cropped, is no feature.
-    begin = trace.first_parameters if trace.last_parameters >= 0 else len(trace.steps)
-    latest_first = range(len(trace.steps) - 1, begin - 1, -1)
-    for index in sorted(latest_first, key=is_class_map):
-        step = trace.steps[index]
-        layer = trace.layer(step)
-        if layer is None or (trace.token_shapes and not _is_map(step, size)):
-            continue
-        if trace.last_tokens > index or step.shape in trace.token_shapes[-1:]:
-            break
-        return TargetLayer.of(model, layer[0], attribute_to_layer_input=layer[1])
-    if not trace.token_shapes:
-        raise ValueError(
-            f"No layer of {type(model).__name__} has an output with {len(size)} spatial dimensions "
-            f"and more than one position for an input of size {tuple(size)}. Class activation maps "
-            "need a layer that keeps positions, as convolutional ones do."
-        )
-    found = _token_layer(model, whole, size, trace)
-    if found is None:
-        raise ValueError(
-            f"{type(model).__name__} computes on tokens or channels-last maps, as a transformer "
-            "does, and none of its layers gives tokens on a grid with the input's aspect ratio, "
-            "all of which reach the output with gradients. Choose a layer, and give a "
-            "reshape_transform that turns its output into N x C x spatial; "
-            "captum_groupcam.networks.transformers has some."
-        )
-    return found
+    probe = Probe(model, first_sample(inputs))
+    try:
+        return _Search(probe).layer()
+    finally:
+        probe.forget()
 
 
 def find_reshape_transform(
@@ -115,6 +100,9 @@ def find_reshape_transform(
 ) -> ReshapeTransform | None:
     """Finds what brings the activations of a chosen layer to N x C x spatial.
 
+    It is the arrangement by which each position lies where the part of the input is that it depends
+    on; grids that the network has had before come first. About six passes tell.
+
     Args:
         model (torch.nn.Module): The network, see :func:`find_layer`.
         layer (torch.nn.Module): A module of it.
@@ -125,11 +113,11 @@ def find_reshape_transform(
 
     Returns:
         Callable or None: The transform. None if the activations have these dimensions already, or
-        no positions that could be found: then a method on the layer says so.
+        no positions, or the layer is not called: then a method on the layer says so.
 
     Raises:
-        ValueError: If no input has spatial dimensions, or there are as many channels as positions
-            along each axis and it cannot be told which is which.
+        ValueError: If no input has spatial dimensions, or the layer's values lie on no grid where
+            the parts of the input are that they depend on, or on several.
 
     Examples::
 
@@ -143,141 +131,398 @@ def find_reshape_transform(
         >>> find_reshape_transform(net, net[1], images).keywords["grid"]
         (4, 6)
     """
-    model, whole, size = _prepared(model, inputs)
-    shapes: list[torch.Size] = []
-
-    def watch(_module: Module, args: Any, output: Any = None) -> None:
-        values = args if attribute_to_layer_input else (output,)
-        shapes.extend(value.shape for value in values if isinstance(value, Tensor))
-
-    register = (
-        layer.register_forward_pre_hook if attribute_to_layer_input else layer.register_forward_hook
-    )
-    handle = register(watch)
-    try:
-        trace, _ = _traced(model, whole, size)
-    finally:
-        handle.remove()
-    if not shapes or (len(shapes[-1]) > 3 and shapes[-1] not in trace.token_shapes):
+    probe = Probe(model, first_sample(inputs))
+    names = [name for name, module in probe.model.named_modules() if module is layer and name]
+    if not names:
         return None
-    if len(shapes[-1]) > 3 and len(set(shapes[-1][1:])) == 1:
+    place = Place(names[0], attribute_to_layer_input)
+    value = probe.activations([place]).get(place)
+    if value is None:
+        return None
+    admitted = forms(value.shape, probe.n_samples, len(probe.size))
+    if not admitted:
+        return None
+    seen = list(_grids(probe.shapes(), len(probe.size)))
+    found = Locator(probe, seen).judge(place, value.shape, admitted)
+    if found.layout is None:
         raise ValueError(
-            f"A layer of the shape {tuple(shapes[-1])} may have its channels first or last: give "
-            "inputs of another size."
+            f"{place} gives {_text(value.shape)}: {found.problem}. Give a reshape_transform that "
+            "turns it into N x C x spatial, if there is one, or choose another layer; "
+            "captum_groupcam.networks.transformers has some."
         )
-    return _transform(shapes[-1], size, trace)
+    return found.layout.transform
 
 
-def _prepared(
-    model: Module, inputs: Tensor | tuple[Tensor, ...]
-) -> tuple[Module, tuple[Tensor, ...], torch.Size]:
-    """The network that calls hooks, its inputs, and the spatial size of the one that counts."""
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError(
-            "The layers of a TorchScript network cannot be watched. Explain the network that it "
-            "was made of; RISE needs no layer."
-        )
+def first_sample(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The first sample of all inputs that have as many as the first of them."""
     whole = inputs if isinstance(inputs, tuple) else (inputs,)
-    for tensor in whole:
-        if tensor.is_floating_point() and 3 <= tensor.dim() <= 5:
-            return cast(Module, _captum.eager(model)), whole, tensor.shape[2:]
-    raise ValueError(
-        "Expected an input of shape N x C x spatial, floating point, with one to three spatial "
-        f"dimensions; got {[(tuple(t.shape), t.dtype) for t in whole]}."
-    )
+    counts = [tensor for tensor in whole if tensor.is_floating_point() and 3 <= tensor.dim() <= 5]
+    if not counts:
+        return whole
+    n = len(counts[0])
+    return tuple(tensor[:1] if tensor.dim() and len(tensor) == n else tensor for tensor in whole)
 
 
-def _traced(model: Module, inputs: tuple[Tensor, ...], size: torch.Size) -> tuple[Trace, Any]:
-    """Runs the network: what it does with maps of the input's dimensions, and its output."""
-
-    def is_map(shape: torch.Size) -> bool:
-        return len(shape) == len(size) + 2 and shape[2:].numel() > 1
-
-    trace = Trace(len(inputs[0]), is_map)
-    with evaluating(model), torch.no_grad(), trace.watching(model):
-        # Clones: in-place layers must not reach the caller's tensors, and tensors of
-        # inference_mode have no version.
-        output = model(*(tensor.detach().clone() for tensor in inputs))
-    return trace, output
-
-
-def _transform(shape: torch.Size, size: torch.Size, trace: Trace) -> ReshapeTransform | None:
-    """What brings tokens or channels-last maps of a shape to N x C x spatial, if that can be told.
+class Locator:
+    """Finds how the values of layers lie, by where in the input each position looks.
 
     Args:
-        shape (torch.Size): N x T x C or N x spatial x C.
-        size (torch.Size): Spatial size of the input.
-        trace (Trace): Where the maps are found that the tokens were made of.
-
-    Returns:
-        Callable or None: The transform.
+        probe (Probe): The network.
+        seen (list of tuple of int): Grids of maps in the network.
+        amount (float): See :meth:`Probe.energies`.
     """
-    if len(shape) == len(size) + 2 and len(shape) > 3:
-        return channels_first if _same_aspect(shape[1:-1], size) else None
-    if len(shape) != 3 or shape[1] == 1:
-        return None
-    # Tokens of a signal look like maps themselves, but not what a module made before them.
-    maps = trace.steps[: trace.first_tokens] if len(size) == 1 else trace.steps
-    extents = [step.shape[2:] for step in reversed(maps) if _is_map(step, size)]
-    for extent in [*extents, size]:
-        with suppress(ValueError):
-            grid = token_grid(shape[1], extent)
-            n_prefix = shape[1] - math.prod(grid)
-            return partial(tokens_to_grid, grid=grid, n_prefix=n_prefix)
-    return None
+
+    def __init__(self, probe: Probe, seen: list[tuple[int, ...]], amount: float = AMOUNT) -> None:
+        self._probe = probe
+        self._seen = seen
+        self._amount = amount
+        self._energies: dict[Place, list[Any]] = {}
+
+    def look(
+        self, asked: dict[Place, tuple[torch.Size, list[Form]]], draws: Iterable[int]
+    ) -> dict[Place, Judgement]:
+        """Judges layers by what was seen before and some more draws of noise.
+
+        Args:
+            asked (dict): For each place the shape that is seen there and the forms that it admits.
+            draws (iterable of int): Seeds of the noise.
+
+        Returns:
+            dict: The judgement of each place.
+        """
+        readers = {place: _reader(admitted) for place, (_, admitted) in asked.items()}
+        for place, values in self._probe.energies(readers, draws, self._amount).items():
+            self._energies.setdefault(place, []).extend(values)
+        return {
+            place: _judge(self._energies[place], shape, admitted, self._probe.size, self._seen)
+            for place, (shape, admitted) in asked.items()
+        }
+
+    def judge(self, place: Place, shape: torch.Size, admitted: list[Form]) -> Judgement:
+        """Judges one layer by as many draws as it takes."""
+        for draws in DRAWS:
+            judged = self.look({place: (shape, admitted)}, draws)[place]
+            if judged.clear:
+                break
+        return judged
 
 
-def _is_map(step: Step, size: torch.Size) -> bool:
-    """Whether it is a map also where there are tokens: not queries or keys in their heads."""
-    return bool(step.givers) and _same_aspect(step.shape[2:], size)
+def _reader(admitted: list[Form]) -> Any:
+    def read(change: Tensor) -> list[Tensor]:
+        squares = change.square()
+        return [form.sum_channels(squares).cpu() for form in admitted]
+
+    return read
 
 
-def _same_aspect(grid: torch.Size, size: torch.Size) -> bool:
-    """Whether one patch size, up to rounding of the grid, gives all sides of the input."""
-    smallest = max(side / (n + 1) for n, side in zip(grid, size, strict=True))
-    largest = min(side / (n - 1) if n > 1 else math.inf for n, side in zip(grid, size, strict=True))
-    return smallest < largest and grid.numel() > 1
-
-
-def _token_layer(
-    model: Module, inputs: tuple[Tensor, ...], size: torch.Size, seen: Trace
-) -> TargetLayer | None:
-    """The last layer all of whose tokens (or channels-last positions) the output depends on."""
-    transforms: dict[torch.Size, ReshapeTransform | None] = {}
-
-    def is_tokens(shape: torch.Size) -> bool:
-        if len(shape) != len(seen.token_shapes[-1]):
-            return False
-        if shape not in transforms:
-            transforms[shape] = _transform(shape, size, seen)
-        return transforms[shape] is not None
-
-    trace = Trace(len(inputs[0]), is_tokens)
-    with evaluating(model), torch.enable_grad(), trace.watching(model):
-        leaves = [
-            tensor.detach().clone().requires_grad_(tensor.is_floating_point()) for tensor in inputs
-        ]
-        output = model(*(leaf.clone() for leaf in leaves))
-        if not isinstance(output, Tensor) or not output.requires_grad:
-            return None
-        # NaN times anything is NaN: it goes back to all that the output depends on, even by a
-        # weight that is zero, as that of a new head often is.
-        torch.autograd.grad(
-            output,
-            [leaf for leaf in leaves if leaf.requires_grad],
-            torch.full_like(output, torch.nan),
-            allow_unused=True,
+def _judge(
+    energies: list[Any],
+    shape: torch.Size,
+    admitted: list[Form],
+    size: torch.Size,
+    seen: list[tuple[int, ...]],
+) -> Judgement:
+    """Which of the forms fits: the only one that does."""
+    found = []
+    for which, form in enumerate(admitted):
+        stacked = torch.stack(
+            [
+                torch.stack([torch.stack([pair[which] for pair in axis]) for axis in draw])
+                for draw in energies
+            ]
         )
-    for step in reversed(trace.steps):
-        layer, transform = trace.layer(step), transforms[step.shape]
-        if layer is None or transform is None or step.reached is None:
-            continue
-        module = model.get_submodule(layer[0])
-        if transform(step.reached).all() and (layer[1] or not isinstance(module, torch.nn.Linear)):
-            return TargetLayer(
-                module,
-                layer[0],
-                attribute_to_layer_input=layer[1],
-                reshape_transform=transform,
+        found.append(choose(centers(stacked), layouts(form, shape, size, seen)))
+    fitting = [one for one in found if one.layout is not None]
+    clear = all(one.clear for one in found)
+    if len(fitting) > 1:
+        admissible = " or ".join(str(one.layout) for one in fitting)
+        return Judgement(None, fitting[0].fit, f"its values may lie on {admissible}", clear)
+    if fitting:
+        return fitting[0]._replace(clear=clear)
+    # What fits best says most about why none does.
+    best = max(found, key=lambda one: one.fit.explained if one.fit else -1.0)
+    return best._replace(clear=clear)
+
+
+def _grids(shapes: list[torch.Size], n_dims: int) -> Iterator[tuple[int, ...]]:
+    """The grids of what may be maps."""
+    for shape in shapes:
+        if len(shape) == n_dims + 2:
+            yield tuple(shape[2:])
+            yield tuple(shape[1:-1])
+
+
+@dataclass
+class _Candidate:
+    """A step that may be chosen, or why it is not."""
+
+    step: Step
+    place: Place | None
+    admitted: list[Form]
+    layout: Layout | None = None
+    problem: str = ""
+    clear: bool = False
+
+    def __str__(self) -> str:
+        if self.place is not None:
+            name = str(self.place)
+        else:
+            name = f"{self.step.givers[-1]} (call {self.step.call})" if self.step.givers else "?"
+        return f"{name}, {_text(self.step.shape)}: {self.problem}"
+
+
+class _Search:
+    """The search for a layer of one network."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+        n_dims = len(probe.size)
+
+        def is_step(tensor: Tensor) -> bool:
+            number = tensor.is_floating_point() or tensor.is_quantized
+            return number and bool(forms(tensor.shape, probe.n_samples, n_dims))
+
+        self.trace, output = probe.trace(is_step)
+        if not isinstance(output, Tensor):
+            raise TypeError(no_tensor(probe.model, output))
+        self.output = output
+        self.by_gradients = probe.reached is not None and bool(probe.reached.any())
+        self.seen = sorted(set(_grids([step.shape for step in self.trace.steps], n_dims)))
+        # What comes before any parameter, an image that is normalised or cropped, is no feature.
+        begin = self.trace.first_parameters
+        steps = [] if begin is None else self.trace.steps[begin:]
+        self.passed: set[int] = set()  # steps that something later is known to lead past
+        self.candidates = [
+            _Candidate(step, self.trace.place(step), forms(step.shape, probe.n_samples, n_dims))
+            for step in reversed(steps)
+        ]
+
+    def layer(self) -> TargetLayer:
+        second: _Candidate | None = None
+        beside: list[_Candidate] = []
+        for one in self._located():
+            assert one.layout is not None
+            one.problem = self._influence(one)
+            if one.problem:
+                continue
+            if id(one.step) in self.passed or self._bypassed(one):
+                one.problem = PASSED
+                beside.append(one)
+            elif self._is_class_map(one) or self._is_projection(one):
+                second = second or one
+            else:
+                return self._chosen(one, beside)
+        if second is None and not beside:
+            raise ValueError(self._nothing())
+        return self._chosen(second, beside)
+
+    def _chosen(self, one: _Candidate | None, beside: list[_Candidate]) -> TargetLayer:
+        """The layer, if what does not lead all of the input on lies on the same grid."""
+        grid = one.layout.grid if one is not None and one.layout is not None else None
+        parted = [other for other in beside if other.layout and other.layout.grid != grid]
+        if one is None or one.place is None or one.layout is None or parted:
+            before = (
+                f"The last before them is {one.place}, {_text(one.step.shape)}. " if one else ""
             )
-    return None
+            raise ValueError(
+                f"Several layers of {type(self.probe.model).__name__} lead to the output side by "
+                f"side, none of them alone:\n{_listed(parted)}\n{before}Choose the layer to "
+                "explain."
+            )
+        return TargetLayer.of(
+            self.probe.model,
+            one.place.name,
+            attribute_to_layer_input=one.place.at_input,
+            reshape_transform=one.layout.transform,
+        )
+
+    def _located(self) -> Iterator[_Candidate]:
+        """The candidates that the output depends on and that lie on a grid, the last first."""
+        locator = Locator(self.probe, self.seen, AMOUNT if self.by_gradients else QUANTIZED_AMOUNT)
+        asked = (one for one in self.candidates if self._may_be(one))
+        while batch := list(islice(asked, AT_ONCE)):
+            unclear = batch
+            for draws in DRAWS:
+                places = {one.place: (one.step.shape, one.admitted) for one in unclear if one.place}
+                found = locator.look(places, draws)
+                for one in unclear:
+                    assert one.place is not None
+                    one.layout, _, one.problem, one.clear = found[one.place]
+                # More draws for what comes before the first that is sure to lie on a grid.
+                sure = next((i for i, one in enumerate(batch) if one.clear and one.layout), None)
+                unclear = [one for one in batch[:sure] if not one.clear]
+                if not unclear:
+                    break
+            for one in batch:
+                if not one.clear:
+                    self._settle(one, locator)
+                if one.layout is not None:
+                    yield one
+
+    def _settle(self, one: _Candidate, locator: Locator) -> None:
+        """Judges a candidate whose turn has come though one before it was sure to fit."""
+        assert one.place is not None
+        for draws in DRAWS[1:]:
+            asked = {one.place: (one.step.shape, one.admitted)}
+            one.layout, _, one.problem, one.clear = locator.look(asked, draws)[one.place]
+            if one.clear:
+                break
+
+    def _may_be(self, one: _Candidate) -> bool:
+        """Whether a candidate is worth a look at where it lies."""
+        if one.place is None:
+            times = self.trace.calls[one.step.givers[-1]] if one.step.givers else 0
+            one.problem = f"the module runs {times} times in one pass; say which call is meant"
+            return False
+        if id(one.step) in self.passed:
+            one.problem = PASSED
+            return False
+        if self.by_gradients:
+            reached = one.step.reached
+            if reached is None or not reached.any():
+                one.problem = "the output does not depend on it"
+                return False
+            if all(
+                form.tokens for form in one.admitted
+            ):  # what comes after a class token's last look
+                positions = one.admitted[0].by_channel(reached).any(0)
+                if len(positions) > 20 and positions.float().mean() < 0.1:
+                    one.problem = _partly(positions)
+                    return False
+        return True
+
+    def _influence(self, one: _Candidate) -> str:
+        """Why the output does not depend on all of a candidate; nothing if it does."""
+        assert one.layout is not None
+        assert one.place is not None
+        layout, form = one.layout, one.layout.form
+        if not self.by_gradients:
+            chosen = some_positions(torch.ones(layout.grid, dtype=torch.bool))
+            return self._unmoved(one, chosen)
+        reached = one.step.reached
+        assert reached is not None
+        by_channel = form.by_channel(reached.cpu())
+        shape = layout.grid if not form.tokens else (by_channel.shape[1],)
+        on_grid = layout.arrange(by_channel.reshape(-1, *shape)).flatten(1)
+        positions = on_grid.any(0)
+        if not positions.all():
+            if positions.any() and not self._unmoved(
+                one, some_positions(~positions.view(layout.grid))
+            ):
+                return ""  # a maximum or a ReLU let nothing back
+            return _partly(positions)
+        if outside := self.probe.outside(layout.grid):
+            return outside
+        n_channels = int((by_channel.any(1) & ~on_grid.any(1)).sum())
+        if n_channels:
+            return f"{n_channels} of its channels count in other tokens only, those of a class"
+        return ""
+
+    def _unmoved(self, one: _Candidate, chosen: list[Tensor]) -> str:
+        assert one.layout is not None
+        assert one.place is not None
+        for position in chosen:
+            values = one.layout.values_at(position)
+            if not self.probe.responds(one.place, values, nan=self.by_gradients):
+                return "the output does not change with each of its positions"
+        return ""
+
+    def _bypassed(self, one: _Candidate) -> bool:
+        assert one.layout is not None
+        assert one.place is not None
+        if not self.by_gradients:
+            return self.probe.bypassed_when_held(one.place)
+        bypassed = self.probe.bypassed(one.step, one.layout.others, self.trace.steps)
+        if bypassed:
+            self.passed |= {id(step) for step in self.trace.steps if not step.marked}
+        return bypassed
+
+    def _is_class_map(self, one: _Candidate) -> bool:
+        """Whether each class looks at one channel of a candidate."""
+        assert one.layout is not None
+        if self.output.dim() < 2:
+            return False
+        channels = one.step.shape[-1 if one.layout.form.channels_last else 1]
+        if channels != self.output.shape[1] or channels == 1:
+            return False
+        if not self.by_gradients:
+            return True
+        return self.probe.channels_of_one_output(one.step, one.layout.form) <= 1
+
+    def _is_projection(self, one: _Candidate) -> bool:
+        """Whether a candidate is a linear layer, perhaps with an adapter around it."""
+        assert one.place is not None
+        if one.place.at_input:
+            return False
+        module = self.probe.model.get_submodule(one.place.name)
+        leaves = [part for part in module.modules() if not any(True for _ in part.children())]
+        passing = (nn.Dropout, nn.Identity, nn.ModuleDict, nn.ModuleList, nn.ParameterDict)
+        kinds = Counter(
+            "linear" if _is_linear(leaf) else "other"
+            for leaf in leaves
+            if not isinstance(leaf, passing)
+        )
+        return kinds["linear"] > 0 and not kinds["other"]
+
+    def _nothing(self) -> str:
+        """The error that nothing was found."""
+        name = type(self.probe.model).__name__
+        if not self.candidates:
+            n_dims = len(self.probe.size)
+            return (
+                f"No layer of {name} has an output with {n_dims} spatial dimensions and more than "
+                f"one position for an input of size {tuple(self.probe.size)}. Class activation "
+                "maps need a layer that keeps positions, as convolutional ones do."
+            )
+        return (
+            f"No layer of {name} was found of which the output depends on every position and "
+            "whose positions lie where the parts of the input are that they depend on. Looked at, "
+            f"the last first:\n{_listed(self.candidates)}\nChoose a layer, with a "
+            "reshape_transform if its activations are not N x C x spatial "
+            "(captum_groupcam.networks.transformers has some); check_layer says whether they fit."
+        )
+
+
+def _is_linear(module: Module) -> bool:
+    quantized = torch.ao.nn.quantized.dynamic.Linear, torch.ao.nn.quantized.Linear
+    return isinstance(module, (nn.Linear, *quantized))
+
+
+def some_positions(positions: Tensor) -> list[Tensor]:
+    """A few of the positions, each alone."""
+    where = positions.flatten().nonzero()[:, 0]
+    chosen = where[torch.linspace(0, len(where) - 1, min(len(where), 5)).round().long()]
+    masks = torch.zeros(len(chosen), positions.numel(), dtype=torch.bool)
+    masks[torch.arange(len(chosen)), chosen] = True
+    return list(masks.view(-1, *positions.shape))
+
+
+def _partly(positions: Tensor) -> str:
+    return f"the output depends on {int(positions.sum())} of its {positions.numel()} positions"
+
+
+def _listed(candidates: list[_Candidate]) -> str:
+    lines = list(dict.fromkeys(f"  {one}" for one in candidates if one.problem))
+    return "\n".join([*lines[:N_LISTED], *["  ..."] * (len(lines) > N_LISTED)])
+
+
+def no_tensor(model: Module, output: Any) -> str:
+    """What to do about an output that is no tensor."""
+    if hasattr(output, "items"):
+        named = dict(output.items())
+    elif isinstance(output, (tuple, list)):
+        named = dict(enumerate(output))
+    else:
+        named = {}
+    tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
+    which = ", ".join(f"{key!r} ({_text(value.shape)})" for key, value in tensors.items())
+    example = repr(next(iter(tensors))) if tensors else "lambda output: ..."
+    return (
+        f"{type(model).__name__} gives a {type(output).__name__}"
+        f"{f' with the tensors {which}' if which else ''}. Say which tensor is explained: "
+        f"captum_groupcam.networks.SelectOutput(model, {example})."
+    )
+
+
+def _text(shape: Any) -> str:
+    return " x ".join(map(str, shape)) if math.prod(shape) >= 0 else ""

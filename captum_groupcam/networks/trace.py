@@ -6,57 +6,101 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import Module
 
 from captum_groupcam import _captum
 
-__all__ = ["Step", "Trace", "evaluating", "evaluation_mode"]
+__all__ = ["Place", "Step", "Trace", "evaluating", "evaluation_mode", "one_tensor"]
+
+
+class Place(NamedTuple):
+    """Where in a network a tensor is seen.
+
+    Attributes:
+        name (str): Dotted name of a module.
+        at_input (bool): Whether its input is meant rather than its output.
+    """
+
+    name: str
+    at_input: bool
+
+    def __str__(self) -> str:
+        return f"input of {self.name}" if self.at_input else self.name
 
 
 class Step:
-    """A tensor with spatial extent, and the modules between which it passes."""
+    """A tensor, and the modules between which it passes.
 
-    def __init__(self, tensor: Tensor) -> None:
+    Attributes:
+        shape (torch.Size): Its shape.
+        givers (list of str): Modules that give it, the innermost first.
+        takers (list of str): Modules that take it as their only argument, the outermost first.
+        call (int): Which call of its last giver it is of, counted from 0.
+        edge (GradientEdge or None): Where it is in the graph, if there is one.
+        reached (Tensor or None): Whether each of its values had NaN in its gradient, once one went
+            back while the trace was noting.
+        marked (bool): Whether a gradient with NaN has come by since this was last false.
+        stop (Callable or None): What the gradient is replaced by on its way back.
+    """
+
+    def __init__(self, tensor: Tensor, trace: Trace) -> None:
         self._tensor = weakref.ref(tensor)  # activations are not kept
+        self._trace = weakref.ref(trace)
         self._version = tensor._version
         self.shape = tensor.shape
         self.givers: list[str] = []
         self.takers: list[str] = []
-        #: Whether each position (... x 1) had NaN in its gradient, once one went back.
+        self.call = 0
+        self.edge: GradientEdge | None = None
         self.reached: Tensor | None = None
+        self.marked = False
+        self.stop: Callable[[Tensor], Tensor] | None = None
         if tensor.requires_grad:
-            tensor.register_hook(self._note)  # type: ignore[no-untyped-call]
+            self.edge = get_gradient_edge(tensor)
+            tensor.register_hook(self._on_gradient)  # type: ignore[no-untyped-call]
 
-    def _note(self, gradient: Tensor) -> None:
-        self.reached = gradient.isnan().any(-1, keepdim=True)
+    def _on_gradient(self, gradient: Tensor) -> Tensor | None:
+        trace = self._trace()
+        nan = gradient.isnan()
+        self.marked |= bool(nan.any())
+        if trace is not None and trace.noting:
+            self.reached = nan
+        return None if self.stop is None else self.stop(gradient)
 
     def holds(self, tensor: Tensor) -> bool:
         """Whether this is the tensor, not changed in place since."""
-        return self._tensor() is tensor and self._version == tensor._version
+        return self.was(tensor, tensor._version)
+
+    def was(self, tensor: Tensor, version: int) -> bool:
+        """Whether this was the tensor when it had been changed in place so often."""
+        return self._tensor() is tensor and self._version == version
 
 
 class Trace:
-    """What a network does with the tensors of some kind, in execution order.
+    """The tensors of some kind that modules give and take, in execution order.
 
-    ``first_parameters``, ``last_parameters``, ``first_tokens`` and ``last_tokens`` count the steps
-    that had been made when the first and last module with parameters, and the first and last token
-    layer, gave their output; ``token_shapes`` are the shapes of the latter.
+    Args:
+        is_step (Callable): Whether a tensor is of the kind.
+
+    Attributes:
+        steps (list of Step): The tensors.
+        calls (Counter): How often each module has run.
+        first_parameters (int or None): How many steps there were when the first module with
+            parameters gave its output.
+        noting (bool): Whether steps note where gradients that come back are NaN.
     """
 
-    def __init__(self, n_samples: int, is_step: Callable[[torch.Size], bool]) -> None:
-        self._n_samples = n_samples
+    def __init__(self, is_step: Callable[[Tensor], bool]) -> None:
         self._is_step = is_step
         self.steps: list[Step] = []
         self.calls: Counter[str] = Counter()
-        self.first_parameters = 0
-        self.last_parameters = -1
-        self.first_tokens = 0
-        self.last_tokens = -1
-        self.token_shapes: list[torch.Size] = []
+        self.first_parameters: int | None = None
+        self.noting = False
 
     @contextmanager
     def watching(self, model: Module) -> Iterator[None]:
@@ -72,20 +116,20 @@ class Trace:
             for handle in handles:
                 handle.remove()
 
-    def layer(self, step: Step) -> tuple[str, bool] | None:
-        """Name of the module that stands for a step, and whether its input is meant."""
+    def place(self, step: Step) -> Place | None:
+        """Where a step is to be seen: at a module that runs once; None if there is none."""
         # The outermost block finishes last and begins first.
         for name in reversed(step.givers):
             if self.calls[name] == 1:
-                return name, False
+                return Place(name, at_input=False)
         for name in step.takers:
             if self.calls[name] == 1:
-                return name, True
+                return Place(name, at_input=True)
         return None
 
     def _takes(self, name: str) -> Any:
         def hook(_module: Module, args: tuple[Any, ...]) -> None:
-            if len(args) == 1 and (step := self._step(args[0])) is not None:
+            if (step := self._step(one_tensor(args))) is not None:
                 step.takers.append(name)
 
         return hook
@@ -93,53 +137,44 @@ class Trace:
     def _gives(self, name: str) -> Any:
         def hook(module: Module, _args: tuple[Any, ...], output: Any) -> None:
             self.calls[name] += 1
-            if any(True for _ in module.parameters(recurse=False)):
-                if self.last_parameters < 0:
-                    self.first_parameters = len(self.steps)
-                self.last_parameters = len(self.steps)
-            if _computes_on_tokens(module, output):
-                if not self.token_shapes:
-                    self.first_tokens = len(self.steps)
-                self.last_tokens = len(self.steps)
-                self.token_shapes.append(output.shape)
-            step = self._step(output)
+            if self.first_parameters is None and any(
+                True for _ in module.parameters(recurse=False)
+            ):
+                self.first_parameters = len(self.steps)
+            step = self._step(one_tensor(output))
             # A module that passes its input on (dropout, identity) did not make it; a block did.
             if step is not None and (
                 not (step.givers or step.takers)
                 or any(giver.startswith(f"{name}.") for giver in step.givers)
             ):
                 step.givers.append(name)
+                step.call = self.calls[name] - 1
 
         return hook
 
-    def _step(self, tensor: Any) -> Step | None:
+    def _step(self, tensor: Tensor | None) -> Step | None:
         """The step of a tensor, a new one if it is new; None if it is of another kind."""
-        if (
-            not isinstance(tensor, Tensor)
-            or tensor.shape[:1] != (self._n_samples,)
-            or not self._is_step(tensor.shape)
-        ):
+        if tensor is None or not self._is_step(tensor):
             return None
         for step in reversed(self.steps):
             if step.holds(tensor):
                 return step
-        self.steps.append(Step(tensor))
+        self.steps.append(Step(tensor, self))
         return self.steps[-1]
 
 
-def _computes_on_tokens(module: Module, output: Any) -> bool:
-    """Whether a layer has just worked along the last dimension of N x positions x C."""
-    if not isinstance(output, Tensor) or output.shape[1:-1].numel() <= 1:
-        return False
-    if isinstance(module, torch.nn.Linear):
-        return output.dim() > 2
-    # Channels-first subclasses of LayerNorm have their channels elsewhere.
-    return isinstance(module, torch.nn.LayerNorm) and module.normalized_shape == output.shape[-1:]
+def one_tensor(values: Any) -> Tensor | None:
+    """The tensor that a module gives or takes; None if that is not exactly one, as Captum asks."""
+    if isinstance(values, (tuple, list)) and len(values) == 1:
+        (values,) = values
+    return values if isinstance(values, Tensor) else None
 
 
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """Runs as written, in evaluation mode, also inside inference mode; puts the flags back.
+    """Runs as written, in evaluation mode, also inside inference mode; leaves no trace.
+
+    Training flags and the states of the random number generators are put back.
 
     Args:
         model (torch.nn.Module): The network.
@@ -153,8 +188,15 @@ def evaluating(model: Module) -> Iterator[None]:
         >>> model[0].training
         True
     """
-    with evaluation_mode(model), torch.inference_mode(False), _captum.uncompiled():
-        yield
+    cpu = torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    try:
+        with evaluation_mode(model), torch.inference_mode(False), _captum.uncompiled():
+            yield
+    finally:
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
 
 
 @contextmanager

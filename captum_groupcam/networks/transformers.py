@@ -20,6 +20,8 @@ def tokens_to_grid(
     *,
     input_size: Sequence[int] | None = None,
     n_prefix: int | None = None,
+    n_suffix: int = 0,
+    batch_first: bool = True,
 ) -> Tensor:
     """Brings the tokens of a transformer back to where their patches lie.
 
@@ -28,16 +30,19 @@ def tokens_to_grid(
 
     Args:
         tokens (Tensor): N x T x C. Class, distillation and register tokens come first, then the
-            patches, row by row.
+            patches, row by row, then what there is of other tokens.
         grid (sequence of int, optional): Patches along each axis, h and w. Default: None, found by
             :func:`token_grid`.
         input_size (sequence of int, optional): Spatial size of the network's input, in any unit,
             from which the grid is found. Default: None.
         n_prefix (int, optional): How many tokens come before the patches. Default: None, as many
             as the grid leaves over; they must be fewer than the grid's shortest side.
+        n_suffix (int, optional): How many tokens come after the patches. Default: 0.
+        batch_first (bool, optional): False if the tokens are T x N x C, as in
+            ``torch.nn.MultiheadAttention``. Default: True.
 
     Returns:
-        Tensor: N x C x grid, without the prefix tokens.
+        Tensor: N x C x grid, without the other tokens.
 
     Raises:
         ValueError: If the tokens have another shape, do not fit the grid, or no grid or several
@@ -55,18 +60,22 @@ def tokens_to_grid(
     """
     if tokens.dim() != 3:
         raise ValueError(f"Expected tokens of shape N x T x C, got {tuple(tokens.shape)}.")
+    if not batch_first:
+        tokens = tokens.transpose(0, 1)
+    n_tokens = tokens.shape[1] - n_suffix
     if (grid is None) == (input_size is None):
         raise ValueError("Give either the grid of the patches or the input_size to find it by.")
     if grid is None:
         assert input_size is not None
-        grid = token_grid(tokens.shape[1], input_size, n_prefix=n_prefix)
-    elif not _fits(tokens.shape[1], grid, n_prefix):
+        grid = token_grid(n_tokens, input_size, n_prefix=n_prefix)
+    elif not _fits(n_tokens, grid, n_prefix):
         before = "few prefix tokens" if n_prefix is None else f"{n_prefix} prefix tokens"
+        after = f" with {n_suffix} tokens behind it" if n_suffix else ""
         raise ValueError(
-            f"{tokens.shape[1]} tokens are not {before} and a grid of {tuple(grid)} patches. "
-            "Give the grid that belongs to the size of the input."
+            f"{tokens.shape[1]} tokens are not {before} and a grid of {tuple(grid)} patches"
+            f"{after}. Give the grid that belongs to the size of the input."
         )
-    patches = tokens[:, -math.prod(grid) :]
+    patches = tokens[:, n_tokens - math.prod(grid) : n_tokens]
     return patches.transpose(1, 2).reshape(len(tokens), -1, *grid)
 
 

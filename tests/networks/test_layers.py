@@ -53,13 +53,13 @@ def test_finds_the_last_layer_with_positions(dims: int) -> None:
 )
 def test_networks_of_torchvision(name: str, expected: str) -> None:
     net = torchvision.models.get_model(name, weights=None).eval()
-    inputs = image(64)
+    inputs = image(128)
     layer = find_layer(net, inputs)
     assert (layer.name, layer.attribute_to_layer_input) == (expected, False)
     maps = GroupCAM(net, layer.module).attribute(
         inputs, 1, n_groups=2, relu_attributions=False, denoise_percentile=None
     )
-    assert maps.shape == (1, 1, 64, 64)
+    assert maps.shape == (1, 1, 128, 128)
 
 
 def test_a_shared_relu_stands_for_the_input_of_the_pooling() -> None:
@@ -80,7 +80,7 @@ def test_a_shared_relu_stands_for_the_input_of_the_pooling() -> None:
 
 
 def test_lite0s_table_entry_is_what_the_search_finds(lite0) -> None:
-    layer = find_layer(lite0.network, image(64))
+    layer = find_layer(lite0.network, image(128))
     assert layer == lite0.layer
 
 
@@ -172,9 +172,10 @@ class Tokens1d(nn.Module):
         super().__init__()
         self.embed = nn.Conv1d(3, 12, 4, stride=4)
         self.encoder = nn.TransformerEncoderLayer(12, 2, 16, batch_first=True)
+        self.head = nn.Linear(12, 5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.encoder(self.embed(x).transpose(1, 2)).mean(1)
+        return self.head(self.encoder(self.embed(x).transpose(1, 2)).mean(1))
 
 
 @pytest.mark.parametrize(
@@ -256,17 +257,23 @@ def test_a_head_of_zeros_hides_no_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    "build",
+    ("build", "reason"),
     [
-        lambda: nn.Sequential(small_vit(), Detached()),
-        lambda: nn.Sequential(Odd(), nn.LayerNorm(6), nn.Flatten(), nn.LazyLinear(5)),
+        (
+            lambda: nn.Sequential(small_vit(), Detached()),  # its head is zero
+            r"Looked at, the last first:\n.*the output does not change with each of its positions",
+        ),
+        (
+            lambda: nn.Sequential(Odd(), nn.LayerNorm(6), nn.Flatten(), nn.LazyLinear(5)),
+            r"1, 1 x 11 x 6: no grid of patches has as many",
+        ),
     ],
     ids=["no gradients", "no grid"],
 )
-def test_transformers_whose_layer_cannot_be_told_are_refused(build) -> None:
+def test_transformers_whose_layer_cannot_be_told_are_refused(build, reason) -> None:
     net = build()
     net(image(32))
-    with pytest.raises(ValueError, match=r"as a transformer does.*give a reshape_transform"):
+    with pytest.raises(ValueError, match=reason):
         find_layer(net, image(32))
 
 
@@ -295,8 +302,10 @@ def test_transform_of_a_chosen_layer() -> None:
     swin, layer = chosen_swin(32)
     assert find_reshape_transform(swin, swin.layers[0], inputs) is channels_first
     assert find_reshape_transform(swin, layer, inputs) is None
-    with pytest.raises(ValueError, match=r"\(1, 12, 12, 12\) may have its channels first or last"):
-        find_reshape_transform(*chosen_swin(48), image(48))
+    # As many channels as positions along each axis: what the positions depend on tells.
+    swin, layer = chosen_swin(48)
+    assert find_reshape_transform(swin, layer, image(48)) is None
+    assert find_reshape_transform(swin, swin.layers[0], image(48)) is channels_first
 
 
 def chosen_swin(size: int) -> tuple[nn.Module, nn.Module]:

@@ -1,0 +1,392 @@
+"""What a network itself says about its layers: what depends on them, and where they look.
+
+Three questions, each answered by a few passes:
+
+- *Influence*: does the output depend on every position? NaN times anything is NaN, so NaN that
+  goes back from the output reaches all that it depends on, even by a weight that is zero, as those
+  of a new head often are. Where there are no gradients, or something like a maximum lets only a few
+  through, positions are changed and the output is looked at.
+- *Location*: does each position lie where the part of the input is that it depends on? The input is
+  changed by noise that grows along an axis, and by the same noise shrinking along it. By which of
+  both a position changes more says where its influences lie, whatever it depends on besides.
+- *Bypass*: does the output depend on the input past the layer, too? NaN that is stopped at the
+  layer still reaches the input then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.nn import Module
+
+from captum_groupcam import _captum
+from captum_groupcam.networks.layouts import Form
+from captum_groupcam.networks.trace import Place, Step, Trace, evaluating, one_tensor
+
+__all__ = ["AMOUNT", "QUANTIZED_AMOUNT", "Probe", "real"]
+
+#: Noise in the input, in standard deviations of it.
+AMOUNT = 0.3
+#: The same where steps of eight bits would swallow it.
+QUANTIZED_AMOUNT = 1.0
+
+
+class Probe:
+    """A network that is asked about its layers.
+
+    Args:
+        model (torch.nn.Module): The network. Each pass runs it in evaluation mode and leaves no
+            trace.
+        inputs (Tensor or tuple of Tensor): What it takes. The first floating-point input of shape
+            N x C x spatial counts.
+
+    Attributes:
+        model (torch.nn.Module): The module that calls hooks.
+        inputs (tuple of Tensor): Its inputs. A constant image has got some noise: it would say
+            little.
+        size (torch.Size): Spatial size of the input that counts.
+
+    Raises:
+        ValueError: If no input has spatial dimensions, or the network is one of TorchScript.
+    """
+
+    def __init__(self, model: Module, inputs: Tensor | tuple[Tensor, ...]) -> None:
+        if isinstance(model, torch.jit.ScriptModule):
+            raise ValueError(
+                "The layers of a TorchScript network cannot be watched. Explain the network that "
+                "it was made of; RISE needs no layer."
+            )
+        whole = inputs if isinstance(inputs, tuple) else (inputs,)
+        self._which = _explained(whole)
+        self.model = cast(Module, _captum.eager(model))
+        self.inputs = tuple(tensor.detach() for tensor in whole)
+        counts = self.inputs[self._which]
+        self.size = counts.shape[2:]
+        self.n_samples = len(counts)
+        spread = float(counts.float().std()) if counts.numel() > 1 else 0.0
+        self._scale = spread if spread > 1e-3 * float(counts.abs().max()) else 1.0
+        if self._scale != spread:
+            self.inputs = self._with(counts + self._noise(-1))
+        self.reached: Tensor | None = None
+        self._leaf: Any = None
+        self._output: Any = None
+
+    # --- influence, and what else gradients tell
+
+    def trace(self, is_step: Callable[[Tensor], bool]) -> tuple[Trace, Any]:
+        """Runs the network with a graph and sends NaN back from its output.
+
+        Returns:
+            tuple of Trace and output: Steps know then where they were reached, and ``reached`` of
+            the probe is whether each value of the input that counts was; None if there are no
+            gradients.
+        """
+        trace = Trace(is_step)
+        # Weights made in inference mode cannot be part of a graph.
+        frozen = any(parameter.is_inference() for parameter in self.model.parameters())
+        with evaluating(self.model), torch.set_grad_enabled(not frozen):
+            leaves = [
+                tensor.clone().requires_grad_(tensor.is_floating_point()) for tensor in self.inputs
+            ]
+            with trace.watching(self.model):
+                # Clones: layers that work in place must not meet a leaf.
+                output = self.model(*(leaf.clone() for leaf in leaves))
+        self._leaf, self._output = leaves[self._which], output
+        trace.noting = True
+        self.reached = self._back(output, self._leaf)
+        trace.noting = False
+        return trace, output
+
+    def outside(self, grid: tuple[int, ...]) -> str:
+        """What to say of a grid if the output depends on a part of the input only."""
+        if self.reached is None or not self.reached.any():
+            return ""
+        parts = []
+        for axis, n in enumerate(grid):
+            lines = self.reached.movedim(2 + axis, 0).flatten(1).any(1).nonzero()[:, 0]
+            side = self.size[axis]
+            first, last = int(lines[0]), int(lines[-1])
+            if max(first, side - 1 - last) > max(side / n / 2, side / 20):
+                parts.append(f"{first} to {last} of {side}")
+        return (
+            f"the network looks at a part of the input only, {' and '.join(parts)}" if parts else ""
+        )
+
+    def forget(self) -> None:
+        """Lets go of the graph."""
+        self._leaf = self._output = None
+
+    def bypassed(self, step: Step, others: Tensor | None, steps: Iterable[Step]) -> bool:
+        """Whether the output depends on the input past a step, too.
+
+        What the tokens of a class and registers had before is not counted: a class token goes past
+        the norms that it is led through. Steps are marked then if they lie on the way past it;
+        others are passed by, too.
+
+        Args:
+            step (Step): The step.
+            others (Tensor or None): Which of its values are of other tokens, as a shape that
+                broadcasts to its own.
+            steps (iterable of Step): All steps, in execution order.
+
+        Returns:
+            bool: Whether NaN that is stopped at the step reaches the input.
+        """
+        steps = list(steps)
+        for one in steps:
+            one.marked = False
+        if step.edge is None or not self._leads_past(step.edge):
+            return False
+        stopped = [step]
+        step.stop = torch.zeros_like
+        if others is not None:
+            mask = others
+
+            def without_others(gradient: Tensor) -> Tensor:
+                return gradient.masked_fill(mask.to(gradient.device), 0)
+
+            for other in steps[: steps.index(step)]:
+                if other.shape == step.shape:
+                    other.stop = without_others
+                    stopped.append(other)
+        try:
+            reached = self._back(self._output, self._leaf)
+        finally:
+            for one in stopped:
+                one.stop = None
+        return reached is not None and bool(reached.any())
+
+    def _leads_past(self, past: GradientEdge) -> bool:
+        """Whether the graph leads from the output to the input past an edge."""
+        with torch.inference_mode(False):
+            begin, end = (get_gradient_edge(one).node for one in (self._output, self._leaf))
+        seen, ahead = set(), [begin]
+        while ahead:
+            node = ahead.pop()
+            for following, number in node.next_functions:
+                if following is None or (following, number) == tuple(past)[:2]:
+                    continue
+                if following is end:
+                    return True
+                if following not in seen:
+                    seen.add(following)
+                    ahead.append(following)
+        return False
+
+    def channels_of_one_output(self, step: Step, form: Form) -> int:
+        """On how many channels of a step one of the outputs (N x outputs x ...) depends."""
+        assert step.edge is not None
+        for which in range(min(self._output.shape[1], 5)):  # ReLU may let nothing of some back
+            reached = self._back(self._output[:, which], step.edge)
+            if reached is not None and reached.any():
+                return int(form.by_channel(reached).any(1).sum())
+        return 0
+
+    def _back(self, output: Any, to: Tensor | GradientEdge) -> Tensor | None:
+        """Sends NaN back from the output: whether each value of a tensor is reached."""
+        if not isinstance(output, Tensor) or not output.requires_grad:
+            return None
+        try:
+            with torch.inference_mode(False):
+                (gradient,) = torch.autograd.grad(
+                    output,
+                    cast(Any, [to]),
+                    torch.full_like(output, torch.nan),
+                    retain_graph=True,
+                    allow_unused=True,
+                )
+        except RuntimeError:  # operations without a derivative, re-entrant checkpoints
+            return None
+        return None if gradient is None else gradient.isnan()
+
+    # --- passes without a graph
+
+    def shapes(self) -> list[torch.Size]:
+        """The shapes of all tensors that modules give or take."""
+        trace = Trace(lambda _: True)
+        with trace.watching(self.model):
+            self._run(self.inputs)
+        return [step.shape for step in trace.steps]
+
+    def activations(
+        self, places: Iterable[Place], inputs: tuple[Tensor, ...] | None = None
+    ) -> dict[Place, Tensor]:
+        """What is to be seen at some places, at the last call of each."""
+        found: dict[Place, Tensor] = {}
+
+        def keep(place: Place, value: Tensor) -> None:
+            found[place] = value.clone()
+
+        with self._at(dict.fromkeys(places, keep)):
+            self._run(self.inputs if inputs is None else inputs)
+        return found
+
+    def energies(
+        self,
+        readers: Mapping[Place, Callable[[Tensor], Any]],
+        draws: Iterable[int],
+        amount: float = AMOUNT,
+    ) -> dict[Place, list[list[list[Any]]]]:
+        """How much layers change with noise along each axis, as readers see it.
+
+        Args:
+            readers (mapping of Place to Callable): Gets what the layer's value changes by.
+            draws (iterable of int): Seeds of the noise.
+            amount (float): Standard deviation of the noise, in those of the input.
+
+        Returns:
+            dict: For each place what the reader gave, [draw][axis][growing, shrinking].
+        """
+        before = self.activations(readers)
+        found: dict[Place, list[list[list[Any]]]] = {place: [] for place in readers}
+        for draw in draws:
+            noise = self._noise(draw) * amount
+            rows: dict[Place, list[list[Any]]] = {place: [] for place in readers}
+            for ramp in self._ramps():
+                pair: dict[Place, list[Any]] = {place: [] for place in readers}
+                for share in (ramp, 1 - ramp):
+                    changed = self._with(self.inputs[self._which] + noise * share)
+                    for place, value in self.activations(readers, changed).items():
+                        # NaN in a layer says nothing about where it looks.
+                        change = (real(value) - real(before[place])).nan_to_num()
+                        pair[place].append(readers[place](change))
+                for place, values in pair.items():
+                    rows[place].append(values)
+            for place, row in rows.items():
+                found[place].append(row)
+        return found
+
+    def responds(self, place: Place, mask: Tensor, *, nan: bool) -> bool:
+        """Whether the output changes if some values of a layer do.
+
+        Args:
+            place (Place): Where the layer is.
+            mask (Tensor): Which values, true or false, in a shape that broadcasts to the layer's.
+            nan (bool): Whether to change them to NaN, which no weight of zero hides.
+
+        Returns:
+            bool: Whether any value of the output is another one.
+        """
+
+        def change(_place: Place, value: Tensor) -> Tensor:
+            if nan:
+                return value.masked_fill(mask.to(value.device), torch.nan)
+            numbers = real(value)
+            noise = self._random(value.shape, 7).to(numbers) * 3 * max(float(numbers.std()), 1.0)
+            changed = torch.where(mask.to(numbers.device), numbers + noise, numbers)
+            return _like(changed, value)
+
+        before = self._run(self.inputs)
+        with self._at({place: change}):
+            try:
+                after = self._run(self.inputs)
+            except (RuntimeError, ValueError, AssertionError):
+                return False  # the network checks its values
+        return not torch.equal(before, after)
+
+    def bypassed_when_held(self, place: Place) -> bool:
+        """As ``bypassed``, without gradients: whether the output changes while the layer does not.
+
+        Other tokens count here, too.
+
+        Args:
+            place (Place): Where the layer is.
+
+        Returns:
+            bool: Whether it changes by more than rounding.
+        """
+        held = self.activations([place])[place]
+        changed = self._with(self.inputs[self._which] + self._noise(3))
+        before, free = self._run(self.inputs), self._run(changed)
+        with self._at({place: lambda _place, _value: held.clone()}):
+            after = self._run(changed)
+        moved = float((real(after) - real(before)).abs().max())
+        return moved > 1e-3 * float((real(free) - real(before)).abs().max())
+
+    def _run(self, inputs: tuple[Tensor, ...]) -> Any:
+        with evaluating(self.model), torch.no_grad():
+            return self.model(*(tensor.clone() for tensor in inputs))
+
+    @contextmanager
+    def _at(self, actions: Mapping[Place, Callable[[Place, Tensor], Any]]) -> Iterator[None]:
+        """Hooks at places, whose actions see the value and may give another."""
+
+        def hook(place: Place) -> Any:
+            def act(_module: Module, args: Any, output: Any = None) -> Any:
+                whole = args if place.at_input else output
+                value = one_tensor(whole)
+                if value is None:
+                    return None
+                other = actions[place](place, value)
+                if other is None:
+                    return None
+                return type(whole)([other]) if isinstance(whole, (tuple, list)) else other
+
+            return act
+
+        handles = []
+        try:
+            for place in actions:
+                module = self.model.get_submodule(place.name)
+                register = (
+                    module.register_forward_pre_hook
+                    if place.at_input
+                    else module.register_forward_hook
+                )
+                handles.append(register(hook(place)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    # --- noise
+
+    def _with(self, counts: Tensor) -> tuple[Tensor, ...]:
+        """The inputs, with another one in the place of the one that counts."""
+        which = self._which
+        return (*self.inputs[:which], counts, *self.inputs[which + 1 :])
+
+    def _noise(self, seed: int) -> Tensor:
+        counts = self.inputs[self._which]
+        return self._random(counts.shape, seed + 1).to(counts) * self._scale
+
+    @staticmethod
+    def _random(shape: torch.Size, seed: int) -> Tensor:
+        return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+    def _ramps(self) -> Iterator[Tensor]:
+        """For each axis of the input the coordinate along it, 0 to 1, to broadcast."""
+        counts = self.inputs[self._which]
+        for axis, side in enumerate(self.size):
+            ramp = (torch.arange(side, device=counts.device) + 0.5) / side
+            yield ramp.to(counts.dtype).view(
+                [-1 if a == axis else 1 for a in range(len(self.size))]
+            )
+
+
+def _explained(inputs: tuple[Tensor, ...]) -> int:
+    """Which input counts."""
+    for which, tensor in enumerate(inputs):
+        if tensor.is_floating_point() and 3 <= tensor.dim() <= 5:
+            return which
+    raise ValueError(
+        "Expected an input of shape N x C x spatial, floating point, with one to three spatial "
+        f"dimensions; got {[(tuple(t.shape), t.dtype) for t in inputs]}."
+    )
+
+
+def real(value: Tensor) -> Tensor:
+    """The numbers of a tensor, also of a quantised one, in single precision."""
+    return value.dequantize() if value.is_quantized else value.float()
+
+
+def _like(value: Tensor, other: Tensor) -> Tensor:
+    """A value in the data type of another."""
+    if other.is_quantized:
+        return torch.quantize_per_tensor(value, other.q_scale(), other.q_zero_point(), other.dtype)
+    return value.to(other.dtype)
