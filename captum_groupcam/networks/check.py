@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from captum_groupcam.networks.evidence import AMOUNT, QUANTIZED_AMOUNT, Probe, real
+from captum_groupcam.networks._evidence import AMOUNT, QUANTIZED_AMOUNT, Probe, real
+from captum_groupcam.networks._layouts import MAPS, Layout
+from captum_groupcam.networks._location import DRAWS, Judgement, centers, choose
 from captum_groupcam.networks.layers import no_tensor, some_positions
-from captum_groupcam.networks.layouts import MAPS, Layout
-from captum_groupcam.networks.location import DRAWS, Judgement, centers, choose
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.trace import Place, Step, one_tensor
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Module
 
-from captum_groupcam.networks.evidence import AMOUNT, QUANTIZED_AMOUNT, Probe
-from captum_groupcam.networks.layouts import Form, Layout, forms, layouts
-from captum_groupcam.networks.location import DRAWS, Judgement, centers, choose
+from captum_groupcam.networks._evidence import AMOUNT, QUANTIZED_AMOUNT, Probe
+from captum_groupcam.networks._layouts import Form, Layout, forms, layouts
+from captum_groupcam.networks._location import DRAWS, Judgement, centers, choose
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.trace import Place, Step
 from captum_groupcam.networks.transformers import ReshapeTransform

@@ -36,6 +36,10 @@ class Place(NamedTuple):
 class Step:
     """A tensor, and the modules between which it passes.
 
+    Args:
+        tensor (Tensor): Of any shape.
+        trace (Trace): The trace that it is a step of.
+
     Attributes:
         shape (torch.Size): Its shape.
         givers (list of str): Modules that give it, the innermost first.
@@ -46,6 +50,15 @@ class Step:
             back while the trace was noting.
         marked (bool): Whether a gradient with NaN has come by since this was last false.
         stop (Callable or None): What the gradient is replaced by on its way back.
+
+    Examples::
+
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+        >>> trace = Trace(lambda tensor: tensor.dim() == 4)
+        >>> with trace.watching(net):
+        ...     _ = net(torch.rand(1, 3, 8, 8))
+        >>> [(step.givers, step.takers, tuple(step.shape)) for step in trace.steps[1:]]
+        [(['0'], ['1'], (1, 8, 6, 6)), (['1'], [], (1, 8, 6, 6))]
     """
 
     def __init__(self, tensor: Tensor, trace: Trace) -> None:
@@ -64,8 +77,10 @@ class Step:
             self.edge = get_gradient_edge(tensor)
             tensor.register_hook(self._on_gradient)  # type: ignore[no-untyped-call]
 
-    def _on_gradient(self, gradient: Tensor) -> Tensor | None:
+    def _on_gradient(self, gradient: Tensor | None) -> Tensor | None:
         trace = self._trace()
+        if gradient is None:
+            return None
         nan = gradient.isnan()
         self.marked |= bool(nan.any())
         if trace is not None and trace.noting:
@@ -73,11 +88,26 @@ class Step:
         return None if self.stop is None else self.stop(gradient)
 
     def holds(self, tensor: Tensor) -> bool:
-        """Whether this is the tensor, not changed in place since."""
+        """Whether this is the tensor, not changed in place since.
+
+        Args:
+            tensor (Tensor): Of any shape.
+
+        Returns:
+            bool: Whether it is the same object, of the same version.
+        """
         return self.was(tensor, tensor._version)
 
     def was(self, tensor: Tensor, version: int) -> bool:
-        """Whether this was the tensor when it had been changed in place so often."""
+        """Whether this was the tensor when it had been changed in place so often.
+
+        Args:
+            tensor (Tensor): Of any shape.
+            version (int): How often.
+
+        Returns:
+            bool: Whether it is the same object, of this version.
+        """
         return self._tensor() is tensor and self._version == version
 
 
@@ -93,6 +123,15 @@ class Trace:
         first_parameters (int or None): How many steps there were when the first module with
             parameters gave its output.
         noting (bool): Whether steps note where gradients that come back are NaN.
+
+    Examples::
+
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+        >>> trace = Trace(lambda tensor: tensor.dim() == 4)
+        >>> with trace.watching(net):
+        ...     _ = net(torch.rand(1, 3, 8, 8))
+        >>> print(trace.place(trace.steps[-1]), trace.calls["1"])
+        1 1
     """
 
     def __init__(self, is_step: Callable[[Tensor], bool]) -> None:
@@ -104,7 +143,11 @@ class Trace:
 
     @contextmanager
     def watching(self, model: Module) -> Iterator[None]:
-        """Hooks into every module but the model itself."""
+        """Hooks into every module but the model itself.
+
+        Args:
+            model (torch.nn.Module): The network.
+        """
         handles = []
         try:
             for name, module in model.named_modules():
@@ -117,7 +160,14 @@ class Trace:
                 handle.remove()
 
     def place(self, step: Step) -> Place | None:
-        """Where a step is to be seen: at a module that runs once; None if there is none."""
+        """Where a step is to be seen.
+
+        Args:
+            step (Step): A step of the trace.
+
+        Returns:
+            Place or None: At a module that runs once; None if there is none.
+        """
         # The outermost block finishes last and begins first.
         for name in reversed(step.givers):
             if self.calls[name] == 1:
@@ -164,7 +214,19 @@ class Trace:
 
 
 def one_tensor(values: Any) -> Tensor | None:
-    """The tensor that a module gives or takes; None if that is not exactly one, as Captum asks."""
+    """The tensor that a module gives or takes.
+
+    Args:
+        values (Any): Its output, or its arguments.
+
+    Returns:
+        Tensor or None: Of any shape; None if that is not exactly one, as Captum asks.
+
+    Examples::
+
+        >>> one_tensor((torch.zeros(2),))
+        tensor([0., 0.])
+    """
     if isinstance(values, (tuple, list)) and len(values) == 1:
         (values,) = values
     return values if isinstance(values, Tensor) else None

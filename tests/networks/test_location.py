@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from captum_groupcam.networks.layouts import MAPS, TOKENS, TOKENS_FIRST, Layout, forms, layouts
-from captum_groupcam.networks.location import centers, choose, fit
+from captum_groupcam.networks._layouts import MAPS, TOKENS, TOKENS_FIRST, Layout, forms, layouts
+from captum_groupcam.networks._location import centers, choose, fit
 from captum_groupcam.networks.transformers import channels_first, tokens_to_grid
 
 

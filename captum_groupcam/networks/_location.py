@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captum_groupcam.networks.layouts import Layout
+from captum_groupcam.networks._layouts import Layout
 
 __all__ = ["DRAWS", "Fit", "Judgement", "centers", "choose", "fit"]
 

@@ -15,6 +15,7 @@ Three questions, each answered by a few passes:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -25,7 +26,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import Module
 
 from captum_groupcam import _captum
-from captum_groupcam.networks.layouts import Form
+from captum_groupcam.networks._layouts import Form
 from captum_groupcam.networks.trace import Place, Step, Trace, evaluating, one_tensor
 
 __all__ = ["AMOUNT", "QUANTIZED_AMOUNT", "Probe", "real"]
@@ -192,7 +193,9 @@ class Probe:
         if not isinstance(output, Tensor) or not output.requires_grad:
             return None
         try:
-            with torch.inference_mode(False):
+            with torch.inference_mode(False), warnings.catch_warnings():
+                # Quantised operations let nothing through, and say so.
+                warnings.filterwarnings("ignore", ".*an autograd kernel was not registered")
                 (gradient,) = torch.autograd.grad(
                     output,
                     cast(Any, [to]),
