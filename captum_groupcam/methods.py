@@ -6,7 +6,7 @@ import difflib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, cast
@@ -26,6 +26,7 @@ from captum_groupcam.attr.rise import RISE
 from captum_groupcam.attr.score_cam import ScoreCAM
 from captum_groupcam.attr.selective import SelectiveGroupCAM
 from captum_groupcam.attr.xrai import XRAI
+from captum_groupcam.naming import find_object, is_reference, short_reference, split_reference
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.options import (
     Option,
@@ -36,7 +37,8 @@ from captum_groupcam.options import (
     split_text,
 )
 
-__all__ = ["METHODS", "Explain", "Method", "MethodSpec", "find_method", "offered_methods"]
+__all__ = ["METHODS", "Explain", "Method", "MethodSpec", "find_method", "load_method"]
+__all__ += ["offered_methods"]
 
 #: Explains inputs (N x C x H x W) for a target in any of Captum's forms: N x 1 x H x W.
 Explain: TypeAlias = Callable[[Tensor, TargetType], Tensor]
@@ -105,6 +107,18 @@ class Method:
         """Whose parameters the options are."""
         attribution = self.attribution
         return self.explain if attribution is None else attribution.attribute
+
+    def check_signature(self) -> None:
+        """Checks that it can be called as a method is, and that its options have types.
+
+        Raises:
+            TypeError: If it takes other arguments.
+            NameError: If an annotation says what is not defined.
+        """
+        _ = self.options
+        if self.attribution is None:
+            where = (None,) if self.on_layer else ()
+            inspect.signature(self.explain).bind(None, *where, None, None, **self.fixed)
 
     def check(self, options: Mapping[str, Any]) -> None:
         """Checks names and types of options; what a function takes by ``**`` it checks itself.
@@ -284,10 +298,60 @@ def find_method(name: str) -> Method:
         'Group-CAM'
     """
     if name not in METHODS:
+        if is_reference(name):
+            raise ValueError(f"Unknown method {name!r}: load_method imports it.")
         close = difflib.get_close_matches(name, METHODS, n=3)
         hint = f"did you mean {', '.join(close)}?" if close else f"known are {', '.join(METHODS)}."
         raise ValueError(f"Unknown method {name!r}; {hint}")
     return METHODS[name]
+
+
+def load_method(reference: str) -> Method:
+    """Imports a method of one's own and puts it into :data:`METHODS`.
+
+    Args:
+        reference (str): ``package.module:object`` or ``path/file.py:object``: a :class:`Method`, or
+            what its `explain` can be. It runs the module's code.
+
+    Returns:
+        Method: The method. Its name is the reference, without the folders of a file.
+
+    Raises:
+        ValueError: If there is no such object, it fails, or is no method.
+
+    Examples::
+
+        >>> load_method("captum.attr:Saliency").on_layer
+        False
+        >>> del METHODS["captum.attr:Saliency"]
+    """
+    found = find_object(reference)
+    name = short_reference(reference)
+    if isinstance(found, Method):
+        method = replace(found, name=name)
+    elif isinstance(found, type) and issubclass(found, Attribution):
+        method = Method(name, found.__name__, found)
+    elif callable(found) and not isinstance(found, (type, Module)):
+        method = Method(name, name.rpartition(":")[2], found)
+    else:
+        raise ValueError(
+            f"{reference} is {_kind_of(found)}; expected a function (model, inputs, target) or "
+            "(model, layer, inputs, target), a class in Captum's style, or a "
+            "captum_groupcam.methods.Method."
+        )
+    try:
+        method.check_signature()
+    except (TypeError, NameError) as error:
+        raise ValueError(f"{reference} is no method: {error}") from error
+    known = METHODS.setdefault(name, method)
+    if known.explain is not method.explain:
+        raise ValueError(f"Another method is called {name}, too: rename one of the files.")
+    METHODS[name] = method
+    return method
+
+
+def _kind_of(found: object) -> str:
+    return f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
 
 
 def offered_methods() -> list[str]:
@@ -339,13 +403,16 @@ class MethodSpec:
         return find_method(self.name)
 
     @classmethod
-    def parse(cls, text: str) -> MethodSpec:
+    def parse(cls, text: str, *, importing: bool = False) -> MethodSpec:
         """Reads what ``str`` writes.
 
         Args:
             text (str): ``name`` or ``name:option=value,...``. Values are numbers, None, True,
                 False, words, quoted strings, or tuples or lists of these; the option ``layer`` is
                 a layer's dotted name, whatever that looks like.
+            importing (bool, optional): Whether a name that is a reference
+                (``package.module:object``) is imported, by :func:`load_method`: only for what a
+                user has typed. Default: False.
 
         Returns:
             MethodSpec: The method with its options.
@@ -354,7 +421,9 @@ class MethodSpec:
             TypeError: If the method has no such option, or a value is of another type.
             ValueError: If it is not of this form, or there is no such method.
         """
-        name, _, listed = text.partition(":")
+        name, listed = split_reference(text)
+        if importing and is_reference(name):
+            name = load_method(name).name
         options: dict[str, Any] = {}
         layer: str | None = None
         for item in split_text(listed, ","):

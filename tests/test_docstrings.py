@@ -27,7 +27,11 @@ from captum_groupcam.metrics import functional
 APPLICATIONS = ("captum_groupcam.__main__", "captum_groupcam.apps")
 #: What functions of the registry take; :class:`captum_groupcam.methods.Method` describes it once.
 OF_METHODS = {"model", "layer", "inputs", "target"}
-FUNCTIONS_OF_METHODS = {method.explain for method in METHODS.values() if not method.attribution}
+FUNCTIONS_OF_METHODS = {
+    method.explain
+    for method in METHODS.values()
+    if method.kind == "method" and not method.attribution
+}
 
 #: A docstring or an entry that leaves the rest to another one.
 ELSEWHERE = re.compile(r"[Ss]ee :\w+:|[Aa]s in (:\w+:|Captum)|[Oo]ptions of :\w+:")

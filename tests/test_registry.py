@@ -17,7 +17,14 @@ from typer.testing import CliRunner
 
 from captum_groupcam import insights
 from captum_groupcam.apps.cli import app
-from captum_groupcam.methods import METHODS, Method, find_method, offered_methods
+from captum_groupcam.methods import (
+    METHODS,
+    Method,
+    MethodSpec,
+    find_method,
+    load_method,
+    offered_methods,
+)
 from tests.toy_networks import SmallCNN, small_inputs
 
 
@@ -68,6 +75,105 @@ def test_on_the_command_line(registered: Method, cat_file: Path, tmp_path: Path)
     wrong = CliRunner().invoke(app, ["explain", str(cat_file), "--method", "mine:power=low"])
     assert wrong.exit_code == 2
     assert "power must be float, got 'low'" in wrong.stderr
+
+
+OWN = """
+from captum.attr import LayerAttribution
+from captum_groupcam.methods import Method
+
+def bright(model, inputs, target, *, power: float = 2.0):
+    return inputs.mean(1, keepdim=True).relu() ** power
+
+def on_layer(model, layer, inputs, target):
+    return inputs[:, :1]
+
+class Brightest(LayerAttribution):
+    def attribute(self, inputs, target=None, additional_forward_args=None,
+                  attribute_to_layer_input=False, *, power: float = 2.0):
+        return inputs.amax(1, keepdim=True) ** power
+
+declared = Method("declared", "Declared", bright, {"power": 3.0})
+number = 3
+class Other: ...
+def misses(model, inputs): ...
+def untyped(model, inputs, target, *, power: Nowhere = 2): ...
+untyped.__annotations__["power"] = "Nowhere"
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file of methods that nobody has registered."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    path = tmp_path / "own_cams.py"
+    path.write_text("from __future__ import annotations\n" + OWN)
+    known = dict(METHODS)
+    yield path
+    METHODS.clear()
+    METHODS.update(known)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "power"),
+    [("bright", "", 2.0), ("bright", ":power=1.5", 1.5), ("declared", "", 3.0)],
+)
+def test_named_on_the_command_line(
+    name: str, options: str, power: float, own: Path, cat_file: Path, tmp_path: Path
+) -> None:
+    spec = MethodSpec.parse(f"{own}:{name}{options}", importing=True)
+    assert str(spec) == f"own_cams.py:{name}{options}"
+    assert MethodSpec.parse(str(spec)) == spec
+    inputs = torch.rand(1, 3, 24, 24)
+    maps = spec.method(SmallCNN(), **spec.options)(inputs, 0)
+    assert torch.equal(maps, inputs.mean(1, keepdim=True) ** power)
+    out = tmp_path / "out"
+    arguments = ["explain", cat_file, "--method", f"{own}:{name}{options}", "--out", out]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in out.iterdir()] == [f"cat_own_cams.py_{name}.png"]
+
+
+def test_classes_and_methods_on_layers_are_named(own: Path) -> None:
+    network = SmallCNN()
+    for name in ("Brightest", "on_layer"):
+        method = load_method(f"{own}:{name}")
+        assert METHODS[f"own_cams.py:{name}"] is method
+        assert method.on_layer
+        assert method(network, network.features)(small_inputs(1), 0).shape == (1, 1, 24, 24)
+    assert load_method(f"{own}:Brightest") == load_method(f"{own}:Brightest")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("number", "is int; expected a function"),
+        ("Other", "is the class Other; expected a function"),
+        ("misses", "misses is no method: too many positional arguments"),
+        ("untyped", "untyped is no method: name 'Nowhere' is not defined"),
+        ("nothing", "has no 'nothing'"),
+    ],
+)
+def test_what_is_no_method(name: str, message: str, own: Path, cat_file: Path) -> None:
+    result = CliRunner().invoke(app, ["explain", str(cat_file), "--method", f"{own}:{name}"])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_only_what_is_typed_is_imported(own: Path) -> None:
+    own.write_text("raise SystemExit('imported')")
+    for look_up in (find_method, MethodSpec.parse):
+        with pytest.raises(ValueError, match=r"Unknown method '.*bright': load_method imports it"):
+            look_up(f"{own}:bright")
+
+
+def test_two_files_of_one_name(own: Path, tmp_path: Path) -> None:
+    load_method(f"{own}:bright")
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "own_cams.py"
+    other.write_text(own.read_text())
+    with pytest.raises(ValueError, match=r"Another method is called own_cams\.py:bright, too"):
+        load_method(f"{other}:bright")
 
 
 def test_in_the_benchmark(registered: Method, tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def read_class_names(path: str | Path) -> list[str]:
 def _names_of(content: Any) -> list[str]:
     if isinstance(content, Mapping):
         if all(isinstance(value, int) for value in content.values()):
+            if len(set(content.values())) < len(content):
+                raise ValueError("several names have one index.")
             content = {str(index): name for name, index in content.items()}
         missing = [str(i) for i in range(len(content)) if str(i) not in content]
         if missing:
