@@ -1,13 +1,16 @@
 """Group-CAM, and the methods that it is compared with, for Captum."""
 
-from captum_groupcam.attr.cam import CAM
-from captum_groupcam.attr.grad_cam import GradCAM, GradCAMPlusPlus
-from captum_groupcam.attr.group_cam import GroupCAM
-from captum_groupcam.attr.layer_cam import LayerCAM
-from captum_groupcam.attr.rise import RISE
-from captum_groupcam.attr.score_cam import ScoreCAM
-from captum_groupcam.attr.selective import SelectiveGroupCAM
-from captum_groupcam.attr.xrai import XRAI
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from captum_groupcam.attr.cam import CAM
+    from captum_groupcam.attr.grad_cam import GradCAM, GradCAMPlusPlus
+    from captum_groupcam.attr.group_cam import GroupCAM
+    from captum_groupcam.attr.layer_cam import LayerCAM
+    from captum_groupcam.attr.rise import RISE
+    from captum_groupcam.attr.score_cam import ScoreCAM
+    from captum_groupcam.attr.selective import SelectiveGroupCAM
+    from captum_groupcam.attr.xrai import XRAI
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,3 +24,34 @@ __all__ = [
     "ScoreCAM",
     "SelectiveGroupCAM",
 ]
+
+#: Where each name is defined. It is imported when it is first asked for: torch and captum take
+#: seconds, which ``captum-groupcam --help`` does without.
+_HOMES = {
+    "CAM": "cam",
+    "RISE": "rise",
+    "XRAI": "xrai",
+    "GradCAM": "grad_cam",
+    "GradCAMPlusPlus": "grad_cam",
+    "GroupCAM": "group_cam",
+    "LayerCAM": "layer_cam",
+    "ScoreCAM": "score_cam",
+    "SelectiveGroupCAM": "selective",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Imports a public name."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(f"{__name__}.attr.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    """The public names, those that are not imported yet included."""
+    return sorted({*globals(), *__all__})

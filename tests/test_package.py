@@ -9,7 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import captum_groupcam
+from captum_groupcam.apps.names import OFFERED_METHODS
+from captum_groupcam.methods import offered_methods
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,9 +23,14 @@ HEAVY = ["cv2", "pandas", "quantus", "rich", "saliency", "skimage", "sklearn", "
 # What is there wherever the library is: its dependencies, and three of theirs.
 INSTALLED = {"captum", "matplotlib", "numpy", "PIL", "torch", "torchmetrics", "torchvision"}
 INSTALLED |= {"typing_extensions"}
+# Of these, what takes no time.
+SMALL = {"typing_extensions"}
 # What an extra brings, and where it may be imported at once.
 EXTRAS = {
+    "apps/_explain.py": {"rich"},
     "apps/cli.py": {"rich", "typer"},
+    "apps/console.py": {"rich", "typer"},
+    "apps/options.py": {"typer"},
     "apps/explorer/_gradio.py": {"gradio"},
     "apps/explorer/_options.py": {"docstring_parser"},
 }
@@ -37,7 +46,33 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_import_is_light():
-    assert modules_after("import captum_groupcam").isdisjoint(HEAVY)
+    assert modules_after("from captum_groupcam import *").isdisjoint(HEAVY)
+
+
+def test_public_names_are_imported_when_they_are_asked_for():
+    assert modules_after("import captum_groupcam").isdisjoint({"torch", "captum", "numpy"})
+    assert set(captum_groupcam.__all__) <= set(dir(captum_groupcam))
+    with pytest.raises(AttributeError, match="has no attribute 'NoCAM'"):
+        _ = captum_groupcam.NoCAM
+
+
+@pytest.mark.parametrize("arguments", [[], ["explain"], ["explore"], ["demo"]])
+def test_help_imports_nothing_heavy(arguments):
+    asking = f"""
+import sys
+from captum_groupcam.__main__ import main
+sys.argv = ["captum-groupcam", *{arguments}, "--help"]
+try:
+    main()
+except SystemExit as ending:
+    assert ending.code == 0
+"""
+    loaded = modules_after(asking)
+    assert loaded.isdisjoint({*HEAVY, *INSTALLED, "gradio"} - {"rich", "typer", *SMALL})
+
+
+def test_help_lists_what_there_is():
+    assert list(OFFERED_METHODS) == offered_methods()
 
 
 def test_the_look_at_loaded_modules_sees_what_is_loaded():
@@ -77,7 +112,8 @@ def test_package_is_typed():
 
 def public_modules() -> set[str]:
     names = {m.name for m in pkgutil.walk_packages(captum_groupcam.__path__, "captum_groupcam.")}
-    commands = {"captum_groupcam.apps.cli"}  # documented by their --help
+    # documented by --help
+    commands = {f"captum_groupcam.apps.{name}" for name in ("cli", "console", "names", "options")}
     return {name for name in names - commands if "._" not in name}
 
 

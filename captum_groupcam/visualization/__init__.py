@@ -6,7 +6,12 @@ nothing is shown, and nothing has to be closed.
 
 from captum_groupcam.visualization._curves import LINE_COLORS, curves, draw_curve
 from captum_groupcam.visualization._dimensions import signal_plot, volume_slices
-from captum_groupcam.visualization._figures import POSITIVE_COLORS, SIGNED_COLORS, save_figure
+from captum_groupcam.visualization._figures import (
+    POSITIVE_COLORS,
+    SIGNED_COLORS,
+    is_own_picture,
+    save_figure,
+)
 from captum_groupcam.visualization._overlays import (
     draw_overlay,
     group_panels,
@@ -24,6 +29,7 @@ __all__ = [
     "draw_curve",
     "draw_overlay",
     "group_panels",
+    "is_own_picture",
     "method_grid",
     "method_sheet",
     "overlay",

@@ -1,0 +1,25 @@
+"""Names for the help of commands, which is shown before anything heavy is imported."""
+
+from __future__ import annotations
+
+__all__ = ["OFFERED_METHODS"]
+
+#: What :func:`~captum_groupcam.methods.offered_methods` gives.
+OFFERED_METHODS = (
+    "group_cam",
+    "group_cam_gradient_free",
+    "group_cam_selective",
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "layer_cam",
+    "cam",
+    "score_cam",
+    "rise",
+    "xrai",
+    "guided_backprop",
+    "guided_grad_cam",
+    "integrated_gradients",
+    "smooth_grad",
+    "input_x_gradient",
+    "occlusion",
+)
