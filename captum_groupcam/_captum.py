@@ -69,23 +69,35 @@ def layer_activations(
     additional_forward_args: tuple[Any, ...],
     *,
     attribute_to_layer_input: bool = False,
+    layer_call: int | None = None,
     device_ids: list[int] | None = None,
 ) -> Tensor:
     """What the layer gives (or gets) for the inputs, without a graph: N x ...
 
     Raises:
-        ValueError: If the layer is never called or does not have exactly one tensor.
+        ValueError: If the layer is never called, several times without a layer_call, or does not
+            have exactly one tensor.
     """
-    with torch.no_grad(), _watching(layer, attribute_to_layer_input, begin_graph=False):
+    network, device_ids = eager(forward_func), _devices(forward_func, device_ids)
+    if layer_call is not None:
+        with _taking(layer, attribute_to_layer_input, layer_call, begin_graph=False) as taken:
+            run_forward(network, inputs, additional_forward_args)
+            return _dequantized(taken())
+    once = device_ids is None  # replicas call it once each
+    with (
+        torch.no_grad(),
+        _watching(layer, attribute_to_layer_input, begin_graph=False, once=once) as check,
+    ):
         (activations,) = _forward_layer_eval(
-            eager(forward_func),
+            network,
             inputs,
             layer,
             additional_forward_args or None,
             device_ids=device_ids,
             attribute_to_layer_input=attribute_to_layer_input,
         )
-    return cast(Tensor, activations).detach()
+        check()
+    return _dequantized(cast(Tensor, activations))
 
 
 def layer_gradients_and_activations(
@@ -96,6 +108,7 @@ def layer_gradients_and_activations(
     select: Callable[[Tensor], Tensor],
     *,
     attribute_to_layer_input: bool = False,
+    layer_call: int | None = None,
     device_ids: list[int] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the selected outputs with respect to the layer, and its activations.
@@ -105,31 +118,44 @@ def layer_gradients_and_activations(
 
     Args:
         forward_func (Callable): The network.
-        layer (Module): The layer; if it is called several times, its last call counts.
+        layer (Module): The layer.
         inputs (tuple of Tensor): Inputs, N samples each.
         additional_forward_args (tuple): Passed on after the inputs.
         select (Callable): Turns the output into one value a sample (N).
         attribute_to_layer_input (bool): Whether the layer's input is meant. Default: False.
+        layer_call (int, optional): Which call of the layer is meant, from 0. Default: None, its
+            only one.
         device_ids (list of int, optional): As in Captum, for DataParallel. Default: None.
 
     Raises:
-        ValueError: If the layer is never called, does not have exactly one tensor, or the selected
-            output does not depend on it.
+        ValueError: If the layer is never called, several times without a layer_call, does not have
+            exactly one tensor, or the selected output does not depend on it.
         RuntimeError: If the forward or backward pass fails otherwise.
     """
-    network = eager(forward_func)
+    network, device_ids = eager(forward_func), _devices(forward_func, device_ids)
     # The replicas of DataParallel are gathered outside the layer's thread, where grad mode would
     # still be off; its graph covers the whole network, as Captum's always does.
-    parallel = device_ids is not None or isinstance(network, torch.nn.DataParallel)
-    if parallel and device_ids is None:
-        device_ids = list(cast("torch.nn.DataParallel[Module]", network).device_ids)
+    parallel = device_ids is not None
+    if layer_call is not None:
+        return _gradients_of_call(
+            network,
+            layer,
+            inputs,
+            additional_forward_args,
+            select,
+            attribute_to_layer_input,
+            layer_call,
+        )
 
     def selected(*args: Any) -> Tensor:
         with torch.set_grad_enabled(parallel):
             output = run_forward(network, args, ())
+        check()  # before a checkpoint runs the layer again, backwards
         return select(output)
 
-    with _watching(layer, attribute_to_layer_input, begin_graph=not parallel):
+    with _watching(
+        layer, attribute_to_layer_input, begin_graph=not parallel, once=not parallel
+    ) as check:
         try:
             (gradients,), (activations,) = compute_layer_gradients_and_eval(
                 selected,
@@ -143,13 +169,30 @@ def layer_gradients_and_activations(
             unreached = ("not have been used in the graph", "does not require grad")
             if not any(text in str(error) for text in unreached):
                 raise
-            raise ValueError(
-                f"The output has no gradient with respect to the layer {_name(layer)}: the output "
-                "does not depend on it, or the network computes it without gradients, as quantised "
-                "ones do. Choose a layer on the way to the output, or what needs no gradients: "
-                "GroupCAM with gradient_free=True, ScoreCAM or RISE."
-            ) from error
+            raise ValueError(_without_gradient(layer)) from error
     return gradients.detach(), activations.detach()
+
+
+def _gradients_of_call(
+    network: ForwardFunc,
+    layer: Module,
+    inputs: tuple[Tensor, ...],
+    additional_forward_args: tuple[Any, ...],
+    select: Callable[[Tensor], Tensor],
+    at_input: bool,
+    layer_call: int,
+) -> tuple[Tensor, Tensor]:
+    """The same for one call of a layer that runs several times."""
+    gradients = None
+    with _taking(layer, at_input, layer_call, begin_graph=True) as taken:
+        values = select(run_forward(network, inputs, additional_forward_args))
+        activations = taken()
+        if values.requires_grad:
+            ones = torch.ones_like(values)
+            (gradients,) = torch.autograd.grad(values, activations, ones, allow_unused=True)
+    if gradients is None:
+        raise ValueError(_without_gradient(layer))
+    return gradients, activations.detach()
 
 
 def input_gradients(
@@ -204,13 +247,46 @@ def uncompiled() -> AbstractContextManager[Any]:
     return set_stance("force_eager") if set_stance else nullcontext()
 
 
+def _devices(forward_func: ForwardFunc, device_ids: list[int] | None) -> list[int] | None:
+    """Those of DataParallel, also where nobody named them; None without it."""
+    network = eager(forward_func)
+    if device_ids is None and isinstance(network, torch.nn.DataParallel):
+        return list(network.device_ids)
+    return device_ids
+
+
+def _dequantized(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    return tensor.dequantize() if tensor.is_quantized else tensor
+
+
+def _without_gradient(layer: Module) -> str:
+    return (
+        f"The output has no gradient with respect to the layer {_name(layer)}: the output does not "
+        "depend on it, or the network computes it without gradients, as quantised ones do, and "
+        "checkpoints with use_reentrant=True. Choose a layer on the way to the output, or what "
+        "needs no gradients: GroupCAM with gradient_free=True, ScoreCAM or RISE."
+    )
+
+
 def _name(layer: Module) -> str:
     return type(layer).__name__
 
 
+def _only_tensor(layer: Module, value: Any, at_input: bool) -> Tensor:
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    if len(values) != 1 or not isinstance(values[0], Tensor):
+        found = ", ".join(type(v).__name__ for v in values) or "nothing"
+        raise ValueError(
+            f"Expected the {'input' if at_input else 'output'} of the layer {_name(layer)} to be "
+            f"one tensor, got {found}. Choose a layer inside it, or beside it, that has one."
+        )
+    return values[0]
+
+
 @contextmanager
-def _watching(layer: Module, at_input: bool, *, begin_graph: bool) -> Iterator[None]:
-    """Checks that the layer is called with one tensor; turns grad mode on as it is reached."""
+def _hooked(layer: Module, at_input: bool, hook: Callable[..., Any]) -> Iterator[None]:
+    """Calls a hook with what the layer takes or gives, in a network that runs as written."""
     if not isinstance(layer, Module):
         raise TypeError(
             f"layer must be a torch.nn.Module of the network, got {type(layer).__name__}."
@@ -220,33 +296,86 @@ def _watching(layer: Module, at_input: bool, *, begin_graph: bool) -> Iterator[N
             f"The layer is a {type(layer).__name__} of TorchScript, which cannot be watched. "
             "Explain the network that it was made of, or choose a layer outside; RISE needs none."
         )
-
-    def watch(_module: Module, args: Any, output: Any = None) -> None:
-        value = args if at_input else output
-        values = value if isinstance(value, (tuple, list)) else (value,)
-        if len(values) != 1 or not isinstance(values[0], Tensor):
-            found = ", ".join(type(v).__name__ for v in values) or "nothing"
-            raise ValueError(
-                f"Expected the {'input' if at_input else 'output'} of the layer {_name(layer)} to "
-                f"be one tensor, got {found}. Choose a layer inside it, or beside it, that has one."
-            )
-        if begin_graph:
-            torch.set_grad_enabled(True)
-
-    # Registered before Captum's own hook, hence run before it.
     register = layer.register_forward_pre_hook if at_input else layer.register_forward_hook
-    handle = register(watch)
+    handle = register(hook)
     try:
         with uncompiled():
             yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _watching(
+    layer: Module, at_input: bool, *, begin_graph: bool, once: bool
+) -> Iterator[Callable[[], None]]:
+    # Yields what to call when the forward pass is done: an error if the layer ran several times.
+    calls = 0
+
+    def watch(_module: Module, args: Any, output: Any = None) -> None:
+        nonlocal calls
+        calls += 1
+        _only_tensor(layer, args if at_input else output, at_input)
+        if begin_graph:
+            torch.set_grad_enabled(True)
+
+    def check() -> None:
+        if once and calls > 1:
+            raise ValueError(
+                f"The layer {_name(layer)} runs {calls} times in one pass of the network: say "
+                f"which call is meant, layer_call=0 to {calls - 1}. Where each belongs to another "
+                "input, explain one input after the other, the others as additional_forward_args."
+            )
+
+    try:
+        # Registered before Captum's own hook, hence run before it.
+        with _hooked(layer, at_input, watch):
+            yield check
     except AssertionError as error:
         if "did not obtain any outputs" not in str(error):  # not Captum's, the network's own
             raise
+        raise ValueError(_never_called(layer)) from error
+
+
+@contextmanager
+def _taking(
+    layer: Module, at_input: bool, layer_call: int, *, begin_graph: bool
+) -> Iterator[Callable[[], Tensor]]:
+    # Yields what gives the tensor, once the forward pass is done.
+    calls = 0
+    found: list[Tensor] = []
+
+    def take(_module: Module, args: Any, output: Any = None) -> Any:
+        nonlocal calls
+        number, calls = calls, calls + 1
+        if number != layer_call:
+            return None
+        value = _only_tensor(layer, args if at_input else output, at_input).detach()
+        found.append(value.requires_grad_() if begin_graph else value)
+        if not begin_graph:
+            return None
+        torch.set_grad_enabled(True)
+        fresh = value.clone()  # layers that work in place must not meet a leaf
+        return (fresh,) if at_input else fresh
+
+    def taken() -> Tensor:
+        if found:
+            return found[0]
+        if not calls:
+            raise ValueError(_never_called(layer))
         raise ValueError(
-            f"The layer {_name(layer)} was not called in the forward pass. Choose a module that "
-            "belongs to the network behind forward_func and that its forward calls. An exported or "
-            "traced network calls none: explain the one that it was made of, or what "
-            "torch.export.unflatten gives; RISE needs no layer."
-        ) from error
-    finally:
-        handle.remove()
+            f"The layer {_name(layer)} runs {calls} times in one pass of the network: layer_call "
+            f"must be from 0 to {calls - 1}, got {layer_call}."
+        )
+
+    with torch.no_grad(), _hooked(layer, at_input, take):
+        yield taken
+
+
+def _never_called(layer: Module) -> str:
+    return (
+        f"The layer {_name(layer)} was not called in the forward pass. Choose a module that "
+        "belongs to the network behind forward_func and that its forward calls. An exported or "
+        "traced network calls none: explain the one that it was made of, or what "
+        "torch.export.unflatten gives; RISE needs no layer."
+    )

@@ -26,6 +26,7 @@ from captum_groupcam.attr.rise import RISE
 from captum_groupcam.attr.score_cam import ScoreCAM
 from captum_groupcam.attr.selective import SelectiveGroupCAM
 from captum_groupcam.attr.xrai import XRAI
+from captum_groupcam.masking.call import in_training
 from captum_groupcam.naming import find_object, is_reference, short_reference, split_reference
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.options import (
@@ -465,7 +466,7 @@ def _run(
         )
     if not inputs.isfinite().all():
         raise ValueError("The inputs contain NaN or infinite values.")
-    if model.training:
+    if in_training(model):
         raise ValueError("Explain a model in evaluation mode: call model.eval() first.")
     # A seed reaches all devices.
     initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]

@@ -51,8 +51,8 @@ _HIDDEN = {
     "return_group_scores",
     "show_progress",
 }
-#: It belongs to the layer rather than to the method.
-_OF_LAYER = "reshape_transform"
+#: They belong to the layer rather than to the method.
+_OF_LAYER = {"layer_call", "reshape_transform"}
 #: An option wherever it stands: Captum has it before the keywords.
 _POSITIONAL = "relu_attributions"
 
@@ -168,7 +168,7 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
         parameter.name: _option(parameter, hints.get(parameter.name, Any))
         for parameter in parameters
         if parameter.name == _POSITIONAL
-        or (parameter.kind is parameter.KEYWORD_ONLY and parameter.name != _OF_LAYER)
+        or (parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in _OF_LAYER)
     }
 
 

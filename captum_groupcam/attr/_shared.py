@@ -31,7 +31,8 @@ _ARGUMENTS = {
     ),
     "additional_forward_args": (
         "Arguments of forward_func after the inputs, a tuple if several. Tensors of batch size N "
-        "go with their samples. Default: None."
+        "go with their samples, unless they are "
+        ":class:`~captum_groupcam.masking.network.Shared`. Default: None."
     ),
     "attribute_to_layer_input": (
         "Whether the input of the layer is meant rather than its output. Default: False."
@@ -49,6 +50,11 @@ _ARGUMENTS = {
     "reshape_transform": (
         "Brings activations without spatial dimensions to N x K x spatial: those of a transformer, "
         "for which :func:`~captum_groupcam.networks.layers.find_layer` finds it. Default: None."
+    ),
+    "layer_call": (
+        "Which call of the layer is meant, from 0, where it runs several times in one pass of the "
+        "network: an encoder that several inputs share, an activation that several blocks share. "
+        "Default: None, it runs once."
     ),
     "internal_batch_size": (
         "Largest number of inputs in one pass of the network; sets the peak of memory, not the "

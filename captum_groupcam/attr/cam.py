@@ -55,15 +55,23 @@ class CAM(LayerFormula):
 
 
 class _Linear(NamedTuple):
-    """One call of :func:`torch.nn.functional.linear`."""
+    """One call of a linear layer, or of a 1 x 1 convolution of pooled activations."""
 
     inputs: Tensor
     weight: Tensor
     bias: Tensor | None
 
     @classmethod
-    def of(cls, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> _Linear:  # noqa: A002
-        """Binds the arguments by their names."""
+    def of(
+        cls,
+        input: Tensor,  # noqa: A002 - torch's name
+        weight: Tensor,
+        bias: Tensor | None = None,
+        **_: Any,
+    ) -> _Linear:
+        """Binds the arguments by their names; what has one position loses its axes."""
+        if weight.dim() > 2 and weight[0, 0].numel() == input[0, 0].numel() == 1:
+            input, weight = input.flatten(1), weight.flatten(1)  # noqa: A001
         return cls(input, weight, bias)
 
     def parameters(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -81,8 +89,8 @@ class _LinearCalls(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is F.linear:
-            self.calls.append(_Linear.of(*args, **(kwargs or {})))
+        if func in (F.linear, F.conv1d, F.conv2d, F.conv3d):
+            self.calls.append(_Linear.of(*args[:3], **(kwargs or {})))
         return func(*args, **(kwargs or {}))
 
 
@@ -107,9 +115,9 @@ def _class_weights(call: Call, activations: Tensor) -> Tensor:
                     return (last.weight[chosen].to(features).expand_as(features),)
         raise ValueError(
             "CAM explains networks that end in global average pooling of the layer and one linear "
-            "layer, and return what that gives; here the output is not a linear function of the "
-            "pooled activations. Choose the layer that is pooled, leave out what comes after the "
-            "linear layer (softmax), or use Grad-CAM, which needs neither."
+            "layer (or 1 x 1 convolution), and return what that gives; here the output is not a "
+            "linear function of the pooled activations. Choose the layer that is pooled, leave out "
+            "what comes after the linear layer (softmax), or use Grad-CAM, which needs neither."
         )
 
     (weights,) = network.by_sample(call.inputs, work)

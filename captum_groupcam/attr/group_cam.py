@@ -91,6 +91,7 @@ class GroupCAMOptions(TypedDict, total=False):
     relu_scores: bool
     merge_normalized: bool
     reshape_transform: ReshapeTransform | None
+    layer_call: int | None
     internal_batch_size: int | None
     show_progress: bool
 
@@ -183,6 +184,7 @@ class GroupCAM(Titled, LayerAttribution):
         relu_scores: bool = False,
         merge_normalized: bool = True,
         reshape_transform: ReshapeTransform | None = None,
+        layer_call: int | None = None,
         internal_batch_size: int | None = None,
         return_group_scores: bool = False,
         return_group_masks: bool = False,
@@ -221,6 +223,7 @@ class GroupCAM(Titled, LayerAttribution):
             merge_normalized (bool, optional): Whether the merged masks are those that the network
                 saw, normalised to [0, 1] (paper), or the maps before normalisation. Default: True.
             reshape_transform (Callable, optional): {reshape_transform}
+            layer_call (int, optional): {layer_call}
             internal_batch_size (int, optional): {internal_batch_size}
             return_group_scores (bool, optional): Whether the scores :math:`\alpha_l` are returned
                 too. Default: False.
@@ -273,7 +276,9 @@ class GroupCAM(Titled, LayerAttribution):
                 internal_batch_size=internal_batch_size,
                 device_ids=self.device_ids,
             )
-            layer = TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform)
+            layer = TargetLayer(
+                self.layer, "", attribute_to_layer_input, reshape_transform, layer_call
+            )
             if gradient_free:
                 activations = call.activations(layer)
                 gradients = torch.ones_like(activations)
@@ -292,7 +297,7 @@ class GroupCAM(Titled, LayerAttribution):
                 show_progress=show_progress,
             )
             maps = tuple(m.relu() for m in merged.maps) if relu_attributions else merged.maps
-        warn_of_zero_maps(merged.queried)
+        warn_of_zero_maps(merged.queried, maps)
         attributions = like_inputs(inputs, maps)
         if return_group_masks:
             return attributions, merged.scores, merged.masks

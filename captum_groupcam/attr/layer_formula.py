@@ -55,6 +55,7 @@ class LayerFormula(Titled, LayerAttribution):
         relu_attributions: bool = False,
         *,
         reshape_transform: ReshapeTransform | None = None,
+        layer_call: int | None = None,
         internal_batch_size: int | None = None,
     ) -> TensorOrTuple:
         """Computes the map of each sample, at the resolution of the layer.
@@ -68,6 +69,7 @@ class LayerFormula(Titled, LayerAttribution):
             relu_attributions (bool, optional): Whether only positive attributions are returned, as
                 in most of the papers. Default: False, as in Captum.
             reshape_transform (Callable, optional): {reshape_transform}
+            layer_call (int, optional): {layer_call}
             internal_batch_size (int, optional): {internal_batch_size}
 
         Returns:
@@ -91,7 +93,9 @@ class LayerFormula(Titled, LayerAttribution):
                 internal_batch_size=internal_batch_size,
                 device_ids=self.device_ids,
             )
-            layer = TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform)
+            layer = TargetLayer(
+                self.layer, "", attribute_to_layer_input, reshape_transform, layer_call
+            )
             maps = call.by_parts(lambda part: self._maps(part, layer))
             maps = maps.relu() if relu_attributions else maps
             return like_inputs(inputs, call.for_each_input(maps))

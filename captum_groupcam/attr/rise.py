@@ -222,7 +222,7 @@ class RISE(Titled, Attribution):
             )
             scores, queried = call.score_masks(masks, "RISE", show_progress=show_progress)
             attributions = call.merge(masks, scores / (probability * n_masks))
-        warn_of_zero_maps(queried)
+        warn_of_zero_maps(queried, attributions)
         return like_inputs(inputs, attributions)
 
 

@@ -64,6 +64,7 @@ class ScoreCAM(Titled, LayerAttribution):
         weighting: Literal["softmax", "increase", "score"] = "softmax",
         score_func: ScoreFunc = raw_score,
         reshape_transform: ReshapeTransform | None = None,
+        layer_call: int | None = None,
         internal_batch_size: int | None = None,
         show_progress: bool = False,
     ) -> TensorOrTuple:
@@ -90,6 +91,7 @@ class ScoreCAM(Titled, LayerAttribution):
             score_func (Callable, optional): Turns the network's output (N x classes x ...) into the
                 scores f. Default: :func:`~captum_groupcam.masking.network.raw_score`, the logit.
             reshape_transform (Callable, optional): {reshape_transform}
+            layer_call (int, optional): {layer_call}
             internal_batch_size (int, optional): {internal_batch_size}
             show_progress (bool, optional): {show_progress}
 
@@ -127,7 +129,7 @@ class ScoreCAM(Titled, LayerAttribution):
                 device_ids=self.device_ids,
             )
             activations = call.activations(
-                TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform)
+                TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call)
             )
             masks = LayerMasks(activations)
             scores, queried = call.score_masks(masks, "Score-CAM", show_progress=show_progress)
@@ -146,5 +148,5 @@ class ScoreCAM(Titled, LayerAttribution):
             if relu_attributions:
                 maps = maps.relu()
             attributions = call.upsample(maps)
-        warn_of_zero_maps(queried)
+        warn_of_zero_maps(queried, attributions)
         return like_inputs(inputs, attributions)

@@ -51,6 +51,7 @@ class SelectiveOptions(TypedDict, total=False):
     shares: Sequence[float]
     score_func: ScoreFunc
     reshape_transform: ReshapeTransform | None
+    layer_call: int | None
     internal_batch_size: int | None
     show_progress: bool
 
@@ -134,6 +135,7 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
         shares: Sequence[float] = (0.15, 0.45),
         score_func: ScoreFunc = class_probability,
         reshape_transform: ReshapeTransform | None = None,
+        layer_call: int | None = None,
         internal_batch_size: int | None = None,
         return_effects: bool = False,
         show_progress: bool = False,
@@ -160,6 +162,7 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
             score_func (Callable, optional): Turns the network's output (N x classes x ...) into the
                 scores F. Default: softmax over dimension 1.
             reshape_transform (Callable, optional): {reshape_transform}
+            layer_call (int, optional): {layer_call}
             internal_batch_size (int, optional): {internal_batch_size}
             return_effects (bool, optional): Whether the effects :math:`e_m` are returned too.
                 Default: False.
@@ -219,7 +222,7 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
 
             # Gradients at the layer, and at the input.
             gradients, activations = call.gradients_and_activations(
-                TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform)
+                TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call)
             )
             at_input = call.network.input_gradients(call.inputs, place)
 
@@ -253,7 +256,7 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
             asked = merged.queried.any(1).view_as(best)
             selected = torch.where(asked, maps.take_along_dim(best, 1), 0)
 
-        warn_of_zero_maps(merged.queried)
+        warn_of_zero_maps(merged.queried, (selected,))
         nothing = selected.new_zeros(len(selected), 1)
         attributions = like_inputs(
             inputs,

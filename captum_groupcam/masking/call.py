@@ -20,8 +20,19 @@ from captum_groupcam.masking.queries import merge_masks, score_masks, score_samp
 from captum_groupcam.masking.targets import Target, Targets
 from captum_groupcam.networks.target_layer import TargetLayer
 
-__all__ = ["Call", "TensorOrTuple", "isolated", "like_inputs", "prepare", "warn_of_zero_maps"]
+__all__ = ["Call", "TensorOrTuple", "in_training", "isolated", "like_inputs", "prepare"]
+__all__ += ["warn_of_zero_maps"]
 
+#: What of torch behaves otherwise in training mode.
+_OTHER_IN_TRAINING = (
+    torch.nn.modules.batchnorm._NormBase,
+    torch.nn.modules.dropout._DropoutNd,
+    torch.nn.MultiheadAttention,
+    torch.nn.RNNBase,
+    torch.nn.RReLU,
+    torch.nn.TransformerEncoderLayer,
+    torch.nn.TransformerDecoderLayer,
+)
 #: One input or several; what a method returns has the same form.
 TensorOrTuple = TypeVar("TensorOrTuple", Tensor, tuple[Tensor, ...])
 
@@ -92,7 +103,27 @@ class Call(NamedTuple):
             )
         if not activations.isfinite().all():
             raise ValueError("The layer's activations contain NaN or infinite values.")
+        if masks and activations.dim() == needed:
+            self._check_channels(activations)
         return activations
+
+    def _check_channels(self, activations: Tensor) -> None:
+        """Refuses N x spatial x C, where the layer's grid says that the channels come last."""
+        grid = activations.shape[2:]
+        for whole in self.inputs:
+            if whole.dim() != activations.dim() or whole.shape[-1] > 4:
+                continue
+            first, last = (
+                [side / cells for side, cells in zip(sides, grid, strict=True)]
+                for sides in (whole.shape[2:], whole.shape[1:-1])
+            )
+            # A patch of a sane layer is about as high as wide.
+            if max(last) <= 2 * min(last) and max(first) > 8 * min(first):
+                raise ValueError(
+                    f"An input of shape {tuple(whole.shape)} for a layer of {tuple(grid)} "
+                    "positions looks as if its channels came last. Expected N x C x spatial: wrap "
+                    "the network so that it takes its channels first, and permute the input."
+                )
 
     def by_parts(self, work: Callable[[Call], Tensor]) -> Tensor:
         """Does work on as many samples at a time as one pass takes, and joins what it returns.
@@ -338,7 +369,12 @@ def prepare(
             "Inputs that are explained need the same number of spatial dimensions, got the shapes "
             f"{[tuple(t.shape) for t in whole]}. Pass the others as additional_forward_args."
         )
-    _warn_if_training(forward_func)
+    if isinstance(forward_func, Module) and in_training(forward_func):
+        warnings.warn(
+            "The network is in training mode: dropout and batch statistics make its scores depend "
+            "on chance and on the batch. Call eval() on it first.",
+            stacklevel=4,  # past attribute and its log
+        )
 
     whole = tuple(tensor.detach().as_subclass(Tensor) for tensor in whole)
     baselines = for_inputs(baselines, len(whole))
@@ -347,13 +383,13 @@ def prepare(
     network = Network(
         forward_func,
         Target.of(target, whole[0].shape[0], whole[0].device),
-        # Tensors of inference mode could not be part of a graph.
-        tuple(a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in extra),
+        tuple(map(_plain, extra)),
         whole[0].shape[0],
         score_func,
         internal_batch_size,
         device_ids,
     )
+    network.check_arguments(whole)
     resolved = tuple(
         resolve_baseline(default_baseline if baseline is None else baseline, tensor)
         if masked and has_positions
@@ -386,29 +422,64 @@ def _is_spatial(tensor: Tensor) -> bool:
     return tensor.is_floating_point() and 3 <= tensor.dim() <= 5
 
 
-def _warn_if_training(forward_func: _captum.ForwardFunc) -> None:
-    if isinstance(forward_func, Module) and forward_func.training:
-        warnings.warn(
-            "The network is in training mode: dropout and batch statistics make its scores depend "
-            "on chance and on the batch. Call eval() on it first.",
-            stacklevel=5,  # past prepare, attribute and its log
-        )
+def _plain(argument: Any) -> Any:
+    """An argument without what only its class knows; tensors of inference mode have no graph."""
+    if not isinstance(argument, Tensor):
+        return argument
+    argument = argument.as_subclass(Tensor)
+    return argument.clone() if argument.is_inference() else argument
 
 
-def warn_of_zero_maps(queried: Tensor) -> None:
-    """Warns, on behalf of the caller of ``attribute``, of samples none of whose masks was queried.
+def in_training(network: Module) -> bool:
+    """Whether something in a network is in training mode that behaves otherwise there.
+
+    That is dropout, batch statistics and the like, and what is not of torch, unless it only wraps
+    modules in evaluation mode.
+
+    Args:
+        network (torch.nn.Module): The network.
+
+    Returns:
+        bool: Whether there is such a module.
+
+    Examples::
+
+        >>> wrapped = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Dropout()).eval())
+        >>> wrapped.training, in_training(wrapped)
+        (True, False)
+    """
+
+    def matters(module: Module) -> bool:
+        if type(module).__module__.startswith("torch."):
+            return isinstance(module, _OTHER_IN_TRAINING)
+        children = list(module.children())
+        return not children or any(child.training for child in children)
+
+    return any(module.training and matters(module) for module in network.modules())
+
+
+def warn_of_zero_maps(queried: Tensor, maps: tuple[Tensor, ...] = ()) -> None:
+    """Warns, on behalf of the caller of ``attribute``, of samples whose maps are zero.
 
     Args:
         queried (Tensor): N x G booleans: which masks were queried.
+        maps (tuple of Tensor, optional): The maps of each input, N x ... each. Default: (), no
+            matter what they are.
 
     Examples::
 
         >>> warn_of_zero_maps(torch.tensor([[True, False]]))
     """
-    if not queried.any(1).all():
-        dead = (~queried.any(1)).nonzero().flatten().tolist()
-        warnings.warn(
-            f"The maps of samples {dead} are zero: every mask is flat, or the input equals its "
-            "baseline.",
-            stacklevel=4,
-        )
+    asked = queried.any(1)
+    nothing = torch.stack([~m.flatten(1).any(1) for m in maps]).all(0) if maps else ~asked
+    for samples, reason in (
+        (~asked, "every mask is flat, or the input equals its baseline."),
+        (
+            nothing & asked,
+            "no mask raised the score of the target. Ask for another class, or for the signed map "
+            "with relu_attributions=False where the method has it.",
+        ),
+    ):
+        if samples.any():
+            dead = samples.nonzero().flatten().tolist()
+            warnings.warn(f"The maps of samples {dead} are zero: {reason}", stacklevel=4)

@@ -19,6 +19,7 @@ __all__ = [
     "DEFAULT_BATCH_SIZE",
     "Network",
     "ScoreFunc",
+    "Shared",
     "class_probability",
     "default_batch_size",
     "finite",
@@ -125,6 +126,35 @@ def in_chunks(total: int, size: int, work: Callable[[slice], None]) -> None:
 
 
 @dataclass(frozen=True)
+class Shared:
+    """An additional forward argument that belongs to all samples, whatever its first size is.
+
+    A tensor in ``additional_forward_args`` with as many rows as there are samples goes with them,
+    row by row, as in Captum. One that does not, such as the prompts of an image-text network, is
+    wrapped.
+
+    Args:
+        value (Any): The argument.
+
+    Examples::
+
+        >>> from torch import nn
+        >>> from captum_groupcam import GroupCAM
+        >>> conv = nn.Conv2d(3, 8, 3)
+        >>> def similarity(images, prompts):  # N x 3 x H x W and P x 8 to N x P
+        ...     return conv(images).mean((2, 3)) @ prompts.T
+        >>> images, prompts = torch.rand(2, 3, 16, 16), torch.rand(2, 8)
+        >>> maps = GroupCAM(similarity, conv).attribute(
+        ...     images, target=1, additional_forward_args=Shared(prompts), n_groups=4
+        ... )
+        >>> maps.shape
+        torch.Size([2, 1, 16, 16])
+    """
+
+    value: Any
+
+
+@dataclass(frozen=True)
 class Network:
     """A forward function with all that one call of ``attribute`` says about it.
 
@@ -136,7 +166,7 @@ class Network:
         target (Target or Targets): Which output is meant, for each sample; or which T of them,
             where one set of queries serves several targets.
         additional_forward_args (tuple): Passed on after the inputs; of tensors with batch size N
-            each row gets its sample's part.
+            each row gets its sample's part. What is :class:`Shared` goes to all rows.
         n_samples (int): N.
         score_func (Callable): Turns the output into scores. Default: softmax over dimension 1.
         internal_batch_size (int, optional): Rows of one forward pass. Default: None, the size in
@@ -181,7 +211,54 @@ class Network:
         """
         with torch.no_grad():
             output = _captum.run_forward(self.forward_func, inputs, self.arguments(samples))
-            return self.target.select(self.score_func(_at_least_float32(output)), samples)
+            output = _at_least_float32(_with_rows(output, len(samples)))
+            return self.target.select(self.score_func(output), samples)
+
+    def select(self, output: Tensor, samples: Tensor) -> Tensor:
+        """Takes the raw output at the target of each of Q rows.
+
+        Args:
+            output (Tensor): Q x ..., what the network returned.
+            samples (Tensor): Q indices of the samples that the rows come from.
+
+        Returns:
+            Tensor: Q values.
+        """
+        return self.target.select(_with_rows(output, len(samples)), samples)
+
+    def check_arguments(self, inputs: tuple[Tensor, ...]) -> None:
+        """Checks that what is dealt out to the rows belongs to them, where there is such a thing.
+
+        The network sees one row, and the same row twice: what an output has besides its rows must
+        not change. It does where a tensor belongs to all samples, such as the prompts of an
+        image-text network, and has as many rows as there are samples by chance.
+
+        Args:
+            inputs (tuple of Tensor): Inputs, N x C x spatial each.
+
+        Raises:
+            ValueError: If it changes.
+        """
+        if not any(map(self._is_dealt, self.additional_forward_args)):
+            return
+        shapes = []
+        with torch.no_grad():
+            for rows in (1, 2):
+                samples = torch.zeros(rows, dtype=torch.long, device=inputs[0].device)
+                seen = tuple(tensor[samples] for tensor in inputs)
+                output = _captum.run_forward(self.forward_func, seen, self.arguments(samples))
+                shapes.append(_with_rows(output, rows).shape[1:])
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"The output has the shape {(1, *shapes[0])} for one row and {(2, *shapes[1])} for "
+                "two: a tensor in additional_forward_args whose first size is that of the batch "
+                "belongs to all samples, but was dealt out to them. Wrap it: "
+                "additional_forward_args=captum_groupcam.masking.Shared(tensor)."
+            )
+
+    def _is_dealt(self, argument: Any) -> bool:
+        """Whether each row gets a part of an argument."""
+        return isinstance(argument, Tensor) and argument.shape[:1] == (self.n_samples,)
 
     def activations(self, layer: TargetLayer, inputs: tuple[Tensor, ...]) -> Tensor:
         """The layer's activations A for all samples.
@@ -204,6 +281,7 @@ class Network:
                 rows,
                 self.arguments(samples),
                 attribute_to_layer_input=layer.attribute_to_layer_input,
+                layer_call=layer.layer_call,
                 device_ids=self.device_ids,
             )
             return (layer.to_grid(activations),)
@@ -232,8 +310,9 @@ class Network:
                 layer.module,
                 rows,
                 self.arguments(samples),
-                partial(self.target.select, samples=samples),
+                partial(self.select, samples=samples),
                 attribute_to_layer_input=layer.attribute_to_layer_input,
+                layer_call=layer.layer_call,
                 device_ids=self.device_ids,
             )
             return tuple(map(layer.to_grid, found))
@@ -258,7 +337,7 @@ class Network:
 
         def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
             arguments = self.arguments(samples)
-            select = partial(self.target.select, samples=samples)
+            select = partial(self.select, samples=samples)
             return (_captum.input_gradients(self.forward_func, rows, which, arguments, select),)
 
         return finite(self.by_sample(inputs, work)[0], "gradients at the input")
@@ -308,8 +387,10 @@ class Network:
             tuple: The arguments; tensors of batch size N with the samples' parts.
         """
         return tuple(
-            argument[samples.to(argument.device)]
-            if isinstance(argument, Tensor) and argument.shape[:1] == (self.n_samples,)
+            argument.value
+            if isinstance(argument, Shared)
+            else argument[samples.to(argument.device)]
+            if self._is_dealt(argument)
             else argument
             for argument in self.additional_forward_args
         )
@@ -340,6 +421,12 @@ def finite(values: Tensor, what: str = "scores") -> Tensor:
             f"{broken.nonzero().flatten().tolist()}."
         )
     return values
+
+
+def _with_rows(output: Tensor, rows: int) -> Tensor:
+    """The output with a row for each input, also where a single one was squeezed away."""
+    squeezed = rows == 1 and (output.dim() == 0 or output.shape[0] != 1)
+    return output.unsqueeze(0) if squeezed else output
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ class TargetLayer:
             Default: False.
         reshape_transform (Callable or None): Brings its activations to N x C x spatial.
             Default: None, that is what they are.
+        layer_call (int or None): Which call of it is meant, from 0, where it runs several times in
+            one pass. Default: None, it runs once.
 
     Examples::
 
@@ -39,6 +41,7 @@ class TargetLayer:
     name: str = ""
     attribute_to_layer_input: bool = False
     reshape_transform: ReshapeTransform | None = None
+    layer_call: int | None = None
 
     @classmethod
     def of(
@@ -110,6 +113,8 @@ class TargetLayer:
         keywords: dict[str, Any] = {"attribute_to_layer_input": self.attribute_to_layer_input}
         if self.reshape_transform is not None:
             keywords["reshape_transform"] = self.reshape_transform
+        if self.layer_call is not None:
+            keywords["layer_call"] = self.layer_call
         return keywords
 
     def __str__(self) -> str:

@@ -299,14 +299,14 @@ class Twice(nn.Module):
         return self.head(self.relu(self.second(self.relu(self.first(x)))))
 
 
-def test_layer_that_is_called_twice_means_its_last_call(network, x, expected):
-    """As in Captum's LayerGradCam."""
+def test_the_last_call_of_a_layer_that_is_called_twice(network, x, expected):
+    """It is what Captum's LayerGradCam takes without a word."""
     twice = Twice(network)
-    torch.testing.assert_close(explain(twice, twice.relu, x), expected)
+    torch.testing.assert_close(explain(twice, twice.relu, x, layer_call=1), expected)
     grad_cam = LayerGradCam(twice, twice.relu).attribute(x, 2)
     torch.testing.assert_close(grad_cam, LayerGradCam(network, network.features).attribute(x, 2))
     torch.testing.assert_close(
-        explain(twice, twice.relu, x, gradient_free=True),
+        explain(twice, twice.relu, x, gradient_free=True, layer_call=1),
         explain(network, network.features, x, gradient_free=True),
     )
 

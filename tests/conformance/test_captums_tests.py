@@ -218,7 +218,7 @@ def test_hook_removal(config: dict[str, Any], algorithm: type, mode: str) -> Non
     _, model, arguments, layer, *_ = parse_test_config(config)
     if mode == "invalid_module":
         parent, _, name = (layer or "features").rpartition(".")
-        setattr(model.get_submodule(parent), name, Fails())
+        setattr(model.get_submodule(parent), name, Fails().eval())
     method = made(config, algorithm, model)
     if mode == "incorrect_target":
         arguments["target"] = (9999,) * 20

@@ -1,0 +1,106 @@
+"""A module that runs several times in one pass: which call is meant is said, or asked for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_groupcam import GradCAM, GroupCAM, LayerCAM, ScoreCAM, SelectiveGroupCAM
+
+
+class Siamese(nn.Module):
+    """One encoder for two images: how bright they are together, and the opposite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        convolution = nn.Conv2d(1, 4, 1, bias=False)
+        nn.init.constant_(convolution.weight, 1.0)
+        self.encoder = nn.Sequential(convolution, nn.ReLU(inplace=True))
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        total = sum(self.encoder(image).mean((1, 2, 3)) for image in (a, b))
+        return torch.stack([total, -total], 1) * 20
+
+
+@pytest.fixture
+def images() -> tuple[Tensor, Tensor]:
+    """A spot at the top left of one, at the bottom right of the other."""
+    a, b = torch.zeros(2, 1, 1, 16, 16)
+    a[..., :4, :4] = 1
+    b[..., -4:, -4:] = 1
+    return a, b
+
+
+@pytest.mark.parametrize("method", [GroupCAM, ScoreCAM, GradCAM, LayerCAM, SelectiveGroupCAM])
+def test_the_call_has_to_be_said(method, images) -> None:
+    network = Siamese().eval()
+    a, b = images
+    explainer = method(network, network.encoder)
+    with pytest.raises(ValueError, match=r"runs 2 times in one pass.*layer_call=0 to 1"):
+        explainer.attribute(a, 0, additional_forward_args=b)
+    with pytest.raises(ValueError, match=r"layer_call must be from 0 to 1, got 2"):
+        explainer.attribute(a, 0, additional_forward_args=b, layer_call=2)
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize("method", [GroupCAM, ScoreCAM, GradCAM, LayerCAM])
+def test_each_input_has_the_map_of_its_own_call(method, images) -> None:
+    network = Siamese().eval()
+    a, b = images
+    explainer = method(network, network.encoder)
+    options = {} if method in (GradCAM, LayerCAM) else {"baselines": 0.0}
+    of_a = explainer.attribute(a, 0, additional_forward_args=b, layer_call=0, **options)
+    swapped = method(lambda second, first: network(first, second), network.encoder)
+    of_b = swapped.attribute(b, 0, additional_forward_args=a, layer_call=1, **options)
+    assert of_a[0, 0, :4, :4].min() > 0
+    assert of_a[0, 0, 5:, 5:].max() == 0
+    assert of_b[0, 0, -4:, -4:].min() > 0
+    assert of_b[0, 0, :-5, :-5].max() == 0
+
+
+def test_a_call_of_a_shared_activation_is_the_layer_before_it() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3)
+            self.relu, self.head = nn.ReLU(inplace=True), nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.relu(self.second(self.relu(self.first(x))))
+            return self.head(x.mean((2, 3)))
+
+    network, x = Shared().eval(), torch.rand(3, 3, 12, 12)
+    for call, size in ((0, 10), (1, 8)):
+        maps = GradCAM(network, network.relu).attribute(x, [0, 3, 4], layer_call=call)
+        assert maps.shape == (3, 1, size, size)
+        # By hand, from the activations on.
+        with torch.no_grad():
+            given = network.first(x)
+            given = given if call == 0 else network.second(given.relu())
+        leaf = given.relu().detach().requires_grad_()
+        rest = network.second(leaf).relu() if call == 0 else leaf
+        output = network.head(rest.mean((2, 3)))
+        (gradients,) = torch.autograd.grad(output[range(3), [0, 3, 4]].sum(), leaf)
+        expected = (gradients.mean((2, 3), keepdim=True) * leaf).sum(1, keepdim=True)
+        torch.testing.assert_close(maps, expected.detach())
+    before = {name: p.grad for name, p in network.named_parameters()}
+    assert set(before.values()) == {None}
+
+
+def test_checkpoints_run_a_layer_again_only_backwards() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.features[0](x)
+            return self.head(checkpoint(self.features[1], x, use_reentrant=False))
+
+    network, x = Checkpointed().eval(), torch.rand(1, 3, 12, 12)
+    maps = GradCAM(network, network.features[0]).attribute(x, 2)
+    assert maps.shape == (1, 1, 10, 10)

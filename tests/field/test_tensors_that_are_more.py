@@ -1,0 +1,79 @@
+"""Inputs that are more, or other, than plain tensors in the order N x C x spatial."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_groupcam import RISE, GradCAM, GroupCAM, ScoreCAM
+from tests.toy_networks import classifier
+
+
+class Tagged(Tensor):
+    """Metadata that cannot follow a batch through indexing and joining."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func in (torch.cat, torch.stack, Tensor.__getitem__, torch.lerp):
+            raise TypeError("metadata cannot follow")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+@pytest.mark.parametrize("method", ["GroupCAM", "ScoreCAM", "GradCAM", "RISE"])
+def test_a_subclass_is_the_plain_tensor(method: str) -> None:
+    network = classifier()
+    explainer = {
+        "GroupCAM": GroupCAM(network, network.features),
+        "ScoreCAM": ScoreCAM(network, network.features),
+        "GradCAM": GradCAM(network, network.features),
+        "RISE": RISE(network),
+    }[method]
+    options = {"n_masks": 7} if method == "RISE" else {}
+    x = torch.rand(2, 3, 16, 16)
+    maps = explainer.attribute(x.as_subclass(Tagged), target=1, **options)
+    assert type(maps) is Tensor
+    torch.testing.assert_close(maps, explainer.attribute(x, target=1, **options))
+
+
+def test_channels_that_come_last_are_named() -> None:
+    class ChannelsLast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = classifier()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x.permute(0, 3, 1, 2))
+
+    network = ChannelsLast().eval()
+    explainer = GroupCAM(network, network.inner.features)
+    with pytest.raises(ValueError, match=r"\(2, 32, 48, 3\).*as if its channels came last"):
+        explainer.attribute(torch.rand(2, 32, 48, 3), 1)
+
+
+def test_statically_quantised_networks() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated in torch, but in use
+        quantization = torch.ao.quantization
+        layers = nn.Sequential(
+            quantization.QuantStub(),
+            nn.Conv2d(3, 8, 3, 2, 1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, 5),
+            quantization.DeQuantStub(),
+        ).eval()
+        layers.qconfig = quantization.get_default_qconfig("fbgemm")
+        quantization.prepare(layers, inplace=True)
+        layers(torch.rand(8, 3, 32, 32))
+        quantization.convert(layers, inplace=True)
+        x = torch.rand(2, 3, 32, 32)
+        with pytest.raises(ValueError, match="gradient_free=True"):
+            GroupCAM(layers, layers[2]).attribute(x, 1)
+        maps = GroupCAM(layers, layers[2]).attribute(x, 1, gradient_free=True, n_groups=4)
+        assert maps.shape == (2, 1, 32, 32)
+        assert maps.any()
+        assert ScoreCAM(layers, layers[2]).attribute(x, 1, relu_attributions=False).any()

@@ -1,0 +1,73 @@
+"""What says nothing says so: maps of zeros, modules in training mode, heads of another form."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_groupcam import CAM, GradCAM, GroupCAM
+from captum_groupcam.methods import METHODS
+from tests.toy_networks import classifier
+
+
+class Wrapper(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)
+
+
+def test_a_map_of_which_no_group_raised_the_score() -> None:
+    def against(images: Tensor) -> Tensor:
+        return -features(images).mean((1, 2, 3))
+
+    features = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.ReLU())
+    nn.init.constant_(features[0].weight, 0.1)
+    explainer = GroupCAM(against, features)
+    x = torch.rand(2, 3, 12, 12)
+    with pytest.warns(UserWarning, match=r"samples \[0, 1\] are zero: no mask raised the score"):
+        maps = explainer.attribute(x, baselines=0.0, n_groups=4, gradient_free=True)
+    assert not maps.any()
+
+
+def test_a_wrapper_of_a_network_in_evaluation_mode_is_no_alarm() -> None:
+    network = classifier().eval()
+    wrapper = Wrapper(network)
+    assert wrapper.training
+    x = torch.rand(1, 3, 16, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        maps = GroupCAM(wrapper, network.features).attribute(x, 1, n_groups=4)
+    expected = GroupCAM(network, network.features).attribute(x, 1, n_groups=4)
+    torch.testing.assert_close(maps, expected)
+    METHODS["grad_cam"](wrapper, network.features)(x, 1)
+
+
+def test_a_dropout_in_training_mode_inside_is_one() -> None:
+    network = nn.Sequential(classifier(), nn.Dropout()).eval()
+    network[1].train()
+    explainer = GradCAM(network, network[0].features)
+    with pytest.warns(UserWarning, match="in training mode"):
+        explainer.attribute(torch.rand(1, 3, 16, 16), 1)
+    with pytest.raises(ValueError, match="evaluation mode"):
+        METHODS["grad_cam"](network, network[0].features)(torch.rand(1, 3, 16, 16), 1)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_cam_takes_a_convolution_of_what_was_pooled(dims: int) -> None:
+    convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
+    pooling = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[dims - 1]
+    features = nn.Sequential(convolution(3, 8, 3), nn.ReLU())
+    head = convolution(8, 5, 1)
+    network = nn.Sequential(features, pooling(1), head, nn.Flatten()).eval()
+    x = torch.rand(2, 3, *[7] * dims)
+    maps = CAM(network, features).attribute(x, [1, 4])
+    linear = nn.Linear(8, 5)
+    linear.load_state_dict({"weight": head.weight.flatten(1), "bias": head.bias})
+    usual = nn.Sequential(features, pooling(1), nn.Flatten(), linear).eval()
+    torch.testing.assert_close(maps, CAM(usual, features).attribute(x, [1, 4]))
