@@ -433,8 +433,8 @@ def _plain(argument: Any) -> Any:
 def in_training(network: Module) -> bool:
     """Whether something in a network is in training mode that behaves otherwise there.
 
-    That is dropout, batch statistics and the like, and what is not of torch, unless it only wraps
-    modules in evaluation mode.
+    That is dropout, batch statistics and the like, and a network that is not of torch, unless it
+    only wraps modules in evaluation mode.
 
     Args:
         network (torch.nn.Module): The network.
@@ -452,8 +452,10 @@ def in_training(network: Module) -> bool:
     def matters(module: Module) -> bool:
         if type(module).__module__.startswith("torch."):
             return isinstance(module, _OTHER_IN_TRAINING)
-        children = list(module.children())
-        return not children or any(child.training for child in children)
+        rates = (getattr(module, name, None) for name in ("p", "drop_prob", "drop_rate"))
+        return any(isinstance(rate, float) and rate > 0 for rate in rates) or any(
+            child.training and any(True for _ in child.parameters()) for child in module.children()
+        )
 
     return any(module.training and matters(module) for module in network.modules())
 
