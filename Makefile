@@ -33,7 +33,7 @@ site_packages = $$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_pat
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-captum08 test-oldest release lint docs bench clean
+.PHONY: help setup demo test test-captum08 test-oldest release lint docs bench attack clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ docs: $(READY) ## build the documentation and run its examples
 
 bench: $(READY) ## compare all methods on bundled pictures and print where the page is
 	$(VENV)/bin/python -m benchmarks compare --out $(OUT)/bench $(BENCH)
+
+attack: $(READY) ## do what must do no harm, and count what comes of it
+	$(VENV)/bin/python -m benchmarks attack
 
 clean: ## remove what make has made
 	rm -rf $(VENV) $(VENV08) $(OUT) docs/_build build dist

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,20 +15,23 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from benchmarks.controls import CONTROLS
+from benchmarks.data import Dataset, Sample, printable
 from benchmarks.experiments.ablation import STUDIES, chosen_studies
+from benchmarks.experiments.attack.command import attack
 from benchmarks.experiments.finetune import finetune
 from benchmarks.experiments.memory import run_memory
 from benchmarks.experiments.sanity import randomisation_figure
 from benchmarks.experiments.speed import COMPARISONS, run_speed
 from benchmarks.measures.randomisation import Order
 from benchmarks.report import write_report
-from benchmarks.run.folder import ConfigurationError
+from benchmarks.run.configuration import ConfigurationError
+from benchmarks.run.evaluate import DeviceError
+from benchmarks.run.folder import RunFolder
 from benchmarks.run.loop import Settings, prepare, run
 from benchmarks.run.options import split, with_run_options
 from benchmarks.run.rows import RowError
 from captum_groupcam.methods import MethodSpec, offered_methods
 from captum_groupcam.options import split_text
-from captum_groupcam.visualization import save_figure
 
 #: What a sanity check compares: a method that follows the weights, and those that should.
 _SANITY_METHODS = ("group_cam", "grad_cam", "guided_backprop", "integrated_gradients", "edges")
@@ -46,14 +50,25 @@ def _clear_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. The same command goes on from here.")
         raise typer.Exit(130) from None
-    except (ConfigurationError, RowError, ValueError, ModuleNotFoundError) as error:
-        Console(stderr=True, highlight=False, markup=False).print(f"{error}", style="red")
+    except (
+        ConfigurationError,
+        RowError,
+        DeviceError,
+        ValueError,
+        ModuleNotFoundError,
+        OSError,  # says which file and why
+    ) as error:
+        message = "\n".join(map(printable, str(error).splitlines()))
+        Console(stderr=True, highlight=False, markup=False).print(message, style="red")
         raise typer.Exit(1) from error
 
 
 @app.callback()
 def benchmarks() -> None:
     """Compares saliency methods."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not every terminal knows every character
+            stream.reconfigure(errors="backslashreplace")
 
 
 @app.command()
@@ -113,11 +128,12 @@ def sanity(
         if folder is None:
             return
         evaluator, dataset = prepare(settings)
+        sample = _first_measured(folder, dataset)
         for order in orders:
-            picture = folder.pictures / f"{order} randomisation.png"
-            if not picture.exists():
-                figure = randomisation_figure(evaluator, next(iter(dataset)), order)
-                save_figure(figure, picture)
+            name = f"{order} randomisation"
+            if sample is not None and not folder.gallery.has_figure(name):
+                figure = randomisation_figure(evaluator, sample, order)
+                folder.gallery.keep_figure(name, figure)
         typer.echo(write_report([folder.path], folder.path / "report"))
 
 
@@ -175,7 +191,21 @@ def memory() -> None:
 def _specs(texts: list[str] | None, default: Sequence[str] = ()) -> list[MethodSpec]:
     """The methods that were chosen; if none, the default, or all but research."""
     chosen = [word for text in texts or () for word in split_text(text, " ")]
-    return [MethodSpec.parse(text) for text in chosen or default or [*offered_methods(), *CONTROLS]]
+    try:
+        return [
+            MethodSpec.parse(text) for text in chosen or default or [*offered_methods(), *CONTROLS]
+        ]
+    except TypeError as error:  # an option that there is not
+        raise ValueError(str(error)) from error
+
+
+def _first_measured(folder: RunFolder, dataset: Dataset) -> Sample | None:
+    """The first sample with results of all methods, so that there are maps to draw."""
+    failed = {row.sample for row in folder.rows() if row.error}
+    for row in folder.rows():
+        if row.sample not in failed and row.sample in dataset.loaders:
+            return dataset.load(row.sample)
+    return None
 
 
 def _run_and_report(settings: Settings) -> None:
@@ -185,6 +215,7 @@ def _run_and_report(settings: Settings) -> None:
 
 
 app.command()(_clear_errors()(finetune))
+app.command()(_clear_errors()(attack))
 
 if __name__ == "__main__":
     sys.exit(app())

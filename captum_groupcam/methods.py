@@ -479,9 +479,24 @@ def _run(
         # Captum on what it does to a network and inputs that nobody else sees.
         warnings.filterwarnings("ignore", "Setting backward hooks on ReLU activations")
         warnings.filterwarnings("ignore", "Input Tensor . did not already require gradients")
-        maps = method.attributions(model, layer, inputs.detach().clone(), target, options).detach()
-    maps = maps.to(torch.promote_types(maps.dtype, torch.float32))
+        maps = method.attributions(model, layer, inputs.detach().clone(), target, options)
+        return _checked(maps, inputs, method.name)
+
+
+def _checked(maps: object, inputs: Tensor, name: str) -> Tensor:
+    """What a method gives, if it is maps: dense, real and finite, now without a graph."""
+    if not isinstance(maps, Tensor):
+        raise TypeError(f"Expected a tensor of maps from {name}, got {type(maps).__name__}.")
+    if maps.layout != torch.strided or maps.is_complex() or maps.device != inputs.device:
+        raise TypeError(
+            f"Expected dense real maps on {inputs.device} from {name}, got {maps.layout}, "
+            f"{maps.dtype} on {maps.device}."
+        )
     expected = (len(inputs), 1, *inputs.shape[2:])
-    if tuple(maps.shape) != expected or not maps.isfinite().all():
-        raise ValueError(f"Expected finite maps of shape {expected}, got {tuple(maps.shape)}.")
-    return maps
+    if tuple(maps.shape) != expected:
+        raise ValueError(f"Expected maps of shape {expected} from {name}, got {tuple(maps.shape)}.")
+    plain = maps.detach().as_subclass(Tensor)
+    plain = plain.to(torch.promote_types(plain.dtype, torch.float32))
+    if not plain.isfinite().all():
+        raise ValueError(f"Expected finite maps from {name}, got NaN or infinite values.")
+    return plain

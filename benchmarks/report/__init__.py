@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from benchmarks.report.files import markdown, tidy_csv
 from benchmarks.report.merge import Section, merge
 from benchmarks.report.page import chapter, render
 from benchmarks.run.folder import RunFolder
+from benchmarks.run.gallery import file_name
 from benchmarks.run.rows import RowError
 
 __all__ = ["write_report"]
@@ -58,20 +58,16 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            (out / name).write_text(text, encoding="utf-8")
+            # File names need not be Unicode.
+            (out / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         for one in chapters:
-            folder = out / "figures" / _file_name(one.title)
+            folder = out / "figures" / file_name(one.title)
             folder.mkdir(parents=True, exist_ok=True)
             for figure in one.figures:
-                (folder / f"{_file_name(figure.name)}.svg").write_bytes(figure.content)
+                (folder / f"{file_name(figure.name)}.svg").write_bytes(figure.content)
     except OSError as error:
         raise RowError(f"The report at {out} cannot be written: {error.strerror}.") from error
     return out / "index.html"
-
-
-def _file_name(text: str) -> str:
-    """A text without what file systems and shells take for something else."""
-    return re.sub(r"[^\w.=,-]+", "_", text)
 
 
 def _lines(section: Section) -> str:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
-from benchmarks.report.merge import Shown
+from benchmarks.run.gallery import Shown
 from benchmarks.run.rows import Row
 from captum_groupcam.visualization import overlay_pixels
 

@@ -51,7 +51,9 @@ class Measured:
         self._values: dict[tuple[str, str], dict[str, float]] = {}
         self._failed: dict[tuple[str, str], set[str]] = {}
         for row in section.rows:
-            self.about.setdefault(row.sample, row)
+            about = self.about.setdefault(row.sample, row)
+            if about.error and not row.error:  # a failure need not know the label
+                self.about[row.sample] = row
             if row.error:
                 self._failed.setdefault((row.method, row.measure), set()).add(row.sample)
             for name, value in row.scores.items():

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from benchmarks.run.folder import ConfigurationError, RunFolder
+from benchmarks.run.configuration import ConfigurationError
+from benchmarks.run.folder import RunFolder
+from benchmarks.run.gallery import Shown
 from benchmarks.run.rows import Key, Row, RowError
 
-__all__ = ["Section", "Shown", "merge", "merge_rows"]
+__all__ = ["Section", "merge", "merge_rows"]
 
 #: What runs of one network on the same data may differ in.
 _FREE = ("methods", "measures", "studies", "environment")
@@ -25,25 +24,6 @@ _TIMES = ("seconds", "forward_passes")
 _TIMED = ("seconds", "forward_passes")
 #: Machines round differently; more than this is another result.
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """A sample of the gallery.
-
-    Args:
-        sample (str): Its id.
-        title (str): The class that is explained.
-        image (PIL.Image.Image): What the network sees.
-        boxes (sequence): x0, y0, x1, y1 of the objects, in shares of the image.
-        maps (mapping of str to numpy.ndarray): Method to map, H x W.
-    """
-
-    sample: str
-    title: str
-    image: Image.Image
-    boxes: Sequence[Sequence[float]]
-    maps: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +39,7 @@ class Section:
         rows (sequence of Row): By sample, method and measure.
         gallery (sequence of Shown): The samples with pictures.
         pictures (sequence of Path): Further pictures, with names that say what they show.
+        unreadable (sequence of str): Pictures that are left out since they cannot be read.
     """
 
     title: str
@@ -68,6 +49,7 @@ class Section:
     rows: Sequence[Row]
     gallery: Sequence[Shown]
     pictures: Sequence[Path]
+    unreadable: Sequence[str] = ()
 
 
 def merge(folders: Iterable[RunFolder]) -> list[Section]:
@@ -98,11 +80,19 @@ def merge_rows(runs: Iterable[Iterable[Row]]) -> list[Row]:
         runs (iterable of iterable of Row): The rows of each run.
 
     Raises:
-        RowError: If a key has different scores. Seconds may differ: the first ones count.
+        RowError: If a key has different scores, or a sample different contents. Seconds may differ:
+            the first ones count.
     """
     merged: dict[Key, Row] = {}
+    digests: dict[str, str] = {}
     for rows in runs:
         for row in rows:
+            digest = None if row.error else row.digest
+            if digest and digests.setdefault(row.sample, digest) != digest:
+                raise RowError(
+                    f"Runs of other data: the picture, class or annotation of {row.sample!r} is "
+                    "not the same in all of them. Report them apart, or leave one out."
+                )
             before = merged.get(row.key)
             if before is None or (before.error and not row.error):
                 merged[row.key] = row
@@ -161,9 +151,21 @@ def _section(title: str, folders: Sequence[RunFolder]) -> Section:
         ),
     )
     environments = [dict(folder.configuration.get("environment", {})) for folder in folders]
-    pictures = [path for folder in folders for path in sorted(folder.pictures.glob("*.png"))]
+    gallery, unreadable = _gallery(folders)
+    pictures = []
+    for folder in folders:
+        readable, left_out = folder.gallery.figures()
+        pictures += readable
+        unreadable += left_out
     return Section(
-        title, configuration, _compared(folders), environments, rows, _gallery(folders), pictures
+        title,
+        configuration,
+        _compared(folders),
+        environments,
+        rows,
+        gallery,
+        pictures,
+        unreadable,
     )
 
 
@@ -196,16 +198,18 @@ def _compared(folders: Sequence[RunFolder]) -> list[str]:
     return list(chosen if len(chosen) > 1 else every)
 
 
-def _gallery(folders: Sequence[RunFolder]) -> list[Shown]:
+def _gallery(folders: Sequence[RunFolder]) -> tuple[list[Shown], list[str]]:
     shown: dict[str, Shown] = {}
+    unreadable: list[str] = []
     for folder in folders:
-        for image, about, maps in folder.gallery():
-            before = shown.get(about["sample"])
-            shown[about["sample"]] = Shown(
-                about["sample"],
-                about["title"],
-                image,
-                about["boxes"],
-                {**maps, **(before.maps if before else {})},
-            )
-    return list(shown.values())
+        found, left_out = folder.gallery.samples(folder.configuration["methods"])
+        unreadable += left_out
+        for one in found:
+            before = shown.get(one.sample)
+            # Maps of two runs go on one image, whose size they must have.
+            if before and before.image.size != one.image.size:
+                unreadable.append(f"{one.sample}: images of two sizes")
+                continue
+            maps = {**one.maps, **(before.maps if before else {})}
+            shown[one.sample] = replace(one, maps=maps)
+    return list(shown.values()), unreadable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import math
 import time
 import warnings
 import zlib
@@ -19,19 +21,24 @@ from benchmarks.data import Sample, to_inputs
 from benchmarks.measures.explained import Explain, Explained
 from benchmarks.measures.registry import MEASURES
 from benchmarks.run.certainty import certainty_figure
+from benchmarks.run.checks import content_digest, curve, one_value
 from benchmarks.run.folder import RunFolder
 from benchmarks.run.network import Compiled, counted
-from benchmarks.run.rows import COST, Key, Row
+from benchmarks.run.rows import COST, Key, Row, RowError
+from captum_groupcam.images import ImageError
 from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.methods import MethodSpec
 from captum_groupcam.metrics.functional import resize_masks
 from captum_groupcam.models import ImageClassifier
-from captum_groupcam.visualization import save_figure
 
-__all__ = ["Evaluator", "TargetChoice"]
+__all__ = ["DeviceError", "Evaluator", "TargetChoice"]
 
 #: Whether the class that the network predicts is explained, or the one of the label.
 TargetChoice: TypeAlias = Literal["label", "predicted"]
+
+
+class DeviceError(Exception):
+    """A device that answers no more; the message says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +55,9 @@ class Evaluator:
             its id. Default: 0.
         compiled (bool, optional): Whether passes without gradients are compiled. Default: False.
         n_shown (int, optional): Number of samples whose pictures are kept. Default: 0.
+
+    Raises:
+        ValueError: If the network does not have the layer of a method.
     """
 
     model: ImageClassifier
@@ -63,16 +73,19 @@ class Evaluator:
     def __post_init__(self) -> None:
         network = self.model.network
         object.__setattr__(self, "_network", Compiled(network) if self.compiled else network)
+        for spec in self.methods:
+            self._model_of(spec)  # what no sample can do is said before the first
 
     def missing(self, sample: str, done: set[Key]) -> dict[str, list[str]]:
         """What there is to do for a sample: measures by method, without those that are done."""
-        if (sample, "", "") in done:  # it could not be loaded
+        if (sample, "", "") in done:  # it could not be used
             return {}
         wanted = {
             str(spec): [
                 name for name in (COST, *self.measures) if (sample, str(spec), name) not in done
             ]
             for spec in self.methods
+            if (sample, str(spec), "") not in done
         }
         return {method: names for method, names in wanted.items() if names}
 
@@ -92,41 +105,101 @@ class Evaluator:
             masks=masks,
             boxes=boxes,
             image_sizes=None if boxes is None else torch.tensor([sample.image_size]),
-            seed=zlib.crc32(f"{self.seed}:{sample.id}".encode()),
+            seed=zlib.crc32(f"{self.seed}:{sample.id}".encode("utf-8", "surrogatepass")),
         )
 
     def rows(
         self,
         place: int,
+        name: str,
         load: Callable[[], Sample],
         missing: Mapping[str, Sequence[str]],
         folder: RunFolder,
+        *,
+        begun: bool = False,
+        digest: str | None = None,
     ) -> Iterator[Row]:
         """Does what there is to do for a sample.
 
+        Nothing that goes wrong with the sample goes beyond it: loading, preparing, classifying,
+        explaining, measuring and drawing end in rows, results or failures.
+
         Args:
             place (int): Its place among the samples.
+            name (str): Its name.
             load (callable): Loads it.
             missing (mapping): Measures by method.
             folder (RunFolder): Where its pictures go.
+            begun (bool, optional): Whether there are rows of it already. Default: False.
+            digest (str, optional): What tells its content, as these rows have it. Default: None,
+                unknown.
 
         Yields:
-            Row: One for each method and measure. What fails is a row that says why.
+            Row: One for each method and measure. What fails is a row that says why: the one of the
+            cost for a method whose map failed; one without method and measure for a sample that
+            failed before there was anything.
+
+        Raises:
+            RowError: If pictures cannot be written.
+            DeviceError: If the device answers no more. Rows say which sample was the last.
         """
+        left = {method: list(names) for method, names in missing.items()}
+        try:
+            for row in self._rows(place, name, load, missing, folder, digest):
+                left[row.method].remove(row.measure)
+                if row.error and row.measure == COST:  # no map, no measures
+                    left[row.method].clear()
+                begun = True
+                yield row
+            return
+        except RowError:  # of the run, not of the sample
+            raise
+        except Exception as error:
+            reason, used_up = _reason(error), _is_out_of_memory(error)
+        if used_up:
+            self._free_memory()
+        for method, names in left.items() if begun else [("", [""])]:
+            for measure in names:
+                yield Row(name, method, measure, error=reason)
+        self._check_device(name)
+
+    def _rows(
+        self,
+        place: int,
+        name: str,
+        load: Callable[[], Sample],
+        missing: Mapping[str, Sequence[str]],
+        folder: RunFolder,
+        digest: str | None,
+    ) -> Iterator[Row]:
         sample = load()
+        content = content_digest(sample)
+        if digest not in (None, content):
+            raise ValueError(
+                "its picture, class or annotation is not what it was when its other rows were made"
+            )
         explained = self.prepare(sample)
         inputs, device = explained.inputs, explained.inputs.device
         target = int(explained.targets)
         about = Row(
-            sample.id, "", "", label=sample.label, target=target, difficult=sample.difficult
+            name,
+            "",
+            "",
+            label=sample.label,
+            target=target,
+            difficult=bool(sample.difficult),
+            digest=content,
         )
         if explained.objects is not None:
             about = replace(about, cover=float(explained.objects.double().mean()))
+        notes: list[str] = []
         if place < self.n_shown:
-            image = to_pil_image(self.model.denormalize(inputs[0]).cpu())
-            folder.show(place, image, self._about(sample, target))
+            with _noted(notes):
+                image = to_pil_image(self.model.denormalize(inputs[0]).cpu())
+                folder.gallery.keep(place, image, self._about(sample, target))
 
-        pass_seconds = self._seconds_of_a_pass(inputs)
+        timed = any(COST in names for names in missing.values())
+        pass_seconds = self._seconds_of_a_pass(inputs) if timed else math.nan
         for spec in self.methods:
             names = missing.get(str(spec), ())
             if not names:
@@ -140,32 +213,36 @@ class Evaluator:
                     explain(self._network, inputs, explained.targets)
             with self._observed(device) as seen:
                 maps = explain(self._network, inputs, explained.targets)
-            if COST in names:
-                cost = {
-                    "seconds": seen["seconds"],
-                    "queries": float(seen["queries"]),
-                    "forward_passes": seen["seconds"] / pass_seconds,
-                }
-                yield replace(about, measure=COST, scores={} if seen["error"] else cost, **seen)
             if seen["error"]:
+                for measure in [COST] if COST in names else names:
+                    yield replace(about, measure=measure, **seen)
                 continue
             of_map = replace(explained, maps=maps, explain=explain)
             if place < self.n_shown:
-                folder.show_map(place, str(spec), maps[0])
-                if spec.method.grouped:
-                    self._show_certainty(place, spec, of_map, folder)
-            for name in names:
-                if name != COST:
-                    yield self._measured(replace(about, measure=name), of_map, device)
+                with _noted(notes):
+                    self._show(place, spec, of_map, folder)
+            for measure in names:
+                if measure == COST:
+                    cost = {
+                        "seconds": seen["seconds"],
+                        "queries": float(seen["queries"]),
+                        "forward_passes": seen["seconds"] / pass_seconds,
+                    }
+                    row = replace(about, measure=COST, scores=cost, **seen)
+                else:
+                    row = self._measured(replace(about, measure=measure), of_map, device)
+                yield replace(row, warnings=[*row.warnings, *notes])
+                notes.clear()
 
-    def _show_certainty(
-        self, place: int, spec: MethodSpec, explained: Explained, folder: RunFolder
-    ) -> None:
+    def _show(self, place: int, spec: MethodSpec, explained: Explained, folder: RunFolder) -> None:
+        folder.gallery.keep_map(place, str(spec), explained.maps[0])
+        name = f"how sure {str(spec).replace(':', ' ')} is of {place:05}"
+        if not spec.method.grouped or folder.gallery.has_figure(name):
+            return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the map's own warnings, noted before
             figure = certainty_figure(self._model_of(spec), self._network, spec, explained)
-        name = str(spec).replace(":", " ")
-        save_figure(figure, folder.pictures / f"how sure {name} is of {place:05}.png", dpi=80)
+        folder.gallery.keep_figure(name, figure, dpi=80)
 
     def _seconds_of_a_pass(self, inputs: Tensor) -> float:
         """What a plain forward pass takes for an image, in batches of the usual size."""
@@ -182,21 +259,19 @@ class Evaluator:
         return min(seconds)
 
     def _measured(self, about: Row, explained: Explained, device: torch.device) -> Row:
-        scores: dict[str, Tensor] = {}
-        curves: dict[str, Tensor] = {}
+        scores: dict[str, float] = {}
+        curves: dict[str, list[float]] = {}
         with self._observed(device) as seen:
-            scores, curves = MEASURES[about.measure].measure(explained)
-        return replace(
-            about,
-            scores={name: value.item() for name, value in scores.items()},
-            curves={name: [round(v, 5) for v in c[0].tolist()] for name, c in curves.items()},
-            **seen,
-        )
+            found, behind = MEASURES[about.measure].measure(explained)
+            scores = {name: one_value(name, values) for name, values in found.items()}
+            curves = {name: curve(name, values) for name, values in behind.items()}
+        return replace(about, scores=scores, curves=curves, **seen)
 
     @contextmanager
     def _observed(self, device: torch.device) -> Iterator[dict[str, Any]]:
         """Notes seconds, queries, warnings, and the error that ends the block."""
         seen: dict[str, Any] = {"error": None}
+        used_up = False
         _wait_for(device)
         start = time.perf_counter()
         with counted(self._network) as queries, warnings.catch_warnings(record=True) as caught:
@@ -204,7 +279,9 @@ class Evaluator:
             try:
                 yield seen
             except Exception as error:  # becomes a row: one sample does not end the run
-                seen["error"] = f"{type(error).__name__}: {error}"
+                seen["error"], used_up = _reason(error), _is_out_of_memory(error)
+            if used_up:
+                self._free_memory()
             _wait_for(device)
         seen["seconds"] = round(time.perf_counter() - start, 4)
         seen["queries"] = queries.count
@@ -226,14 +303,33 @@ class Evaluator:
     def _target(self, sample: Sample, inputs: Tensor) -> int:
         with torch.no_grad():
             scores = self.model.network(inputs)[0]
+        if not scores.isfinite().all():
+            raise ValueError("the network's scores of it are not finite")
         if self.target == "predicted":
             return int(scores.argmax())
-        if max(sample.targets) >= len(scores):
+        wrong = [index for index in sample.targets if index >= len(scores)]
+        if wrong:
             raise ValueError(
-                f"The label of sample {sample.id} stands for class {max(sample.targets)}, but the "
-                f"network has {len(scores)} classes: a data set for another network?"
+                f"its label stands for class {wrong[0]}, but the network has {len(scores)} classes "
+                f"(0 to {len(scores) - 1}): a data set for another network?"
             )
         return max(sample.targets, key=lambda index: float(scores[index]))
+
+    def _free_memory(self) -> None:
+        """What failed for want of memory leaves none behind for the next."""
+        gc.collect()
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _check_device(self, sample: str) -> None:
+        """Ends the run if the next sample would fail, too, for what this one did to the device."""
+        try:
+            torch.ones(1, device=self.model.device).sum().item()
+        except Exception as error:
+            raise DeviceError(
+                f"{self.model.device} answers no more since sample {sample} ({_reason(error)}). "
+                "All rows are kept; the same command goes on after it."
+            ) from error
 
     def _about(self, sample: Sample, target: int) -> dict[str, Any]:
         names = self.model.class_names
@@ -242,6 +338,25 @@ class Evaluator:
             size = torch.tensor(sample.image_size).flip(0).repeat(2)
             about["boxes"] = (sample.boxes / size).tolist()
         return about
+
+
+@contextmanager
+def _noted(notes: list[str]) -> Iterator[None]:
+    """A picture that cannot be drawn is a warning: the scores do not need it."""
+    try:
+        yield
+    except RowError:
+        raise
+    except Exception as error:
+        notes.append(f"A picture is missing. {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, ImageError) else f"{type(error).__name__}: {error}"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error)
 
 
 def _wait_for(device: torch.device) -> None:

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-from torch import Tensor, nn
+from benchmarks.run.configuration import (
+    GROWING,
+    ConfigurationError,
+    read_configuration,
+    reject_differences,
+)
+from benchmarks.run.gallery import Gallery
+from benchmarks.run.rows import (
+    COST,
+    Key,
+    Row,
+    RowError,
+    RowWriter,
+    read_rows,
+    write_atomically,
+    write_rows,
+)
 
-from benchmarks.run.rows import Key, Row, RowWriter, read_rows, write_atomically, write_rows
-
-__all__ = ["ConfigurationError", "RunFolder", "done", "fingerprint", "versions"]
+__all__ = ["RunFolder", "done"]
 
 _CONFIGURATION = "configuration.json"
 _RESULTS = "results.jsonl"
-_GALLERY = "gallery"
-#: What may differ from one start of a run to the next, and grow.
-_GROWING = ("methods", "measures", "studies")
-#: What only says in words what an entry is.
-_WORDS = ("description", "source")
-
-
-class ConfigurationError(Exception):
-    """A folder holds the rows of another configuration; the message says what differs."""
 
 
 class RunFolder:
@@ -38,6 +39,7 @@ class RunFolder:
         configuration.json   what was run: network, data, seed, methods, measures, environment
         results-0.jsonl      rows of process 0 as they are made, and so on
         results.jsonl        all rows, when the run is complete
+        run.lock, run.json   held by the run that is at work, and which one that is
         gallery/             for its first samples: image, boxes and maps
         pictures/            figures beside them
 
@@ -55,15 +57,9 @@ class RunFolder:
         """What was run.
 
         Raises:
-            ConfigurationError: If there is none.
+            ConfigurationError: If there is none, or it is not one.
         """
-        path = self.path / _CONFIGURATION
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(
-                f"{path} is not the configuration of a run: {error}"
-            ) from error
+        return read_configuration(self.path / _CONFIGURATION)
 
     def configure(self, configuration: Mapping[str, Any]) -> list[str]:
         """Begins a run, or goes on with one of the same configuration.
@@ -82,29 +78,68 @@ class RunFolder:
         """
         wanted: dict[str, Any] = json.loads(json.dumps(configuration))
         changed: list[str] = []
-        if (self.path / _CONFIGURATION).exists():
-            before = self.configuration
-            _reject_differences(self.path, before, wanted)
+        before = self.compare(wanted)
+        if before is not None:
             changed = [
                 f"{name} {old} -> {wanted['environment'].get(name)}"
                 for name, old in before["environment"].items()
                 if wanted["environment"].get(name) != old
             ]
-            for group in _GROWING:
+            for group in GROWING:
                 wanted[group] = before[group] | wanted[group]
-        elif self._row_files():
-            raise ConfigurationError(f"{self.path} has rows but no {_CONFIGURATION}.")
         text = json.dumps(wanted, indent=1, ensure_ascii=False) + "\n"
-        write_atomically(self.path / _CONFIGURATION, text.encode())
+        write_atomically(self.path / _CONFIGURATION, text.encode(errors="backslashreplace"))
         return changed
+
+    def compare(self, configuration: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Checks that a run of a configuration can begin or go on; changes nothing.
+
+        Args:
+            configuration (mapping): What is run, as JSON.
+
+        Returns:
+            dict or None: The configuration that there is; None if the folder is new.
+
+        Raises:
+            ConfigurationError: As from :meth:`configure`.
+        """
+        if (self.path / _CONFIGURATION).exists():
+            before = self.configuration
+            reject_differences(self.path, before, json.loads(json.dumps(configuration)))
+            return before
+        if self._row_files():
+            raise ConfigurationError(f"{self.path} has rows but no {_CONFIGURATION}.")
+        return None
 
     # --- rows
 
     def rows(self) -> list[Row]:
-        """All rows so far; of a sample that could be loaded in the end, not the failures before."""
-        rows = read_rows(self._row_files())
-        loaded = {row.sample for row in rows if row.method}
-        return [row for row in rows if row.method or row.sample not in loaded]
+        """All rows so far; of a sample that could be used in the end, not the failures before.
+
+        Raises:
+            ConfigurationError: If there are rows, but no configuration.
+            RowError: If rows cannot be read, or are of what the configuration does not have.
+        """
+        files = self._row_files()
+        try:
+            return self._rows_of(files)
+        except RowError:
+            if all(map(Path.exists, files)):
+                raise
+            return self.rows()  # a run that is at work has put its files together meanwhile
+
+    def _rows_of(self, files: Sequence[Path]) -> list[Row]:
+        rows = read_rows(files)
+        known = self.configuration if rows else {}
+        for row in rows:
+            for kind, name in (("methods", row.method), ("measures", row.measure)):
+                if name and name not in known[kind]:
+                    raise RowError(
+                        f"{self.path} has rows of {name!r}, which is not among the {kind} of its "
+                        f"{_CONFIGURATION}: has one of the two been edited?"
+                    )
+        used = {row.sample for row in rows if row.method}
+        return [row for row in rows if row.method or row.sample not in used]
 
     def writer(self, rank: int) -> RowWriter:
         """What process number `rank` appends its rows with."""
@@ -127,12 +162,14 @@ class RunFolder:
                 order.get(row.sample, len(order)),
                 row.sample,
                 methods.index(row.method) if row.method else -1,
-                measures.index(row.measure) if row.measure in measures else -1,
+                measures.index(row.measure) if row.measure else -1,
             )
 
-        rows = sorted(self.rows(), key=place)
+        files = self._row_files()
+        rows = sorted(self._rows_of(files), key=place)
         write_rows(self.path / _RESULTS, rows)
-        for part in self.path.glob("results-*.jsonl"):
+        # Those that were read, and no others.
+        for part in set(files) - {self.path / _RESULTS, self.path / f"{_RESULTS}.xz"}:
             part.unlink()
         return rows
 
@@ -140,96 +177,20 @@ class RunFolder:
         whole = [self.path / name for name in (_RESULTS, f"{_RESULTS}.xz")]
         return [path for path in whole if path.exists()] + sorted(self.path.glob("results-*.jsonl"))
 
-    # --- gallery
-
-    def show(self, place: int, image: Image.Image, about: Mapping[str, Any]) -> None:
-        """Keeps the picture of a sample and what is to be said about it.
-
-        Args:
-            place (int): Its place among the samples.
-            image (PIL.Image.Image): What the network sees.
-            about (mapping): As JSON: ``sample``, ``title``, ``boxes`` in shares of the image.
-        """
-        folder = self._shown(place)
-        folder.mkdir(parents=True, exist_ok=True)
-        image.save(folder / "image.png")
-        write_atomically(folder / "sample.json", json.dumps(about, ensure_ascii=False).encode())
-
-    def show_map(self, place: int, method: str, attribution: Tensor) -> None:
-        """Keeps the map (1 x H x W) of a sample that is shown."""
-        # Names with options are no file names everywhere.
-        name = hashlib.sha256(method.encode()).hexdigest()[:16]
-        np.savez_compressed(
-            self._shown(place) / f"{name}.npz",
-            method=np.array(method),
-            map=attribution.squeeze(0).float().cpu().numpy(),
-        )
-
-    def gallery(self) -> list[tuple[Image.Image, dict[str, Any], dict[str, np.ndarray]]]:
-        """The samples that are shown: image, what is said about it, and maps (H x W) by method."""
-        shown = []
-        for folder in sorted((self.path / _GALLERY).glob("*/")):
-            about = json.loads((folder / "sample.json").read_text(encoding="utf-8"))
-            with Image.open(folder / "image.png") as image:
-                picture = image.convert("RGB")
-            maps = {}
-            for file in folder.glob("*.npz"):
-                with np.load(file) as entry:
-                    maps[str(entry["method"])] = entry["map"]
-            order = [method for method in self.configuration["methods"] if method in maps]
-            shown.append((picture, about, {method: maps[method] for method in order}))
-        return shown
-
     @property
-    def pictures(self) -> Path:
-        """Where further pictures go, which the report shows by their names."""
-        return self.path / "pictures"
-
-    def _shown(self, place: int) -> Path:
-        return self.path / _GALLERY / f"{place:05}"
+    def gallery(self) -> Gallery:
+        """Its pictures."""
+        return Gallery(self.path)
 
 
 def done(rows: Iterable[Row], *, retry: bool = False) -> set[Key]:
-    """What rows say is done: failures, too, unless they are tried again."""
-    return {row.key for row in rows if not (retry and row.error)}
+    """What rows say is done: failures, too, unless they are tried again.
 
-
-def fingerprint(network: nn.Module) -> str:
-    """Tells networks apart by their weights: a short hash of them."""
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        if isinstance(tensor, Tensor):
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def versions(packages: Sequence[str]) -> dict[str, str]:
-    """The versions of installed packages."""
-    return {package: version(package) for package in packages}
-
-
-def _reject_differences(path: Path, before: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differing = [
-        f"{name}: {before.get(name)!r}, now {wanted.get(name)!r}"
-        for name in sorted({*before, *wanted} - {"environment", *_GROWING})
-        if before.get(name) != wanted.get(name)
-    ]
-    differing += [
-        f"{name}: {before[group][name]!r}, now {wanted[group][name]!r}"
-        for group in _GROWING
-        for name in before[group]
-        if name in wanted[group]
-        and _without_words(before[group][name]) != _without_words(wanted[group][name])
-    ]
-    if differing:
-        raise ConfigurationError(
-            f"{path} holds the rows of another configuration ({'; '.join(differing)}). Give "
-            "another folder, or the former options to go on."
-        )
-
-
-def _without_words(entry: Any) -> Any:
-    if not isinstance(entry, dict):
-        return entry
-    return {key: value for key, value in entry.items() if key not in _WORDS}
+    Where a sample or its map by a method failed, there is nothing more to do for it, which an empty
+    name in the key says: of the method and the measure, or of the measure.
+    """
+    counted = [row for row in rows if not (retry and row.error)]
+    without_map = {
+        (row.sample, row.method, "") for row in counted if row.error and row.measure == COST
+    }
+    return {row.key for row in counted} | without_map

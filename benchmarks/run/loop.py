@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, get_args
 
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from benchmarks.data import DATASETS, Dataset
+from benchmarks.data import DATASETS, Dataset, printable
 from benchmarks.measures.randomisation import N_LAYERS, chosen_layers
 from benchmarks.measures.registry import DEFAULT_MEASURES, MEASURES
+from benchmarks.run.checks import content_digest
+from benchmarks.run.configuration import ConfigurationError, fingerprint, versions
 from benchmarks.run.evaluate import Evaluator, TargetChoice
-from benchmarks.run.folder import RunFolder, done, fingerprint, versions
-from benchmarks.run.rows import COST, Row
-from captum_groupcam.images import ImageError
+from benchmarks.run.folder import RunFolder, done
+from benchmarks.run.lock import locked
+from benchmarks.run.processes import check_networks, end_together, in_first
+from benchmarks.run.progress import progress_of
+from benchmarks.run.rows import COST, Row, RowError
 from captum_groupcam.methods import MethodSpec
 from captum_groupcam.models import load_model
 
 __all__ = ["Settings", "choose_measures", "prepare", "run"]
 
 _PACKAGES = ("captum_groupcam", "captum", "torch", "torchvision", "numpy", "quantus")
+#: Weights that are drawn.
+_RANDOM = "random"
+#: Samples with rows that are looked at again before a run goes on.
+_N_LOOKED_AT = 100
+#: Failures that are named at the end.
+_N_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Settings:
         samples (str, optional): Which samples there are to the run, as a slice: ``0::2`` is every
             other one. Default: None, all.
         limit (int, optional): Number of samples, the first ones of them. Default: None, all.
-        seed (int, optional): Seed of the measures. Default: 0.
+        seed (int, optional): Seed of the measures, and of weights that are random. Default: 0.
         n_shown (int, optional): Samples whose pictures are kept. Default: 8.
         compiled (bool, optional): Whether the network is compiled. Default: False.
         retry (bool, optional): Whether what failed is tried again. Default: False.
@@ -94,6 +96,8 @@ def run(settings: Settings) -> RunFolder | None:
 
     Samples are dealt out to the processes; each appends its rows to a file of its own, and the
     first one puts them together at the end. The rows do not depend on the number of processes.
+    Whatever goes wrong with a sample is a row with its reason, and the run goes on; it is not tried
+    again but with `retry`. Until its end no other run can work in the folder.
 
     Args:
         settings (Settings): What is run.
@@ -104,8 +108,11 @@ def run(settings: Settings) -> RunFolder | None:
     Raises:
         ValueError: If a name is unknown, the data cannot be read or there are none, or a measure
             cannot be used.
-        ConfigurationError: If the folder holds the rows of another configuration.
-        RowError: If rows cannot be written.
+        ConfigurationError: If the folder holds the rows of another configuration or of other data,
+            or processes have different networks.
+        RowError: If rows cannot be written or read, or another run is at work in the folder.
+        DeviceError: If a sample has left the device unusable.
+        SystemExit: In a process in which nothing went wrong, when another one ends with an error.
     """
     fabric = Fabric(
         accelerator=settings.accelerator,
@@ -118,17 +125,52 @@ def run(settings: Settings) -> RunFolder | None:
     console = Console(quiet=not fabric.is_global_zero, highlight=False)
 
     evaluator, dataset = prepare(settings, fabric.device)
+    check_networks(fabric, evaluator.model.network)
     folder = RunFolder(settings.out)
-    if fabric.is_global_zero:
-        configuration = _configuration(settings, evaluator, dataset, fabric)
-        for change in folder.configure(configuration):
-            console.print(f"[yellow]Not as when this run began: {change}[/]")
-        for reason, count in dataset.left_out.items():
-            console.print(f"{count} annotated objects left out: {reason}")
-    fabric.barrier()
+    rows: list[Row] = []
+    with ExitStack() as until_the_end:
 
+        def begin() -> None:
+            until_the_end.enter_context(locked(settings.out))
+            configuration = _configuration(settings, evaluator, dataset, fabric)
+            folder.compare(configuration)
+            rows.extend(folder.rows())
+            _check_data(folder.path, dataset, _digests(rows))
+            for change in folder.configure(configuration):
+                text = printable(f"Not as when this run began: {change}")
+                console.print(text, style="yellow", markup=False)
+            for note in dataset.notes:
+                console.print(note, markup=False)
+            for line in dataset.left_out.lines():
+                console.print(f"Left out, {line}", markup=False)
+
+        in_first(fabric, begin)
+        if not fabric.is_global_zero:
+            rows = folder.rows()
+        _evaluate(settings, evaluator, dataset, folder, rows, fabric, console)
+
+        def end() -> None:
+            order = {sample: place for place, sample in enumerate(dataset.loaders)}
+            _print_failures(console, folder.finish(order))
+
+        in_first(fabric, end)
+    return folder if fabric.is_global_zero else None
+
+
+def _evaluate(
+    settings: Settings,
+    evaluator: Evaluator,
+    dataset: Dataset,
+    folder: RunFolder,
+    rows: Sequence[Row],
+    fabric: Fabric,
+    console: Console,
+) -> None:
+    """Does this process's share of what there is to do beside the rows that there are."""
+    finished = done(rows, retry=settings.retry)
+    digests = _digests(rows)
+    begun = {row.sample for row in rows if row.method}
     samples = list(dataset.loaders)[: settings.limit]
-    finished = done(folder.rows(), retry=settings.retry)
     missing = {sample: evaluator.missing(sample, finished) for sample in samples}
     share = [
         (place, sample)
@@ -142,29 +184,73 @@ def run(settings: Settings) -> RunFolder | None:
         + (f" in the first of {fabric.world_size} processes" if fabric.world_size > 1 else "")
     )
     fabric.barrier()  # everyone has read what is done before anyone writes
-    with folder.writer(fabric.global_rank) as writer, _progress(console, total) as progress:
-        for place, sample in share:
-            progress.now(sample)
-            expected = sum(len(names) for names in missing[sample].values())
-            try:
+    failure: RowError | None = None
+    try:
+        with folder.writer(fabric.global_rank) as writer, progress_of(console, total) as progress:
+            for place, sample in share:
+                progress.now(printable(sample))
+                expected = sum(len(names) for names in missing[sample].values())
                 with fabric.autocast():
                     for row in evaluator.rows(
-                        place, dataset.loaders[sample], missing[sample], folder
+                        place,
+                        sample,
+                        partial(dataset.load, sample),
+                        missing[sample],
+                        folder,
+                        begun=sample in begun,
+                        digest=digests.get(sample),
                     ):
                         writer.write(row)
                         expected -= 1
                         progress.advance(1)
-            except ImageError as error:
-                writer.write(Row(sample, "", "", error=str(error)))
-            progress.advance(expected)
-    fabric.barrier()
-    if fabric.is_global_zero:
-        rows = folder.finish({sample: place for place, sample in enumerate(dataset.loaders)})
-        failed = sum(row.error is not None for row in rows)
-        if failed:
-            console.print(f"[red]{failed} of {len(rows)} rows are failures; they say why.[/]")
-    fabric.barrier()
-    return folder if fabric.is_global_zero else None
+                progress.advance(expected)
+    except RowError as error:
+        failure = error
+    end_together(fabric, failure)
+
+
+def _digests(rows: Iterable[Row]) -> dict[str, str]:
+    """What tells the content of samples, as their results have it; runs of old do not say."""
+    return {row.sample: row.digest for row in rows if row.digest and not row.error}
+
+
+def _check_data(folder: Path, dataset: Dataset, digests: Mapping[str, str]) -> None:
+    """Looks at some samples with results again, spread over all.
+
+    Raises:
+        ConfigurationError: If one is another than before. The message names it.
+    """
+    known = [sample for sample in dataset.loaders if sample in digests]
+    step = max(len(known) / _N_LOOKED_AT, 1)
+    chosen = [known[int(index * step)] for index in range(min(len(known), _N_LOOKED_AT))]
+    changed = [
+        sample for sample in chosen if _content(dataset, sample) not in (None, digests[sample])
+    ]
+    if changed:
+        names = ", ".join(map(printable, changed[:_N_NAMED]))
+        raise ConfigurationError(
+            f"{folder} holds the rows of other data: picture, class or annotation have "
+            f"changed of {len(changed)} of {len(chosen)} samples that were looked at ({names}"
+            f"{', ...' if len(changed) > _N_NAMED else ''}). Give another folder, or the former "
+            "data to go on."
+        )
+
+
+def _content(dataset: Dataset, sample: str) -> str | None:
+    """What tells the content of a sample; None if it cannot be loaded, which rows will say."""
+    try:
+        return content_digest(dataset.load(sample))
+    except Exception:
+        return None
+
+
+def _print_failures(console: Console, rows: Sequence[Row]) -> None:
+    failed = [row for row in rows if row.error is not None]
+    if failed:
+        console.print(f"[red]{len(failed)} of {len(rows)} rows are failures; they say why.[/]")
+    for row in failed[:_N_NAMED]:
+        about = ", ".join(printable(name) for name in row.key if name)
+        console.print(f"{about}: {printable(row.error or '')}", style="red", markup=False)
 
 
 def prepare(settings: Settings, device: torch.device | str = "cpu") -> tuple[Evaluator, Dataset]:
@@ -179,7 +265,10 @@ def prepare(settings: Settings, device: torch.device | str = "cpu") -> tuple[Eva
     """
     if settings.target not in get_args(TargetChoice):
         raise ValueError(f"The target is label or predicted, got {settings.target!r}.")
-    model = load_model(settings.model, settings.weights, device, layer=settings.layer)
+    with torch.random.fork_rng(devices=()):
+        # The same in all processes and after a stop, also where weights are drawn.
+        torch.default_generator.manual_seed(settings.seed)
+        model = load_model(settings.model, settings.weights, device, layer=settings.layer)
     if settings.dataset not in DATASETS:
         raise ValueError(f"Unknown dataset {settings.dataset!r}; known are {', '.join(DATASETS)}.")
     dataset = DATASETS[settings.dataset](settings.root, model.class_names)
@@ -251,7 +340,7 @@ def _slice(text: str) -> slice:
 def _configuration(
     settings: Settings, evaluator: Evaluator, dataset: Dataset, fabric: Fabric
 ) -> dict[str, Any]:
-    ids = "\n".join(dataset.loaders)
+    ids = "\n".join(dataset.loaders).encode("utf-8", "surrogatepass")
     device = (
         torch.cuda.get_device_name(fabric.device)
         if fabric.device.type == "cuda"
@@ -263,9 +352,10 @@ def _configuration(
         "layer": evaluator.model.layer.name,
         "dataset": settings.dataset,
         "n_samples": len(dataset),
-        "samples": hashlib.sha256(ids.encode()).hexdigest()[:16],
+        "samples": hashlib.sha256(ids).hexdigest()[:16],
         # Not there where all are meant, so that a folder from before there was a choice goes on.
         **({} if settings.samples is None else {"chosen_samples": settings.samples}),
+        **({"weights_seed": settings.seed} if settings.weights == _RANDOM else {}),
         "left_out": dict(dataset.left_out),
         "target": settings.target,
         "seed": settings.seed,
@@ -298,59 +388,3 @@ def _configuration(
         },
         "environment": {**versions(_PACKAGES), "device": device},
     }
-
-
-class _Reporter(Protocol):
-    """Shows how far a run is."""
-
-    def now(self, sample: str) -> None:
-        """Names what is worked on."""
-
-    def advance(self, count: int) -> None:
-        """Counts results."""
-
-
-class _Bar:
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._task = progress, progress.add_task("", total=total)
-
-    def now(self, sample: str) -> None:
-        self._progress.update(self._task, description=sample[-30:])
-
-    def advance(self, count: int) -> None:
-        self._progress.advance(self._task, count)
-
-
-class _Log:
-    """A line a minute, where there is no terminal to draw in."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total, self._count = console, total, 0
-        self._start = self._last = time.monotonic()
-
-    def now(self, sample: str) -> None:
-        pass
-
-    def advance(self, count: int) -> None:
-        self._count += count
-        now = time.monotonic()
-        if now - self._last >= 60 and self._count:
-            self._last = now
-            left = (now - self._start) / self._count * (self._total - self._count) / 60
-            self._console.print(f"{self._count} of {self._total}, {left:.0f} min left")
-
-
-@contextmanager
-def _progress(console: Console, total: int) -> Iterator[_Reporter]:
-    if not console.is_terminal:
-        yield _Log(console, total)
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, speed_estimate_period=600) as progress:
-        yield _Bar(progress, total)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -43,9 +44,9 @@ class Row:
     Args:
         sample (str): The sample's id.
         method (str): The method with its options, as in
-            :class:`~captum_groupcam.methods.MethodSpec`; empty if the sample could not be loaded.
+            :class:`~captum_groupcam.methods.MethodSpec`; empty if the sample could not be used.
         measure (str): A name of :data:`~benchmarks.measures.registry.MEASURES`, or :data:`COST`;
-            empty if the sample could not be loaded.
+            empty if the sample could not be used.
         scores (mapping of str to float, optional): The measure's scores. Default: none.
         seconds (float, optional): What it took. Default: 0.
         queries (int, optional): Images that the network was shown for it. Default: 0.
@@ -57,6 +58,8 @@ class Row:
         curves (mapping of str to list, optional): Curves behind the scores, of equal length.
             Default: none.
         warnings (sequence of str, optional): Warnings that came up. Default: none.
+        digest (str, optional): Tells the sample's content, picture and annotation, from another.
+            Default: None, unknown.
         error (str, optional): Why there are no scores. Default: None.
     """
 
@@ -72,6 +75,7 @@ class Row:
     difficult: bool = False
     curves: Mapping[str, Sequence[float | str]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    digest: str | None = None
     error: str | None = None
 
     @property
@@ -149,7 +153,7 @@ class RowWriter:
         """
         assert self._file is not None, "a RowWriter is used in a with statement"
         before = os.fstat(self._file.fileno()).st_size
-        line = (row.to_json() + "\n").encode()
+        line = _encoded(row)
         try:
             # A disk may take a part of a line before it is full.
             while line:
@@ -172,7 +176,7 @@ class RowWriter:
 
 
 def read_rows(paths: Iterable[Path]) -> list[Row]:
-    """Reads rows, the last one of each key.
+    """Reads rows: of each key the last result, or the last failure if there is no result.
 
     Args:
         paths (iterable of Path): JSON lines, plain or compressed (``.xz``). A last line without an
@@ -188,10 +192,13 @@ def read_rows(paths: Iterable[Path]) -> list[Row]:
     for path in paths:
         for number, line in enumerate(_lines(path), 1):
             try:
-                row = Row(**json.loads(line))
-            except (TypeError, ValueError) as error:
+                row = _row(line)
+            except (TypeError, ValueError, RecursionError) as error:
                 raise RowError(f"{path}, line {number}: not a row of a run ({error}).") from error
-            rows[row.key] = row
+            before = rows.get(row.key)
+            # Files have no order in time: a failure may be older than the result of a retry.
+            if before is None or before.error or not row.error:
+                rows[row.key] = row
     return list(rows.values())
 
 
@@ -205,7 +212,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     Raises:
         RowError: If it cannot be written; what was there stays.
     """
-    content = "".join(row.to_json() + "\n" for row in rows).encode()
+    content = b"".join(map(_encoded, rows))
     if path.suffix == ".xz":
         content = lzma.compress(content)
     write_atomically(path, content)
@@ -230,6 +237,47 @@ def write_atomically(path: Path, content: bytes) -> None:
         with suppress(OSError):
             unfinished.unlink()
         raise RowError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _encoded(row: Row) -> bytes:
+    """A row as a line. What of a file's name is no Unicode is escaped, in JSON's way."""
+    return (row.to_json() + "\n").encode(errors="backslashreplace")
+
+
+def _row(line: bytes) -> Row:
+    """Reads a line.
+
+    Raises:
+        TypeError: If it has other fields, or they are of other types, than a row.
+        ValueError: If it is no JSON, or holds a number that is not finite.
+    """
+    row = Row(**json.loads(line))
+    for name, kinds in _FIELDS.items():
+        if not isinstance(getattr(row, name), kinds):
+            raise TypeError(f"{name} is {getattr(row, name)!r}")
+    if not all(isinstance(text, str) for text in row.warnings):
+        raise TypeError(f"warnings are {row.warnings!r}")
+    numbers = [*row.scores.values(), row.seconds, row.cover or 0]
+    numbers += [v for curve in row.curves.values() for v in curve if not isinstance(v, str)]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("not all of its numbers are finite")
+    if len({len(curve) for curve in row.curves.values()}) > 1:
+        raise ValueError("its curves have different lengths")
+    return row
+
+
+#: What the fields of a row are.
+_FIELDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("sample", "method", "measure", "label"), str),
+    **dict.fromkeys(("scores", "curves"), dict),
+    **dict.fromkeys(("error", "digest"), (str, type(None))),
+    "seconds": (int, float),
+    "queries": int,
+    "target": (int, type(None)),
+    "cover": (int, float, type(None)),
+    "difficult": bool,
+    "warnings": (list, tuple),
+}
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -90,7 +90,7 @@ def test_ablate_names_its_studies(options: list[str], tmp_path: Path) -> None:
         "weights": ["group_cam", "group_cam_gradient_free"],
         "layer": ["group_cam", "group_cam:layer=features.10"],
     }
-    pictures = {path.name for path in RunFolder(tmp_path).pictures.iterdir()}
+    pictures = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert "how sure group_cam denoise_at=input is of 00000.png" in pictures
     # What several studies share is done once.
     assert len(RunFolder(tmp_path).rows()) == 4 * 2
@@ -99,7 +99,7 @@ def test_ablate_names_its_studies(options: list[str], tmp_path: Path) -> None:
 def test_sanity_draws_both_orders(options: list[str], tmp_path: Path) -> None:
     output("sanity", *options, f"--out={tmp_path}", "--methods=grad_cam edges", "--limit=1")
     folder = RunFolder(tmp_path)
-    assert sorted(path.name for path in folder.pictures.iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
         "cascading randomisation.png",
         "independent randomisation.png",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,9 @@ from benchmarks.experiments.finetune.data import image_folder
 from benchmarks.experiments.finetune.results import Run, write_results
 from benchmarks.experiments.finetune.settings import ARMS, Settings
 from benchmarks.experiments.finetune.training import train
-from benchmarks.run.folder import ConfigurationError, versions
+from benchmarks.run.configuration import ConfigurationError, versions
+from benchmarks.run.lock import locked
+from benchmarks.run.processes import in_first
 from benchmarks.run.rows import write_atomically
 
 __all__ = ["finetune"]
@@ -134,18 +137,20 @@ def finetune(
     )
     fabric.launch()
     configuration = _configuration(settings, precision)
-    if fabric.is_global_zero:
-        _configure(out, configuration)
-    fabric.barrier()
     runs = {}
-    for seed in range(seeds):
-        for arm in chosen:
-            run = Run(out / "runs" / f"{arm}-{seed}")
-            train(fabric, settings, arm, seed, run)
-            runs[arm, seed] = run
-    if fabric.is_global_zero:
-        typer.echo(write_results(out, runs, configuration))
-    fabric.barrier()
+    with ExitStack() as until_the_end:
+
+        def begin() -> None:
+            until_the_end.enter_context(locked(out))
+            _configure(out, configuration)
+
+        in_first(fabric, begin)
+        for seed in range(seeds):
+            for arm in chosen:
+                run = Run(out / "runs" / f"{arm}-{seed}")
+                train(fabric, settings, arm, seed, run)
+                runs[arm, seed] = run
+        in_first(fabric, lambda: typer.echo(write_results(out, runs, configuration)))
 
 
 def _configuration(settings: Settings, precision: str) -> dict[str, Any]:
@@ -174,10 +179,14 @@ def _configure(out: Path, configuration: dict[str, Any]) -> None:
     Raises:
         ConfigurationError: If it holds results of another configuration.
     """
-    out.mkdir(parents=True, exist_ok=True)
     path = out / _CONFIGURATION
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError, RecursionError) as error:
+            raise ConfigurationError(
+                f"{path} is not the configuration of a fine-tuning: {error}."
+            ) from error
         differing = [
             f"{name}: {before.get(name)!r}, now {value!r}"
             for name, value in configuration.items()

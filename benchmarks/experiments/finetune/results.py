@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -16,7 +17,7 @@ from benchmarks.run.rows import write_atomically
 from captum_groupcam.metrics.bootstrap import Interval
 from captum_groupcam.visualization import save_figure
 
-__all__ = ["EpochRow", "Run", "crossed_bootstrap", "write_results"]
+__all__ = ["DamagedError", "EpochRow", "Run", "crossed_bootstrap", "write_results"]
 
 _PLAIN = "plain"
 
@@ -50,6 +51,22 @@ class EpochRow:
     blur_seconds: float
 
 
+class DamagedError(ValueError):
+    """A file of a stopped run that it cannot go on from; the message says what to do.
+
+    Args:
+        path (Path): The file.
+        reason (object): What is wrong with it.
+    """
+
+    def __init__(self, path: Path, reason: object) -> None:
+        text = " ".join(str(reason).split())
+        super().__init__(
+            f"{path} is damaged ({text[:200]}): delete {path.parent} to train this arm and seed "
+            "anew."
+        )
+
+
 class Run:
     """The folder of one arm and seed.
 
@@ -74,18 +91,35 @@ class Run:
     @property
     def epochs_done(self) -> int:
         """Epochs that are done: those up to the last checkpoint."""
-        return max((int(p.stem.removeprefix("epoch-")) for p in self.path.glob("*.pt")), default=0)
+        names = (re.fullmatch(r"epoch-(\d+)", path.stem) for path in self.path.glob("*.pt"))
+        return max((int(name[1]) for name in names if name), default=0)
 
     @property
     def rows(self) -> list[EpochRow]:
-        """A row for each epoch that is done."""
-        rows = [_epoch_row(line) for line in _read_csv(self.path / "epochs.csv")]
-        return [row for row in rows if row.epoch <= self.epochs_done]
+        """A row for each epoch that is done.
+
+        Raises:
+            DamagedError: If the file of rows is damaged.
+        """
+        path = self.path / "epochs.csv"
+        lines = _read_csv(path, [field.name for field in fields(EpochRow)])
+        try:
+            rows = [_epoch_row(line) for line in lines]
+        except ValueError as error:
+            raise DamagedError(path, error) from error
+        done = [row for row in rows if row.epoch <= self.epochs_done]
+        if [row.epoch for row in done] != list(range(1, self.epochs_done + 1)):
+            raise DamagedError(path, "it has not all epochs")
+        return done
 
     @property
     def predictions(self) -> list[dict[str, str]]:
-        """Picture, label and predicted class, after the last epoch."""
-        return _read_csv(self.path / "predictions.csv")
+        """Picture, label and predicted class, after the last epoch.
+
+        Raises:
+            DamagedError: If the file is damaged.
+        """
+        return _read_csv(self.path / "predictions.csv", ["picture", "label", "predicted"])
 
     def write(
         self, row: EpochRow, names: Sequence[str], labels: Sequence[int], predicted: Sequence[int]
@@ -148,11 +182,17 @@ def write_results(out: Path, runs: Mapping[tuple[str, int], Run], about: Mapping
 
     Returns:
         Path: The summary.
+
+    Raises:
+        DamagedError: If a file of a run is damaged.
     """
     rows = {key: run.rows for key, run in runs.items()}
     _write_csv(out / "epochs.csv", [asdict(row) for run in rows.values() for row in run])
     predictions = {key: run.predictions for key, run in runs.items()}
     first = next(iter(predictions.values()))
+    for key, lines in predictions.items():
+        if [line["picture"] for line in lines] != [line["picture"] for line in first]:
+            raise DamagedError(runs[key].path / "predictions.csv", "other pictures than the rest")
     _write_csv(
         out / "predictions.csv",
         [
@@ -258,11 +298,23 @@ def _epoch_row(line: Mapping[str, str]) -> EpochRow:
     return EpochRow(**{f.name: kinds[str(f.type)](line[f.name]) for f in fields(EpochRow)})
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
+def _read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The lines of a file, none if there is no file.
+
+    Raises:
+        DamagedError: If it has other columns, or lines of other lengths.
+    """
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DamagedError(path, error) from error
+    for line in lines:
+        if list(line) != list(columns) or None in line.values():
+            raise DamagedError(path, f"expected the columns {', '.join(columns)}")
+    return lines
 
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

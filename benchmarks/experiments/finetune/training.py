@@ -24,8 +24,9 @@ from benchmarks.experiments.finetune.data import (
     image_folder,
     shuffled,
 )
-from benchmarks.experiments.finetune.results import EpochRow, Run
+from benchmarks.experiments.finetune.results import DamagedError, EpochRow, Run
 from benchmarks.experiments.finetune.settings import ARMS, Settings
+from benchmarks.run.processes import end_together
 from captum_groupcam.augmentation import BackgroundBlur, GradCAMBlur
 from captum_groupcam.methods import METHODS
 from captum_groupcam.models import ImageClassifier, load_model
@@ -72,7 +73,8 @@ def train(fabric: Fabric, settings: Settings, arm: str, seed: int, run: Run) -> 
         run (Run): Where results go.
 
     Raises:
-        ValueError: If the data do not fit the settings, or the loss is not finite.
+        ValueError: If the data do not fit the settings, the loss is not finite, or what a stopped
+            run has left is damaged.
     """
     first = run.epochs_done
     if first >= settings.epochs:
@@ -274,8 +276,13 @@ class _Session:
     def load(self, path: Path) -> None:
         """Goes on from a checkpoint."""
         state = self._state()
-        self.fabric.load(path, state)
-        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        failure = None
+        try:
+            self.fabric.load(path, state)
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
+        except Exception as error:  # torch raises nearly anything on damaged files
+            failure = DamagedError(path, error)
+        end_together(self.fabric, failure)
 
     def _state(self) -> dict[str, Any]:
         precision = self.fabric.strategy.precision.state_dict()

@@ -32,7 +32,7 @@ from benchmarks.experiments.finetune.data import (
 )
 from benchmarks.experiments.finetune.results import crossed_bootstrap
 from benchmarks.experiments.finetune.training import map_entropy
-from benchmarks.run.folder import ConfigurationError
+from benchmarks.run.configuration import ConfigurationError
 from captum_groupcam.models import ImageClassifier, load_model
 from tests.benchmarks.experiments import finetune_command
 

@@ -151,9 +151,9 @@ def write_run(path: Path, setup: Mapping[str, Any], rows: Iterable[Row], n_shown
         pixels = rng.integers(0, 255, (7, 8, 3), dtype=np.uint8)
         image = Image.fromarray(pixels).resize((64, 56))
         about = {"sample": sample, "title": f"thing {place}", "boxes": [[0.1, 0.2, 0.6, 0.9]]}
-        folder.show(place, image, about)
+        folder.gallery.keep(place, image, about)
         for method in setup["methods"]:
-            folder.show_map(place, method, torch.from_numpy(rng.random((1, 56, 64))))
+            folder.gallery.keep_map(place, method, torch.from_numpy(rng.random((1, 56, 64))))
     folder.finish({})
     return path
 

@@ -20,7 +20,7 @@ from benchmarks.report import write_report
 from benchmarks.report.files import decimals, number
 from benchmarks.report.merge import merge_rows
 from benchmarks.report.tables import holm, paired_p
-from benchmarks.run.folder import ConfigurationError
+from benchmarks.run.configuration import ConfigurationError
 from benchmarks.run.rows import COST, Row, RowError
 from tests.benchmarks.report.report_runs import configuration, rows_of, write_run
 

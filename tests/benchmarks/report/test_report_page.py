@@ -52,8 +52,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows[1] = replace(rows[1], scores={}, curves={}, error=EVIL)
     rows.append(Row(EVIL, "", "", error="damaged"))
     folder = RunFolder(write_run(path / "run", setup, rows, n_shown=2))
-    folder.pictures.mkdir()
-    Image.new("RGB", (900, 200)).save(folder.pictures / "cascading randomisation.png")
+    (folder.path / "pictures").mkdir()
+    Image.new("RGB", (900, 200)).save(folder.path / "pictures" / "cascading randomisation.png")
     other = write_run(path / "other", configuration(METHODS[:2]), rows_of(SAMPLES[:1], METHODS[:2]))
     return write_report([folder.path, other], path / "out")
 

@@ -86,13 +86,47 @@ def test_two_writers_of_one_file_are_refused(tmp_path: Path) -> None:
     written(tmp_path / "results-0.jsonl", ROWS)
 
 
-@pytest.mark.parametrize("line", ["{]", "[]", '{"sample": "a"}', '{"unknown": 1}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{]",
+        "[]",
+        '{"sample": "a"}',
+        '{"unknown": 1}',
+        '{"sample": ["a"], "method": "b", "measure": "c"}',
+        '{"sample": "a", "method": "b", "measure": "c", "scores": {"d": NaN}}',
+        '{"sample": "a", "method": "b", "measure": "c", "scores": {"d": 1e999}}',
+        '{"sample": "a", "method": "b", "measure": "c", "scores": {"d": "1"}}',
+        '{"sample": "a", "method": "b", "measure": "c", "warnings": [[]]}',
+        '{"sample": "a", "method": "b", "measure": "c", "curves": {"d": [1], "e": [1, 2]}}',
+        pytest.param("[" * 100_000, id="deep"),
+    ],
+)
 def test_a_line_that_is_no_row_is_named(tmp_path: Path, line: str) -> None:
     path = written(tmp_path / "results-0.jsonl", ROWS[:2])
     with path.open("a") as file:
         file.write(line + "\n")
     with pytest.raises(RowError, match=r"results-0\.jsonl, line 3"):
         read_rows([path])
+
+
+def test_names_that_are_no_unicode_come_back(tmp_path: Path) -> None:
+    """As those of files may be, which Python gives as lone surrogates."""
+    row = Row("caf\u00e9 \udcff.jpg", "a\nb", "c", error="\ud800")
+    path = written(tmp_path / "results-0.jsonl", [row])
+    assert read_rows([path]) == [row]
+    write_rows(path, [row])
+    assert read_rows([path]) == [row]
+    path.read_text(encoding="utf-8")  # anybody can read it
+
+
+def test_a_result_counts_more_than_a_failure(tmp_path: Path) -> None:
+    failed = Row(*ROWS[0].key, error="before")
+    first = written(tmp_path / "results-0.jsonl", ROWS[:1])
+    second = written(tmp_path / "results-1.jsonl", [failed, failed])
+    assert read_rows([first, second]) == ROWS[:1]
+    assert read_rows([second, first]) == ROWS[:1]
+    assert read_rows([second]) == [failed]
 
 
 def test_a_value_that_is_not_finite_is_refused(tmp_path: Path) -> None:

@@ -18,12 +18,14 @@ from PIL import Image
 from benchmarks.data import DATASETS, to_inputs
 from benchmarks.measures.explained import Explained
 from benchmarks.measures.registry import MEASURES
-from benchmarks.run.folder import ConfigurationError, RunFolder
+from benchmarks.run.configuration import ConfigurationError
+from benchmarks.run.folder import RunFolder
 from benchmarks.run.loop import Settings, choose_measures, prepare, run
 from benchmarks.run.rows import COST, Row, RowError
 from captum_groupcam import GroupCAM
 from captum_groupcam.methods import METHODS, MethodSpec
 from captum_groupcam.models import load_model
+from tests.benchmarks.report.report_runs import configuration
 
 ROOT = Path(__file__).parents[3]
 N_SAMPLES = 3
@@ -172,12 +174,10 @@ app(sys.argv[3:])
 """
 
 
-@pytest.mark.parametrize("points", [(1, 5, 9), (14, 12)])
-def test_a_killed_run_goes_on_as_if_nothing_had_been(
-    points: tuple[int, ...], settings: Settings, whole: list[Row]
-) -> None:
+def test_a_killed_run_goes_on_as_if_nothing_had_been(settings: Settings, whole: list[Row]) -> None:
+    """The command itself; that it may be killed at any step is one of the attacks."""
     kept = 0
-    for n_rows in points:
+    for n_rows in (14, 12):
         killed = subprocess.run(
             [sys.executable, "-c", KILLED, str(n_rows), "17", *command(settings)],
             capture_output=True,
@@ -196,26 +196,6 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
     rows = folder.rows()
     assert rows[:kept] == before  # nothing was done twice: even the seconds are the same
     assert_same(rows, whole)
-
-
-def test_two_processes_are_one(settings: Settings, whole: list[Row]) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "benchmarks",
-            *command(settings, "--devices=2", "--strategy=ddp"),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "first of 2 processes" in done.stdout
-    folder = RunFolder(settings.out)
-    assert not list(folder.path.glob("results-*.jsonl"))
-    assert_same(folder.rows(), whole)
 
 
 def test_a_complete_run_does_nothing(settings: Settings) -> None:
@@ -269,7 +249,7 @@ def test_a_slice_without_samples_is_refused(settings: Settings) -> None:
     [
         ({"target": "predicted"}, "target: 'label', now 'predicted'"),
         ({"seed": 1}, "seed: 0, now 1"),
-        ({"weights": "random"}, "weights: "),
+        ({"weights": "random"}, "weights_seed: None, now 0"),
         ({"layer": "features.10"}, "layer: "),
     ],
 )
@@ -286,14 +266,43 @@ def test_another_configuration_is_noticed(
 
 def test_a_measure_may_be_described_in_other_words_but_not_change(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    before = {"scores": {"score": True}, "description": "Counts.", "parameters": {"tolerance": 15}}
-    both = {"methods": {}, "studies": {}, "environment": {}}
-    folder.configure({"measures": {"game": before}} | both)
+    setup = configuration(["centre"])
+    folder.configure(setup)
+    before = setup["measures"]["PointingGame"]
     reworded = before | {"description": "Counts hits."}
-    folder.configure({"measures": {"game": reworded}} | both)
-    assert folder.configuration["measures"] == {"game": reworded}
+    folder.configure(setup | {"measures": {"PointingGame": reworded}})
+    assert folder.configuration["measures"]["PointingGame"] == reworded
+    changed = before | {"parameters": {"tolerance": 0}}
     with pytest.raises(ConfigurationError, match="'tolerance': 0"):
-        folder.configure({"measures": {"game": before | {"parameters": {"tolerance": 0}}}} | both)
+        folder.configure(setup | {"measures": {"PointingGame": changed}})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "Expecting property name"),
+        ("{}", "it has no 'model'"),
+        ("[]", r"it should be of type dict, and is \[\]"),
+        ('{"model": 3}', "it has no 'layer'"),
+        ("[" * 100_000, "recursion"),
+    ],
+    ids=["cut", "empty", "list", "parts", "deep"],
+)
+def test_what_is_no_configuration_is_said(content: str, message: str, settings: Settings) -> None:
+    settings.out.mkdir()
+    (settings.out / "configuration.json").write_text(content)
+    with pytest.raises(ConfigurationError, match=rf"is not the configuration .*{message}"):
+        run(settings)
+
+
+def test_rows_that_the_configuration_does_not_know_are_said(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.configure(configuration(["centre"]))
+    with folder.writer(0) as writer:
+        writer.write(Row("a", "nothing", COST, {"seconds": 1.0}))
+    for ask in (folder.rows, lambda: folder.finish({})):
+        with pytest.raises(RowError, match="has rows of 'nothing', which is not among the methods"):
+            ask()
 
 
 def test_another_environment_is_reported(
@@ -464,12 +473,13 @@ def test_the_time_of_a_map_is_not_that_of_compiling(
 def test_pictures_of_the_first_samples_are_kept(settings: Settings) -> None:
     folder = run(replace(settings, methods=SPECS[:2], measures=MEASURED[1:]))
     assert folder is not None
-    ((image, about, maps),) = folder.gallery()
-    assert image.size == (224, 224)
-    assert about["sample"] == "0.png:0"
-    assert about["boxes"] == [pytest.approx([10 / 60, 10 / 60, 40 / 60, 30 / 60])]
-    assert list(maps) == ["centre", "grad_cam"]
+    ((shown,), unreadable) = folder.gallery.samples(folder.configuration["methods"])
+    assert not unreadable
+    assert shown.image.size == (224, 224)
+    assert shown.sample == "0.png:0"
+    assert shown.boxes == [pytest.approx([10 / 60, 10 / 60, 40 / 60, 30 / 60])]
+    assert list(shown.maps) == ["centre", "grad_cam"]
     model = load_model("squeezenet1_1", settings.weights)
     inputs = to_inputs(list(DATASETS["folder"](settings.root or ""))[:1], model)
     expected = METHODS["grad_cam"](model.network, model.layer)(inputs, 0)
-    np.testing.assert_allclose(maps["grad_cam"], expected[0, 0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(shown.maps["grad_cam"], expected[0, 0].numpy(), atol=1e-5)

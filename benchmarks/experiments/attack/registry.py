@@ -1,0 +1,16 @@
+"""All attacks, theme by theme."""
+
+from __future__ import annotations
+
+from benchmarks.experiments.attack import folders, kills, processes, runs
+from benchmarks.experiments.attack.attacks import Attack
+
+__all__ = ["ATTACKS"]
+
+#: The attacks in the order of the table. A further theme is a module with a tuple of its own.
+ATTACKS: tuple[Attack, ...] = (
+    *runs.ATTACKS,
+    *kills.ATTACKS,
+    *processes.ATTACKS,
+    *folders.ATTACKS,
+)
