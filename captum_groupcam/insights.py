@@ -268,7 +268,7 @@ def _controls(config: Any, method: Method) -> Any:
     params, post_process = {}, {}
     for option in method.options.values():
         # The page knows whole numbers and choices of strings; no switches and no fractions.
-        whole = option.kind is int or (option.kind is float and None not in option.limits)
+        whole = option.kind in (int, float) and float(option.default or 0).is_integer()
         choices = {str(value): value for value in _choices(option)}
         if option.is_offered and whole and option.default is not None:
             number = int(option.default)

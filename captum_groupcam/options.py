@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import inspect
+import math
 import numbers
 import re
 import types
@@ -31,16 +32,27 @@ Value: TypeAlias = bool | int | float | str | None
 
 #: Names to choose from where the signature takes any string.
 _CHOICES = {"grouping": tuple(GROUPINGS)}
-#: The lowest and the highest number that a front end offers; None for no limit.
-_LIMITS: dict[str, tuple[int | None, int | None]] = {
+#: The lowest and the highest number that a page takes. What is asked of it must end while others
+#: wait, and fit into its memory: RISE's largest masks take 80 MB, and the nodes of integrated
+#: gradients are the eigenvalues of a matrix with a row a step.
+_LIMITS: dict[str, tuple[int, int]] = {
     "denoise_percentile": (0, 99),
-    "grid_size": (1, None),
-    "n_groups": (1, None),
-    "n_masks": (1, None),
-    "n_samples": (1, None),
-    "n_steps": (1, None),
-    "seed": (0, None),
+    "edge_radius": (0, 256),
+    "gradient_power": (0, 8),
+    "gradient_sigma": (0, 256),
+    "grid_size": (1, 32),
+    "n_groups": (1, 4096),
+    "n_masks": (1, 20_000),
+    "n_samples": (1, 1000),
+    "n_steps": (1, 1000),
+    "noise_level": (0, 8),
+    "probability": (0, 1),
+    "seed": (0, 2**32 - 1),
+    "stride": (1, 4096),
+    "window": (1, 4096),
 }
+#: Of numbers that the table does not know, which methods of one's own have.
+_LIMITS_OF_OTHERS = (-10_000, 10_000)
 #: A page does not offer them: they change what is returned or how fast, or are a method's own.
 _HIDDEN = {
     "gradient_free",
@@ -84,9 +96,15 @@ class Option:
         return self.kind is not None and self.name not in _HIDDEN
 
     @property
-    def limits(self) -> tuple[int | None, int | None]:
-        """The lowest and the highest number that a page offers."""
-        return _LIMITS.get(self.name, (None, None))
+    def limits(self) -> tuple[int, int]:
+        """The lowest and the highest number that a page takes; Python takes what the method does.
+
+        Examples::
+
+            >>> Option("n_masks", 4000, kind=int).limits
+            (1, 20000)
+        """
+        return _LIMITS.get(self.name, _LIMITS_OF_OTHERS)
 
     def check(self, value: Any) -> None:
         """Checks that the option can have a value, as far as its type says.
@@ -123,7 +141,9 @@ class Option:
             bool, int, float, str or None: The value.
 
         Raises:
-            ValueError: If it is empty and has to be set, or is no number where one is needed.
+            TypeError: If it is of another type.
+            ValueError: If it is empty and has to be set, is no number where one is needed, is
+                outside the :attr:`limits`, or is none of the choices.
 
         Examples::
 
@@ -135,13 +155,20 @@ class Option:
                 return None
             raise ValueError(f"{self.name} needs a value; its default is {self.default}.")
         if self.kind in (None, bool, str):
+            self.check(value)
             return value
         try:
             number = float(value)
-        except ValueError:
+        except (TypeError, ValueError, OverflowError):
             raise ValueError(f"{self.name} is a number, got {value!r}.") from None
-        if self.kind is int and not number.is_integer():
-            raise ValueError(f"{self.name} is a whole number, got {value}.")
+        if math.isnan(number) or (self.kind is int and not number.is_integer()):
+            whole = " whole" if self.kind is int else ""
+            raise ValueError(f"{self.name} is a{whole} number, got {value}.")
+        lowest, highest = self.limits
+        if number < lowest:
+            raise ValueError(f"{self.name} must be at least {lowest}, got {value}.")
+        if number > highest:
+            raise ValueError(f"{self.name} must be at most {highest} on a page, got {value}.")
         return int(number) if self.kind is int else number
 
 
@@ -295,6 +322,8 @@ def _option(parameter: inspect.Parameter, hint: Any) -> Option:
 
 def _fits(value: Any, annotation: Any) -> bool:
     """Whether a value is of a type, as far as that can be seen from outside."""
+    if annotation is Any:  # a class in new Pythons, of which nothing is an instance
+        return True
     origin, members = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         return any(_fits(value, member) for member in members)

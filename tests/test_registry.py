@@ -189,13 +189,15 @@ def test_in_the_benchmark(registered: Method, tmp_path: Path) -> None:
 #: In a process of its own, since Gradio leaves an event loop open.
 EXPLORER = """
 import json
+from pathlib import Path
 import tests.test_registry as here
 from captum_groupcam.apps.explorer._networks import Models
 from captum_groupcam.apps.explorer._page import build
+from captum_groupcam.apps.explorer._visitors import Visitors
 from captum_groupcam.methods import METHODS, Method
 
 METHODS["mine"] = Method("mine", "My own", here.{function})
-page = build(Models(["efficientnet_lite0"]), "")
+page = build(Models(["efficientnet_lite0"]), Visitors(Path("pages")))
 fields = {{getattr(block, "elem_id", None): block for block in page.blocks.values()}}
 methods = [fields[name].choices for name in ("first-method", "second-method")]
 print(json.dumps({{"methods": methods, "power": fields["first-mine-power"].value}}))

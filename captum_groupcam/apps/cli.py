@@ -108,16 +108,30 @@ def explore(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, ... Otherwise cuda if there is one.")
     ] = None,
+    time_limit: Annotated[
+        float, typer.Option(min=1, help="Seconds that one request may compute.")
+    ] = 300,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name that leads to the page, of a proxy in front of it, say."),
+    ] = None,
 ) -> None:
     """Opens a page to explain images on: classes, methods side by side, groups, curves, code."""
     with usage_errors():
         from captum_groupcam.apps._explain import find_device
-        from captum_groupcam.apps.explorer import serve
+        from captum_groupcam.apps.explorer import explore as serve
         from captum_groupcam.methods import load_method
 
         for reference in method or ():
             load_method(reference)
-        serve(model or ["efficientnet_lite0"], host=host, port=port, device=find_device(device))
+        serve(
+            model or "efficientnet_lite0",
+            host=host,
+            port=port,
+            device=find_device(device),
+            time_limit=time_limit,
+            allowed_hosts=allow_host or (),
+        )
 
 
 @app.command()

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 
 import captum_groupcam
+from captum_groupcam.apps.explorer._networks import Models
 from captum_groupcam.apps.explorer._questions import Explanation, Groups, Question
 from captum_groupcam.visualization import group_panels, method_sheet
 
-__all__ = ["group_figures", "picture", "script", "title_of"]
+__all__ = ["group_figures", "picture", "picture_name", "script", "title_of"]
 
-_CPU = torch.device("cpu")
 _SCRIPT = '''\
 """Made by the explorer of captum_groupcam {version}."""
 
@@ -24,7 +23,7 @@ from captum_groupcam.visualization import method_sheet, save_figure
 
 model = load_model({model})
 image = {image}
-inputs = model.preprocess(image).unsqueeze(0){to_device}
+inputs = model.prepare(image)
 
 questions = [
 {questions}
@@ -70,37 +69,37 @@ def group_figures(explanation: Explanation, groups: Groups) -> list[Figure]:
     ]
 
 
-def script(
-    explanations: Sequence[Explanation],
-    alpha: float = 0.5,
-    device: torch.device = _CPU,
-) -> str:
+def picture_name(explanations: Sequence[Explanation]) -> str:
+    """Names the file of :func:`picture` after the photo."""
+    stem = Path(explanations[0].question.view.photo.name).stem
+    # What any file system takes, and as many characters.
+    plain = "".join(one if one.isalnum() or one in " ._-()" else "_" for one in stem[:50])
+    return f"{plain}_explained.png"
+
+
+def script(explanations: Sequence[Explanation], models: Models, alpha: float = 0.5) -> str:
     """Writes the program that makes the same maps and :func:`picture`.
 
     It takes an uploaded image from the folder that it runs in.
 
     Args:
         explanations (sequence of Explanation): Answers about one photo, model, layer and class.
+        models (Models): Where the model is.
         alpha (float, optional): Opacity of the maps. Default: 0.5.
-        device (torch.device, optional): Where the network is. Default: the CPU.
     """
     first = explanations[0]
     question = first.question
-    name, _, weights = question.model.partition("=")
-    keywords = {
-        "weights": weights or None,
-        "device": None if device.type == "cpu" else str(device),
-        "layer": question.layer or None,
-    }
-    given = (f"{key}={value!r}" for key, value in keywords.items() if value is not None)
-    photo = repr(question.photo.name)
-    output = f"{Path(question.photo.name).stem}_explained.png"
+    name, _, weights = question.view.model.partition("=")
+    device = None if models.device.type == "cpu" else str(models.device)
+    keywords = {"weights": weights, "device": device, "layer": question.layer}
+    given = (f"{key}={value!r}" for key, value in keywords.items() if value)
+    photo = repr(question.view.photo.name)
+    is_sample = question.view.photo.is_sample
     return _SCRIPT.format(
         version=captum_groupcam.__version__,
-        opener="sample_images" if question.photo.is_sample else "open_image",
+        opener="sample_images" if is_sample else "open_image",
         model=", ".join([repr(name), *given]),
-        image=f"sample_images()[{photo}]()" if question.photo.is_sample else f"open_image({photo})",
-        to_device="" if device.type == "cpu" else f".to({str(device)!r})",
+        image=f"sample_images()[{photo}]()" if is_sample else f"open_image({photo})",
         questions="\n".join(
             f"    ({title_of(q)!r}, {q.method!r}, {dict(q.options)!r}),"
             for q in (explanation.question for explanation in explanations)
@@ -108,5 +107,5 @@ def script(
         target=question.target,
         class_name=repr(first.class_name),
         alpha=alpha,
-        output=repr(output),
+        output=repr(picture_name(explanations)),
     )

@@ -2,250 +2,381 @@
 
 from __future__ import annotations
 
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 from matplotlib.figure import Figure
+from PIL import Image
 
-from captum_groupcam.apps.explorer._figures import group_figures, picture, script, title_of
+from captum_groupcam.apps.explorer._figures import (
+    group_figures,
+    picture,
+    picture_name,
+    script,
+    title_of,
+)
 from captum_groupcam.apps.explorer._gradio import gr
-from captum_groupcam.apps.explorer._networks import Models, OnQuery, classify
+from captum_groupcam.apps.explorer._networks import Models, OnQuery
 from captum_groupcam.apps.explorer._questions import (
     Explanation,
     Photo,
     Question,
     Stopped,
+    View,
     explain,
     groups_of,
+    look,
     measure,
     value_at,
 )
-from captum_groupcam.images import ImageError, sample_images
+from captum_groupcam.apps.explorer._turns import Turns
+from captum_groupcam.apps.explorer._visitors import Refused, Visitor, Visitors
+from captum_groupcam.images import sample_images
 from captum_groupcam.methods import METHODS, find_method
 from captum_groupcam.metrics.functional import DeletionInsertionProtocol
 from captum_groupcam.visualization import curves, overlay_pixels, save_figure
 
-__all__ = ["PROGRESS", "Handlers"]
+__all__ = ["PROGRESS", "Handlers", "messages"]
 
 #: The default by which Gradio knows the argument that reports progress.
 PROGRESS: Any = gr and gr.Progress()
 #: Pixels of a picture on the page for each of the image, as the page does not enlarge it.
 SCALE = 3
-_FIRST = "Explain an image first."
+#: Classes that are shown whether they were asked for or not.
+SHOWN_CLASSES = 5
 
 
 class Handlers:
     """What happens on the page.
 
-    Between clicks they keep the networks alone: photos and answers are the session's.
+    Between clicks they keep the networks alone: photos and answers are the visitor's.
 
     Args:
         models (Models): The networks on offer.
-        folder (str or Path): Where files go that are served.
+        visitors (Visitors): Who has the page open.
+        time_limit (float, optional): Seconds that one click may compute. Default: 300.
+        clock (Callable, optional): Gives seconds. Default: a clock that never goes back.
     """
 
-    def __init__(self, models: Models, folder: str | Path) -> None:
+    def __init__(
+        self,
+        models: Models,
+        visitors: Visitors,
+        time_limit: float = 300,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.models = models
-        self.folder = folder
+        self.visitors = visitors
+        self.time_limit = time_limit
+        self.clock = clock
+        self.turns = Turns()
         self.samples = list(sample_images())
-        self._running: dict[str, threading.Event] = {}
 
     # --- choosing
 
-    def open_file(self, path: str | None) -> Photo | None:
-        """Opens an uploaded file."""
-        if path is None:
-            return None
-        try:
-            return Photo.from_file(path)
-        except ImageError as error:
-            # Where the server keeps it is nobody's business.
-            message = str(error).replace(path, Path(path).name)
-            raise gr.Error(message, print_exception=False) from error
+    def open_file(
+        self, path: str | None, name: str, model: str, request: gr.Request
+    ) -> tuple[Any, ...]:
+        """Opens an uploaded file, and clears the field that it was uploaded by."""
+        with self._turn(request) as turn:
+            if path is None:
+                raise ValueError("Choose an image first.")
+            name = PurePath(name).name or Path(path).name
+            try:
+                photo = Photo(name, turn.visitor.copy(Path(path)))
+            except OSError as error:
+                raise ValueError(f"{name} is no longer there: upload it again.") from error
+            try:
+                return None, *self._look(turn.visitor, photo, model)
+            except BaseException:
+                photo.remove()
+                raise
 
-    def open_sample(self, event: gr.SelectData) -> tuple[Photo, None]:
+    def open_sample(self, model: str, event: gr.SelectData, request: gr.Request) -> tuple[Any, ...]:
         """Opens a sample, which takes the place of an uploaded file."""
-        with _messages():
-            return Photo.from_sample(self.samples[event.index]), None
+        with self._turn(request) as turn:
+            if event.index not in range(len(self.samples)):
+                raise ValueError("There is no such sample.")
+            return self._look(turn.visitor, Photo(self.samples[event.index]), model)
 
-    def list_layers(self, model: str) -> Any:
-        """Offers the layers of a model, the last first."""
-        with _messages():
-            default = f"{self.models.default_layer(model)} (default)"
-            names = reversed(self.models.layers(model))
-        # An empty string, since None would be no choice.
-        return gr.Dropdown([(default, ""), *((name, name) for name in names)], value="")
+    def choose_model(self, model: str, request: gr.Request) -> tuple[Any, ...]:
+        """Offers the layers of a network, and shows it the photo."""
+        with self._turn(request) as turn:
+            layers, view = self._layers(model), turn.visitor.view
+            looked = _nothing() if view is None else self._look(turn.visitor, view.photo, model)
+            return layers, *looked
 
-    def look(self, photo: Photo | None, model: str) -> tuple[Any, ...]:
-        """Shows a photo as the network sees it, and the likeliest classes; offers all."""
-        no_second = gr.Image(None, visible=False)
-        if photo is None:
-            return (), None, gr.Dropdown([], value=None), "", None, no_second, *_no_results()
-        with _messages():
-            loaded = self.models.load(model)
-            classes = classify(loaded, photo.image)
-            (seen,) = loaded.denormalize(loaded.prepare(photo.image)).cpu()
-        names = {index: f"{loaded.class_names[index]} ({index})" for index, _ in classes}
-        choices = [(f"{names[index]}, {probability:.1%}", index) for index, probability in classes]
-        return (
-            (),
-            {names[index]: probability for index, probability in classes[:5]},
-            gr.Dropdown(choices, value=classes[0][0]),
-            "",
-            gr.Image((seen.permute(1, 2, 0) * 255).byte().numpy(), label="What the network sees"),
-            no_second,
-            *_no_results(),
-        )
+    def list_layers(self) -> Any:
+        """Offers the layers of the network that the page begins with."""
+        with messages():
+            return self._layers(self.models.names[0])
+
+    def show_classes(self, target: int, request: gr.Request) -> dict[str, float]:
+        """Shows the likeliest classes, and the one that is asked for."""
+        with messages():
+            view = self.visitors[str(request.session_hash)].view
+            return {} if view is None else self._bars(view, target)
 
     def choose_class(self, event: gr.SelectData) -> int:
         """Takes the class whose bar was clicked."""
-        return int(event.value.rpartition("(")[2].rstrip(")"))
+        with messages():
+            return int(str(event.value).rpartition("(")[2].rstrip(")"))
 
     # --- computing
 
     def explain(
         self,
-        questions: Sequence[Question],
+        model: str,
+        layer: str,
+        target: int | None,
+        methods: Sequence[tuple[str, Mapping[str, Any]]],
         request: gr.Request,
         progress: gr.Progress,
     ) -> tuple[Any, ...]:
-        """Answers questions, one after the other."""
-        if not questions or questions[0].photo is None:
-            raise gr.Error("Choose an image first.", print_exception=False)
-        with self._stoppable(request) as stopped:
+        """Answers a question by one method, or two of them one after the other."""
+        with self._turn(request) as turn:
+            view = turn.visitor.view
+            if view is None or target is None:
+                raise ValueError("Choose an image first.")
+            if view.model != model:
+                raise ValueError(
+                    f"{model} has not seen the image. Wait for its classes, or choose it again."
+                )
             answers = tuple(
                 explain(
                     self.models,
-                    question,
-                    _reporter(
-                        stopped,
-                        progress,
-                        question.method,
-                        find_method(question.method).n_passes(**question.options),
-                    ),
+                    Question(view, layer, target, method, dict(options)),
+                    turn.reporter(progress, method, find_method(method).n_passes(**options)),
                 )
-                for question in questions
+                for method, options in methods
             )
-        return answers, _summary(answers), *_no_results()
+            turn.visitor.answers = answers
+        _, *others = _no_results()
+        return _summary(answers), *others
 
-    def measure(
-        self,
-        answers: tuple[Explanation, ...],
-        step: float,
-        request: gr.Request,
-        progress: gr.Progress = PROGRESS,
-    ) -> Any:
+    def measure(self, step: float, request: gr.Request, progress: gr.Progress = PROGRESS) -> Any:
         """Draws deletion and insertion curves of all answers."""
-        if not answers:
-            raise gr.Error(_FIRST, print_exception=False)
-        n_points = len(DeletionInsertionProtocol(step).counts(answers[0].attribution.numel()))
-        with self._stoppable(request) as stopped:
+        with self._turn(request) as turn:
+            answers = _answers_of(turn.visitor)
+            n_points = len(DeletionInsertionProtocol(step).counts(answers[0].attribution.numel()))
             results = {
                 title_of(answer.question): measure(
                     self.models,
                     answer,
                     step,
-                    _reporter(stopped, progress, answer.question.method, 2 * n_points),
+                    turn.reporter(progress, answer.question.method, 2 * n_points),
                 )
                 for answer in answers
             }
-        title = f"{answers[0].class_name}: {step:.0%} of the pixels at a time"
-        return gr.Image(self._save(curves(results, title=title), "curves.png"), visible=True)
+            title = f"{answers[0].class_name}: {step:.0%} of the pixels at a time"
+            return _shown(turn.visitor, "curves", curves(results, title=title))
 
-    def divide(
-        self,
-        answers: tuple[Explanation, ...],
-        request: gr.Request,
-        progress: gr.Progress = PROGRESS,
-    ) -> list[Any]:
+    def divide(self, request: gr.Request, progress: gr.Progress = PROGRESS) -> list[Any]:
         """Draws the groups of each side that has groups, and how sure its map is."""
-        if not any(find_method(answer.question.method).grouped for answer in answers):
-            grouped = ", ".join(name for name, method in METHODS.items() if method.grouped)
-            raise gr.Error(f"{_FIRST} With groups are {grouped}.", print_exception=False)
-        hidden = [gr.Image(None, visible=False)] * 2
+        hidden = [gr.update(value=None, visible=False)] * 2
         pictures = []
-        with self._stoppable(request) as stopped:
-            for answer in answers:
+        with self._turn(request) as turn:
+            answers = _answers_of(turn.visitor)
+            if not any(find_method(answer.question.method).grouped for answer in answers):
+                grouped = ", ".join(name for name, method in METHODS.items() if method.grouped)
+                raise ValueError(f"These maps have no groups. With groups are {grouped}.")
+            for side, answer in enumerate(answers):
                 question = answer.question
-                if not find_method(question.method).grouped:
+                method = find_method(question.method)
+                if not method.grouped:
                     pictures += hidden
                     continue
-                total = find_method(question.method).n_passes(**question.options)
-                report = _reporter(stopped, progress, question.method, total)
+                report = turn.reporter(
+                    progress, question.method, method.n_passes(**question.options)
+                )
                 figures = group_figures(answer, groups_of(self.models, answer, report))
-                pictures += [gr.Image(self._save(f, "groups.png"), visible=True) for f in figures]
+                pictures += [
+                    _shown(turn.visitor, f"groups-{side}-{place}", figure)
+                    for place, figure in enumerate(figures)
+                ]
         return (pictures + hidden)[:4]
 
     def stop(self, request: gr.Request) -> str:
-        """Ends what a session computes, before its next forward pass."""
-        if stopped := self._running.get(str(request.session_hash)):
-            stopped.set()
+        """Ends what is computed for a page, before the network's next forward pass."""
+        with messages():
+            self.visitors[str(request.session_hash)].stop()
+        self.turns.look_again()
         return "Stopped."
-
-    def leave(self, request: gr.Request) -> None:
-        """Computes no more for somebody who has closed the page."""
-        self.stop(request)
 
     # --- showing
 
-    def draw(self, answers: tuple[Explanation, ...], alpha: float) -> tuple[Any, ...]:
-        """Draws the maps of both sides over what the network saw."""
-        pictures = [
-            gr.Image(
-                overlay_pixels(answer.shown, answer.attribution, alpha=alpha, scale=SCALE),
-                label=title_of(answer.question).replace("\n", ", "),
-                visible=True,
-            )
-            for answer in answers
-        ]
-        missing = [gr.skip(), gr.Image(None, visible=False)]
-        return *pictures, *missing[len(pictures) :]
+    def draw(self, alpha: float, request: gr.Request) -> tuple[Any, ...]:
+        """Draws the maps of both sides over what the network saw, and writes the program."""
+        with messages():
+            visitor = self.visitors[str(request.session_hash)]
+            answers = visitor.answers
+            pictures = [
+                _shown(
+                    visitor,
+                    f"map-{side}",
+                    Image.fromarray(
+                        overlay_pixels(answer.shown, answer.attribution, alpha=alpha, scale=SCALE)
+                    ),
+                    title_of(answer.question).replace("\n", ", "),
+                )
+                for side, answer in enumerate(answers)
+            ]
+            code = script(answers, self.models, alpha) if answers else ""
+        missing = [gr.skip(), gr.update(value=None, visible=False)]
+        return *pictures, *missing[len(pictures) :], code
 
     def point_at(self, side: int) -> Callable[..., str]:
         """Makes what says the value of a side's map where its picture was clicked."""
 
-        def point(answers: tuple[Explanation, ...], event: gr.SelectData) -> str:
-            if side >= len(answers) or None in event.index:  # no map yet, or beside the picture
-                return ""
-            x, y = (position // SCALE for position in event.index)
-            return value_at(answers[side], x, y)
+        def point(event: gr.SelectData, request: gr.Request) -> str:
+            with messages():
+                answers = self.visitors[str(request.session_hash)].answers
+                if side >= len(answers) or None in event.index:  # no map yet, or beside the picture
+                    return ""
+                x, y = (int(position) // SCALE for position in event.index)
+                return value_at(answers[side], x, y)
 
         return point
 
-    def save(self, answers: tuple[Explanation, ...], alpha: float) -> tuple[Any, ...]:
-        """Writes the picture, and the code that reproduces it."""
-        if not answers:
-            return None, None, ""
-        stem = Path(answers[0].question.photo.name).stem
-        code = script(answers, alpha, self.models.device)
-        program = self._new(f"{stem}_explained.py")
-        program.write_text(code, encoding="utf-8")
-        return self._save(picture(answers, alpha), f"{stem}_explained.png"), str(program), code
+    def save_picture(self, alpha: float, request: gr.Request) -> str:
+        """Writes the photo and its maps as one picture."""
+        with messages():
+            visitor = self.visitors[str(request.session_hash)]
+            answers = _answers_of(visitor)
+            path = visitor.new_file("picture", picture_name(answers))
+            return str(save_figure(picture(answers, alpha), path))
 
-    def _save(self, figure: Figure, name: str) -> str:
-        return str(save_figure(figure, self._new(name)))
+    def save_program(self, alpha: float, request: gr.Request) -> str:
+        """Writes the program that makes the same picture."""
+        with messages():
+            visitor = self.visitors[str(request.session_hash)]
+            answers = _answers_of(visitor)
+            path = visitor.new_file("program", picture_name(answers)).with_suffix(".py")
+            path.write_text(script(answers, self.models, alpha), encoding="utf-8")
+            return str(path)
 
-    def _new(self, name: str) -> Path:
-        return Path(tempfile.mkdtemp(dir=self.folder)) / name
+    # --- parts
+
+    def _layers(self, model: str) -> Any:
+        default = f"{self.models.default_layer(model)} (default)"
+        names = reversed(self.models.layers(model))
+        # An empty string, since None would be no choice.
+        return gr.update(choices=[(default, ""), *((name, name) for name in names)], value="")
+
+    def _look(self, visitor: Visitor, photo: Photo, model: str) -> tuple[Any, ...]:
+        """Shows a photo as it is and as the network sees it, and its classes; offers all."""
+        view = look(self.models, photo, model)
+        visitor.show(view)
+        names = self.models.load(model).class_names
+        choices = [
+            (f"{names[index]} ({index}), {probability:.1%}", index)
+            for index, probability in view.ranked
+        ]
+        first = choices[0][1]
+        seen = Image.fromarray((view.shown.permute(1, 2, 0) * 255).byte().numpy())
+        return (
+            _shown(visitor, "thumbnail", view.thumbnail, photo.name),
+            self._bars(view, first),
+            gr.update(choices=choices, value=first),
+            _shown(visitor, "map-0", seen, "What the network sees"),
+            gr.update(value=None, visible=False),
+            *_no_results(),
+        )
+
+    def _bars(self, view: View, target: int | None) -> dict[str, float]:
+        names = self.models.load(view.model).class_names
+        return {
+            f"{names[index]} ({index})": probability
+            for place, (index, probability) in enumerate(view.ranked)
+            if place < SHOWN_CLASSES or index == target
+        }
 
     @contextmanager
-    def _stoppable(self, request: gr.Request) -> Iterator[threading.Event]:
-        session, stopped = str(request.session_hash), threading.Event()
-        self._running[session] = stopped
-        try:
-            with _messages():
-                yield stopped
-        finally:
-            del self._running[session]
+    def _turn(self, request: gr.Request) -> Iterator[Turn]:
+        """Waits until nothing else is computed, and shows errors as messages."""
+        with messages():
+            session = str(request.session_hash)
+            visitor = self.visitors[session]
+            stopped = visitor.stopped
+
+            def check() -> None:
+                if stopped.is_set() or not self.visitors.is_there(visitor):
+                    raise Stopped("Stopped.")
+
+            with self.turns.take(visitor.address, session, check):
+                ends = self.clock() + self.time_limit
+
+                def check_time_too() -> None:
+                    check()
+                    if self.clock() > ends:
+                        raise Stopped(
+                            f"Stopped after {self.time_limit:g} seconds, the limit of one request. "
+                            "Ask for less, or start the explorer with another --time-limit."
+                        )
+
+                yield Turn(visitor, check_time_too)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The time in which a visitor's request is computed, and nothing else is.
+
+    Attributes:
+        visitor (Visitor): Whose request it is.
+        check (Callable): Raises :class:`Stopped` when it is over.
+    """
+
+    visitor: Visitor
+    check: Callable[[], None]
+
+    def reporter(self, progress: gr.Progress, what: str, total: int | None) -> OnQuery:
+        """Makes what is called before each forward pass."""
+
+        def report(done: int) -> None:
+            self.check()
+            # Methods also ask about the whole image and its baseline.
+            progress(
+                (done if total is None else min(done, total), total), desc=what, unit="queries"
+            )
+
+        return report
+
+
+def _answers_of(visitor: Visitor) -> tuple[Explanation, ...]:
+    if not visitor.answers:
+        raise ValueError("Explain an image first.")
+    return visitor.answers
+
+
+def _shown(visitor: Visitor, kind: str, picture: Figure | Image.Image, label: str = "") -> Any:
+    """Shows a picture, in place of the last one of its kind."""
+    path = visitor.new_file(kind, f"{kind}.png")
+    if isinstance(picture, Figure):
+        save_figure(picture, path)
+    else:
+        picture.save(path)
+    return gr.update(value=str(path), label=label, visible=True)
 
 
 def _no_results() -> tuple[Any, ...]:
-    """Empties what belongs to a map: values, groups, standard errors and curves."""
-    return "", "", *[gr.Image(None, visible=False)] * 5
+    """Empties what belongs to maps: status, program, values, groups and their errors, curves."""
+    return "", "", "", "", *[gr.update(value=None, visible=False)] * 5
+
+
+def _nothing() -> tuple[Any, ...]:
+    """Empties what belongs to a photo."""
+    return (
+        gr.update(value=None, label="Photo"),
+        None,
+        gr.update(choices=[], value=None),
+        None,
+        gr.update(value=None, visible=False),
+        *_no_results(),
+    )
 
 
 def _summary(answers: Sequence[Explanation]) -> str:
@@ -259,24 +390,13 @@ def _summary(answers: Sequence[Explanation]) -> str:
     return "  \n".join(lines)
 
 
-def _reporter(
-    stopped: threading.Event, progress: gr.Progress, what: str, total: int | None
-) -> OnQuery:
-    def report(done: int) -> None:
-        if stopped.is_set():
-            raise Stopped
-        # Methods also ask about the whole image and its baseline.
-        progress((done if total is None else min(done, total), total), desc=what, unit="queries")
-
-    return report
-
-
 @contextmanager
-def _messages() -> Iterator[None]:
+def messages() -> Iterator[None]:
     """Shows what a user can mend as a message on the page, not as a traceback."""
     try:
         yield
-    except Stopped as error:
-        raise gr.Error("Stopped.", print_exception=False) from error
-    except (ValueError, RuntimeError, OSError, ImportError) as error:
+    except (
+        *(Refused, Stopped),
+        *(ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError),
+    ) as error:
         raise gr.Error(str(error), print_exception=False) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from torch.nn import Module
 
 from captum_groupcam.models import ImageClassifier, load_model
 
-__all__ = ["Models", "OnQuery", "classify", "layers_with_positions", "watched"]
+__all__ = ["Models", "OnQuery", "layers_with_positions", "watched"]
 
 #: Called before each forward pass with the number of images that the network has seen so far. What
 #: it raises ends the computation.
@@ -24,10 +24,18 @@ OnQuery = Callable[[int], None]
 class Models:
     """Networks by name, each loaded once.
 
+    Only these can be asked: what the page sends is looked up among them, and nothing else is
+    loaded or imported.
+
     Args:
-        names (sequence of str): Names for :func:`~captum_groupcam.models.load_model`, each with "="
-            and weights if they are not the default.
-        device (torch.device or str, optional): Where networks go. Default: None, the CPU.
+        networks (sequence of str or ImageClassifier): Names for
+            :func:`~captum_groupcam.models.load_model`, each with "=" and weights if they are not
+            the default, or networks that are loaded already.
+        device (torch.device or str, optional): Where networks go that are given by name.
+            Default: None, the CPU.
+
+    Raises:
+        ValueError: If there is none, or two have one name.
 
     Examples::
 
@@ -36,10 +44,20 @@ class Models:
         '_bn1'
     """
 
-    def __init__(self, names: list[str], device: torch.device | str | None = None) -> None:
-        self.names = names
+    def __init__(
+        self,
+        networks: Sequence[str | ImageClassifier],
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.names = [one if isinstance(one, str) else one.name for one in networks]
+        if not self.names or len({*self.names}) < len(self.names):
+            raise ValueError(
+                "Expected networks of different names, at least one; got "
+                f"{', '.join(self.names) or 'none'}."
+            )
         self.device = torch.device("cpu" if device is None else device)
-        self._loaded: dict[str, ImageClassifier] = {}
+        self._loaded = {one.name: one for one in networks if not isinstance(one, str)}
+        self._layers: dict[str, list[str]] = {}
 
     def load(self, name: str, layer: str = "") -> ImageClassifier:
         """A model, with another layer to explain if one is named.
@@ -57,9 +75,11 @@ class Models:
 
     def layers(self, name: str) -> list[str]:
         """Names of the layers of a model that have positions, in the order of their calls."""
-        loaded = self.load(name)
-        blank = loaded.prepare(Image.new("RGB", (64, 64)))
-        return layers_with_positions(loaded.network, blank)
+        if name not in self._layers:
+            loaded = self.load(name)
+            blank = loaded.prepare(Image.new("RGB", (64, 64)))
+            self._layers[name] = layers_with_positions(loaded.network, blank)
+        return self._layers[name]
 
     def default_layer(self, name: str) -> str:
         """What the model comes with, in words."""
@@ -87,12 +107,6 @@ def layers_with_positions(network: Module, inputs: Tensor) -> list[str]:
         for handle in handles:
             handle.remove()
     return [name for name, found in calls.items() if found == [True]]
-
-
-def classify(model: ImageClassifier, image: Image.Image) -> list[tuple[int, float]]:
-    """Indices and probabilities of all classes, the likeliest first."""
-    probabilities, classes = model.classify(model.prepare(image))
-    return list(zip(classes[0].tolist(), probabilities[0].tolist(), strict=True))
 
 
 @contextmanager

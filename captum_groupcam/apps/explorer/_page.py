@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import torch
-
 from captum_groupcam.apps.explorer._gradio import gr, needs_gradio
-from captum_groupcam.apps.explorer._handlers import PROGRESS, Handlers
+from captum_groupcam.apps.explorer._handlers import PROGRESS, Handlers, messages
 from captum_groupcam.apps.explorer._networks import Models
 from captum_groupcam.apps.explorer._options import (
     changed_options,
     help_of,
     offered_options,
 )
-from captum_groupcam.apps.explorer._questions import Question
+from captum_groupcam.apps.explorer._visitors import Visitors
 from captum_groupcam.images import sample_images
 from captum_groupcam.methods import offered_methods
 from captum_groupcam.options import Option, Value
 
-__all__ = ["build", "serve"]
+__all__ = ["CSS", "build"]
 
 #: Shares of the pixels that deletion and insertion replace at a time, as the page names them.
 STEPS = {"10 % a step": 0.1, "5 % a step": 0.05, "2 % a step": 0.02, "1 % a step (paper)": 0.01}
 #: The choice of no second method.
 NO_METHOD = "none"
-#: The largest file that can be uploaded.
-MAX_FILE_SIZE = "20mb"
-#: Seconds after which files and answers that nobody has asked for are dropped.
-KEPT = 3600
 
 _INTRODUCTION = """
 # Which part of an image makes a network decide?
@@ -53,43 +43,52 @@ Deletion blurs the pixels that a map ranks first, insertion brings them back: th
 should fall and rise soon. Published numbers take steps of 1 % of the pixels; larger steps are
 coarser and faster.
 """
-_CSS = """
+#: Its style.
+CSS = """
 #samples .grid-container { grid-template-columns: repeat(4, minmax(0, 1fr)); gap: 4px; }
 #samples .grid-wrap { min-height: 0; max-height: none; padding-top: 28px; }
 #status { min-height: 96px; }
 #samples .caption-label { font-size: 11px; padding: 1px 4px; }
-.picture img { cursor: crosshair; }
-@media (max-width: 640px) { .picture, .picture * { height: auto !important; } }
+.map img { cursor: crosshair; }
+@media (max-width: 640px) { #photo, #photo *, .map, .map * { height: auto !important; } }
+"""
+#: Saves a file that the server has just written.
+_DOWNLOAD = """
+(file) => {
+    const link = document.createElement("a");
+    link.href = file.url;
+    link.download = file.orig_name;
+    link.click();
+}
 """
 
 
-def build(models: Models, folder: str | Path) -> gr.Blocks:
+def build(models: Models, visitors: Visitors, time_limit: float = 300) -> gr.Blocks:
     """Makes the page.
 
     Args:
         models (Models): The networks on offer.
-        folder (str or Path): Where files go that are served.
+        visitors (Visitors): Who has it open.
+        time_limit (float, optional): Seconds that one click may compute. Default: 300.
 
     Raises:
         ModuleNotFoundError: If gradio is missing, with the command that installs it.
     """
     needs_gradio()
-    on = Handlers(models, folder)
+    on = Handlers(models, visitors, time_limit)
     private: dict[str, Any] = {"api_visibility": "private"}
-    # One at a time: what hooks into a network must not meet the queries of somebody else.
-    computes: dict[str, Any] = {**private, "concurrency_id": "network", "concurrency_limit": 1}
+    # They wait in `Turns`, which lets no visitor block the others.
+    computes: dict[str, Any] = {**private, "concurrency_limit": None}
 
-    page: gr.Blocks = gr.Blocks(
-        title="Group-CAM explorer", analytics_enabled=False, delete_cache=(KEPT, KEPT)
-    )
+    page: gr.Blocks = gr.Blocks(title="Group-CAM explorer", analytics_enabled=False)
     with page:
         # --- what stands where
-        photo = gr.State(None, time_to_live=KEPT)
-        answers = gr.State((), time_to_live=KEPT)
+        gr.State()  # a page that has one stays connected, which shows that it is still open
         gr.Markdown(_INTRODUCTION)
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 upload = gr.File(label="Image", file_types=["image"], height=130, elem_id="upload")
+                upload_name = gr.Textbox(visible=False)
                 samples = gr.Gallery(
                     _thumbnails(),
                     label="or a sample",
@@ -104,9 +103,9 @@ def build(models: Models, folder: str | Path) -> gr.Blocks:
                 layer = gr.Dropdown([], label="Layer", elem_id="layer")
             with gr.Column(scale=3, min_width=300):
                 with gr.Row():
-                    settings = [
-                        Settings.laid_out("Method", offered_methods(), elem_id="first"),
-                        Settings.laid_out(
+                    controls = [
+                        MethodControls.laid_out("Method", offered_methods(), elem_id="first"),
+                        MethodControls.laid_out(
                             "Compare with", [NO_METHOD, *offered_methods()], elem_id="second"
                         ),
                     ]
@@ -115,7 +114,11 @@ def build(models: Models, folder: str | Path) -> gr.Blocks:
                     stop = gr.Button("Stop", variant="stop", scale=1, elem_id="stop")
                 status = gr.Markdown(elem_id="status")
                 with gr.Row():
-                    pictures = [_picture("first-picture"), _picture("second-picture")]
+                    photo = _picture("Photo", "photo")
+                    maps = [
+                        _picture("What the network sees", "first-picture", elem_classes="map"),
+                        _picture("", "second-picture", elem_classes="map", visible=False),
+                    ]
                 with gr.Row():
                     values = [gr.Markdown(elem_id="first-value"), gr.Markdown()]
                 alpha = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", elem_id="alpha")
@@ -130,74 +133,67 @@ def build(models: Models, folder: str | Path) -> gr.Blocks:
                     curves = _figure(elem_id="curves")
                 with gr.Tab("Save"):
                     with gr.Row():
-                        png = gr.DownloadButton("Picture (PNG)", elem_id="png")
-                        program = gr.DownloadButton("Program (Python)", elem_id="program")
+                        png = gr.Button("Picture (PNG)", elem_id="png")
+                        program = gr.Button("Program (Python)", elem_id="program")
+                    saved = gr.DownloadButton(visible=False)
                     code = gr.Code(language="python", label="Makes this picture", elem_id="code")
 
         # --- what calls what
         def explain(
             form: dict[Any, Any], request: gr.Request, progress: gr.Progress = PROGRESS
         ) -> Any:
-            questions = partial(Question, form[photo], form[model], form[layer], form[target])
-            chosen = [one.chosen(form) for one in settings if form[one.method] != NO_METHOD]
-            return on.explain([questions(*each) for each in chosen], request, progress)
+            with messages():
+                chosen = [one.chosen(form) for one in controls if form[one.method] != NO_METHOD]
+            return on.explain(form[model], form[layer], form[target], chosen, request, progress)
 
-        results = [*values, *groups, curves]
-        look: dict[str, Any] = {
-            "fn": on.look,
-            "inputs": [photo, model],
-            "outputs": [answers, classes, target, status, *pictures, *results],
-            **computes,
-        }
-        show: dict[str, Any] = {
-            "fn": on.draw,
-            "inputs": [answers, alpha],
-            "outputs": pictures,
-            **private,
-        }
-        save: dict[str, Any] = {
-            "fn": on.save,
-            "inputs": [answers, alpha],
-            "outputs": [png, program, code],
-            **private,
-        }
-        page.load(on.list_layers, model, layer, **computes)
-        model.change(on.list_layers, model, layer, **computes).success(**look)
-        opened = upload.upload(on.open_file, upload, photo, **private)
-        opened.success(**look)
-        opened.failure(lambda: None, outputs=upload, **private)
-        samples.select(on.open_sample, outputs=[photo, upload], **private).success(**look)
-        classes.select(on.choose_class, outputs=target, **private)
+        results = [status, code, *values, *groups, curves]
+        looked = [photo, classes, target, *maps, *results]
+        draw: dict[str, Any] = {"fn": on.draw, "inputs": alpha, "outputs": [*maps, code], **private}
 
-        explained = run.click(
-            explain,
-            {photo, model, layer, target, *settings[0].inputs, *settings[1].inputs},
-            [answers, status, *results],
-            show_progress_on=[status],
+        page.load(on.list_layers, outputs=layer, **private)
+        model.change(on.choose_model, model, [layer, *looked], **computes)
+        # The file's own name: the server has it without the characters that it does not like.
+        opened = upload.upload(
+            on.open_file,
+            [upload, upload_name, model],
+            [upload, *looked],
+            js="(file, _, model) => [file, file?.orig_name ?? '', model]",
             **computes,
         )
-        explained.success(**show).success(**save)
-        alpha.change(**show, trigger_mode="always_last").success(**save)
-        for side, (place, value) in enumerate(zip(pictures, values, strict=True)):
-            place.select(on.point_at(side), answers, value, **private)
-        divided = divide.click(on.divide, answers, groups, **computes)
-        measured = measure.click(on.measure, [answers, step], curves, **computes)
+        opened.failure(lambda: None, outputs=upload, **private)
+        samples.select(on.open_sample, model, looked, **computes)
+        classes.select(on.choose_class, outputs=target, **private).success(
+            on.show_classes, target, classes, **private
+        )
+        target.input(on.show_classes, target, classes, **private)
+
+        inputs = {model, layer, target, *controls[0].inputs, *controls[1].inputs}
+        explained = run.click(explain, inputs, results, show_progress_on=[status], **computes)
+        explained.success(**draw)
+        alpha.change(**draw, trigger_mode="always_last")
+        for side, (place, value) in enumerate(zip(maps, values, strict=True)):
+            place.select(on.point_at(side), outputs=value, **private)
+        divided = divide.click(on.divide, outputs=groups, **computes)
+        measured = measure.click(on.measure, step, curves, **computes)
         # What runs is not cancelled by Gradio, but by `stop`; what waits for its turn is.
         running: list[Any] = [explained, divided, measured]
         stop.click(on.stop, outputs=status, queue=False, cancels=running, **private)
-        page.unload(on.leave)
+        for button, write in ((png, on.save_picture), (program, on.save_program)):
+            button.click(write, alpha, saved, **private).success(
+                fn=None, inputs=saved, js=_DOWNLOAD, **private
+            )
     return page
 
 
 @dataclass(frozen=True)
-class Settings:
+class MethodControls:
     """The controls of one of two methods that are compared."""
 
     method: gr.Dropdown
     options: dict[str, dict[str, Any]]
 
     @classmethod
-    def laid_out(cls, label: str, choices: list[str], elem_id: str) -> Settings:
+    def laid_out(cls, label: str, choices: list[str], elem_id: str) -> MethodControls:
         """Puts them on the page, each method's options in a group that shows with its method."""
         with gr.Column(min_width=300):
             method = gr.Dropdown(choices, label=label, elem_id=f"{elem_id}-method")
@@ -248,22 +244,24 @@ def _control(option: Option, text: str, elem_id: str) -> Any:
         return gr.Checkbox(**look)
     if option.kind is str:
         return gr.Dropdown(option.choices, **look)
+    # The limits are not given to the fields, as Gradio's message would not say which field it is.
+    lowest, highest = option.limits
+    look["info"] = f"{text} From {lowest} to {highest}."
     if option.optional:  # a field for numbers cannot be empty
         look["value"] = "" if option.default is None else f"{option.default:g}"
         return gr.Textbox(**look)
-    lowest, highest = option.limits
-    return gr.Number(minimum=lowest, maximum=highest, **look)
+    return gr.Number(**look)
 
 
-def _picture(elem_id: str) -> gr.Image:
+def _picture(label: str, elem_id: str, **options: Any) -> gr.Image:
     return gr.Image(
-        label="What the network sees",
+        label=label,
         interactive=False,
         height=420,
         format="png",
         buttons=["fullscreen"],
         elem_id=elem_id,
-        elem_classes="picture",
+        **options,
     )
 
 
@@ -284,48 +282,3 @@ def _thumbnails() -> list[tuple[Any, str]]:
         image.thumbnail((160, 160))
         pictures.append((image, name))
     return pictures
-
-
-def serve(
-    names: Sequence[str] = ("efficientnet_lite0",),
-    *,
-    host: str = "127.0.0.1",
-    port: int | None = None,
-    device: torch.device | str | None = None,
-) -> None:
-    """Serves the explorer until it is interrupted.
-
-    Args:
-        names (sequence of str, optional): Networks on offer, see
-            :class:`~captum_groupcam.apps.explorer._networks.Models`. Default: EfficientNet-Lite0.
-        host (str, optional): Address to listen on; "0.0.0.0" is open to others, who may then
-            use this computer. Default: "127.0.0.1", this computer alone.
-        port (int, optional): Default: None, the first free one from 7860.
-        device (torch.device or str, optional): Where networks go. Default: None, the CPU.
-
-    Raises:
-        ModuleNotFoundError: If gradio is missing, with the command that installs it.
-        OSError: If the port is taken.
-        ValueError: If the first network is unknown.
-    """
-    needs_gradio()
-    models = Models(list(names), device)
-    models.load(names[0])  # a wrong name ends here, not on the page
-    fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["monospace"]}
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # photos do not outlive the app
-        page = build(models, folder)
-        _, address, _ = page.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            max_file_size=MAX_FILE_SIZE,
-            theme=gr.themes.Default(**fonts),  # fonts of the system, none from elsewhere
-            css=_CSS,
-            footer_links=[],
-            ssr_mode=False,
-            quiet=True,
-            prevent_thread_lock=True,
-        )
-        print(f"The explorer is at {address} until you press Ctrl-C.", flush=True)
-        page.block_thread()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from captum_groupcam.analysis.uncertainty import scored_masks, standard_error
-from captum_groupcam.apps.explorer._networks import Models, OnQuery, classify, watched
+from captum_groupcam.apps.explorer._networks import Models, OnQuery, watched
 from captum_groupcam.attr.group_cam import GroupCAM
-from captum_groupcam.images import open_image, sample_images
+from captum_groupcam.images import ImageError, open_image, sample_images
 from captum_groupcam.methods import find_method
 from captum_groupcam.metrics.functional import (
     DeletionInsertionProtocol,
@@ -27,44 +28,91 @@ __all__ = [
     "Photo",
     "Question",
     "Stopped",
+    "View",
     "explain",
     "groups_of",
+    "look",
     "measure",
     "value_at",
 ]
 
 
+#: Pixels along each side that a photo has on the page at most.
+THUMBNAIL = 480
+
+
 class Stopped(Exception):  # noqa: N818  what was asked for is no error
-    """The user has stopped a computation."""
+    """A computation ends before it is done; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """An image, and how a script gets at it.
+    """An image, and how a program gets at it. Decoded it can take 200 MB, so it is not kept so.
 
     Attributes:
-        name (str): Its file's name, or that of a sample.
-        image (PIL.Image.Image): RGB.
-        is_sample (bool): Whether it is one of :func:`~captum_groupcam.images.sample_images`.
+        name (str): Its file's name, or that of one of
+            :func:`~captum_groupcam.images.sample_images`.
+        path (Path, optional): Where the file is. Default: None, it is a sample.
     """
 
     name: str
-    image: Image.Image
-    is_sample: bool
+    path: Path | None = None
 
-    @classmethod
-    def from_file(cls, path: str | Path) -> Photo:
-        """Opens a file.
+    @property
+    def is_sample(self) -> bool:
+        """Whether it is one of :func:`~captum_groupcam.images.sample_images`."""
+        return self.path is None
+
+    def open(self) -> Image.Image:
+        """Decodes it, as RGB.
 
         Raises:
             ImageError: If it is damaged, no image, or too large.
         """
-        return cls(Path(path).name, open_image(path), is_sample=False)
+        if self.path is None:
+            return sample_images()[self.name]()
+        try:
+            return open_image(self.path)
+        except ImageError as error:
+            # Where it is kept is nobody's business.
+            raise ImageError(str(error).replace(str(self.path), self.name)) from error
 
-    @classmethod
-    def from_sample(cls, name: str) -> Photo:
-        """Opens a sample image."""
-        return cls(name, sample_images()[name](), is_sample=True)
+    def remove(self) -> None:
+        """Removes its file, with the folder that is only for it."""
+        if self.path is not None:
+            shutil.rmtree(self.path.parent, ignore_errors=True)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A photo as a network sees it: what is kept of a photo.
+
+    Attributes:
+        photo (Photo): The photo.
+        model (str): The network's name in :class:`~captum_groupcam.apps.explorer._networks.Models`.
+        thumbnail (PIL.Image.Image): The photo, at most :data:`THUMBNAIL` pixels a side.
+        inputs (Tensor): What the network takes, 1 x 3 x H x W, on the CPU.
+        shown (Tensor): The same as an image, 3 x H x W in [0, 1].
+        classes (Tensor): Indices of all classes, the likeliest first.
+        probabilities (Tensor): Their probabilities, in the same order.
+    """
+
+    photo: Photo
+    model: str
+    thumbnail: Image.Image
+    inputs: Tensor
+    shown: Tensor
+    classes: Tensor
+    probabilities: Tensor
+
+    @property
+    def ranked(self) -> list[tuple[int, float]]:
+        """Indices and probabilities of all classes, the likeliest first."""
+        return list(zip(self.classes.tolist(), self.probabilities.tolist(), strict=True))
+
+    def probability_of(self, target: int) -> float:
+        """What the network gives a class."""
+        return float(self.probabilities[self.classes == target])
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,17 +120,14 @@ class Question:
     """Which part of a photo makes a network decide for a class?
 
     Attributes:
-        photo (Photo): The photo.
-        model (str): A name for :func:`~captum_groupcam.models.load_model`, with "=" and weights if
-            they are not the default.
+        view (View): The photo and the network.
         layer (str): Dotted name of a layer; "" is the one that the model comes with.
         target (int): Index of the class.
         method (str): A name in :data:`~captum_groupcam.methods.METHODS`.
         options (dict of str to value): The method's options that are not at their defaults.
     """
 
-    photo: Photo
-    model: str
+    view: View
     layer: str
     target: int
     method: str
@@ -97,8 +142,6 @@ class Explanation:
         question (Question): What was asked.
         class_name (str): Name of the class.
         probability (float): What the network gives it.
-        inputs (Tensor): What the network saw, 1 x 3 x H x W, on its device.
-        shown (Tensor): The same as an image, 3 x H x W in [0, 1].
         attribution (Tensor): The map, 1 x H x W.
         queries (int): How many images the network was asked about.
         warnings (tuple of str): What the method warned of.
@@ -107,11 +150,14 @@ class Explanation:
     question: Question
     class_name: str
     probability: float
-    inputs: Tensor
-    shown: Tensor
     attribution: Tensor
     queries: int
     warnings: tuple[str, ...]
+
+    @property
+    def shown(self) -> Tensor:
+        """What the network saw, 3 x H x W in [0, 1]."""
+        return self.question.view.shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +176,34 @@ class Groups:
     standard_error: Tensor
 
 
+def look(models: Models, photo: Photo, name: str) -> View:
+    """Shows a photo to a network.
+
+    Args:
+        models (Models): Where the network is.
+        photo (Photo): The photo.
+        name (str): The network's name.
+
+    Raises:
+        ImageError: If the photo cannot be read.
+        ValueError: If there is no such network.
+    """
+    model = models.load(name)
+    image = photo.open()
+    inputs = model.prepare(image)
+    probabilities, classes = model.classify(inputs)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return View(
+        photo=photo,
+        model=name,
+        thumbnail=image,
+        inputs=inputs.cpu(),
+        shown=model.denormalize(inputs)[0].cpu(),
+        classes=classes[0].cpu(),
+        probabilities=probabilities[0].cpu(),
+    )
+
+
 def explain(models: Models, question: Question, on_query: OnQuery = lambda _: None) -> Explanation:
     """Answers a question.
 
@@ -142,22 +216,19 @@ def explain(models: Models, question: Question, on_query: OnQuery = lambda _: No
         ValueError: If the method cannot answer: an option is out of range, the layer has no
             positions, ...
     """
-    model = models.load(question.model, question.layer)
-    inputs = model.prepare(question.photo.image)
+    model = models.load(question.view.model, question.layer)
     with (
         watched(model.network, on_query) as queries,
         warnings.catch_warnings(record=True) as caught,
     ):
         warnings.simplefilter("always")
+        inputs = question.view.inputs.to(model.device)
         maps = model.explain(question.method, inputs, question.target, **question.options)
         attribution = maps[0].cpu()
-    probabilities = dict(classify(model, question.photo.image))
     return Explanation(
         question=question,
         class_name=model.class_names[question.target],
-        probability=probabilities[question.target],
-        inputs=inputs,
-        shown=model.denormalize(inputs)[0].cpu(),
+        probability=question.view.probability_of(question.target),
         attribution=attribution,
         queries=queries(),
         warnings=tuple(str(warning.message) for warning in caught),
@@ -176,11 +247,11 @@ def groups_of(
         on_query (Callable, optional): See :data:`OnQuery`. Default: does nothing.
     """
     question = explanation.question
-    model = models.load(question.model, question.layer)
+    model = models.load(question.view.model, question.layer)
     with watched(model.network, on_query):
         scored = scored_masks(
             GroupCAM(model.network, model.layer.module),
-            explanation.inputs,
+            question.view.inputs.to(model.device),
             question.target,
             **model.layer.keywords,
             **find_method(question.method).fixed,
@@ -210,14 +281,14 @@ def measure(
         step (float, optional): Share of the pixels replaced at a time. Default: 0.01, the paper's.
         on_query (Callable, optional): See :data:`OnQuery`. Default: does nothing.
     """
-    network = models.load(explanation.question.model).network
-    attribution = explanation.attribution.to(explanation.inputs.device)
-    with watched(network, on_query):
+    question = explanation.question
+    model = models.load(question.view.model)
+    with watched(model.network, on_query):
         return deletion_insertion(
-            network,
-            attribution.unsqueeze(0),
-            explanation.inputs,
-            explanation.question.target,
+            model.network,
+            explanation.attribution.unsqueeze(0).to(model.device),
+            question.view.inputs.to(model.device),
+            question.target,
             protocol=DeletionInsertionProtocol(step=step),
         )
 
@@ -229,8 +300,14 @@ def value_at(explanation: Explanation, x: int, y: int) -> str:
         explanation (Explanation): The answer.
         x (int): Column, from the left.
         y (int): Row, from the top.
+
+    Raises:
+        ValueError: If there is no such pixel.
     """
     values = explanation.attribution[0]
+    height, width = values.shape
+    if not (0 <= x < width and 0 <= y < height):
+        raise ValueError(f"There is no pixel {x}, {y} in a map of {width} x {height}.")
     value = float(values[y, x])
     below = float((values < value).float().mean())
     return (

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from captum_groupcam.apps.explorer._networks import Models
-from captum_groupcam.apps.explorer._questions import Photo, Question
+from captum_groupcam.apps.explorer._questions import Photo, Question, View, look
 
 LITE0 = "efficientnet_lite0"
 RANDOM = "squeezenet1_1=random"
@@ -18,14 +18,20 @@ def models() -> Models:
 
 @pytest.fixture(scope="session")
 def cat() -> Photo:
-    return Photo.from_sample("cat")
+    return Photo("cat")
 
 
 @pytest.fixture(scope="session")
-def ask(cat: Photo):
+def views(models: Models, cat: Photo) -> dict[str, View]:
+    """The cat as each of the networks sees it."""
+    return {name: look(models, cat, name) for name in models.names}
+
+
+@pytest.fixture(scope="session")
+def ask(views: dict[str, View]):
     """Makes a question about the cat: ``ask("group_cam", n_groups=4)``."""
 
     def make(method: str, *, model: str = LITE0, layer: str = "", target: int = 281, **options):
-        return Question(cat, model, layer, target, method, options)
+        return Question(views[model], layer, target, method, options)
 
     return make

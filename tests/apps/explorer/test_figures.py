@@ -16,6 +16,7 @@ from captum_groupcam.apps.explorer._questions import (
     Question,
     explain,
     groups_of,
+    look,
 )
 from captum_groupcam.visualization import save_figure
 from tests.apps.explorer.conftest import LITE0, RANDOM
@@ -31,10 +32,10 @@ def answers(models: Models, ask) -> tuple[Explanation, ...]:
 
 
 def test_the_script_makes_the_same_maps_and_picture(
-    answers: tuple[Explanation, ...], tmp_path: Path, monkeypatch
+    models: Models, answers: tuple[Explanation, ...], tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "made.py").write_text(script(answers, alpha=0.3), encoding="utf-8")
+    (tmp_path / "made.py").write_text(script(answers, models, alpha=0.3), encoding="utf-8")
     made = runpy.run_path("made.py")
     for answer, attribution in zip(answers, made["maps"].values(), strict=True):
         torch.testing.assert_close(attribution, answer.attribution, rtol=0, atol=0)
@@ -47,22 +48,20 @@ def test_the_script_of_an_upload_takes_it_from_its_folder(
     models: Models, cat: Photo, tmp_path: Path, monkeypatch
 ) -> None:
     name = 'it\'s "a" {cat}\n.png'
-    cat.image.save(tmp_path / name)
-    photo = Photo.from_file(tmp_path / name)
-    answer = explain(models, Question(photo, LITE0, "", 281, "grad_cam"))
+    cat.open().save(tmp_path / name)
+    view = look(models, Photo(name, tmp_path / name), LITE0)
+    answer = explain(models, Question(view, "", 281, "grad_cam"))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "made.py").write_text(script([answer]), encoding="utf-8")
+    (tmp_path / "made.py").write_text(script([answer], models), encoding="utf-8")
     (attribution,) = runpy.run_path("made.py")["maps"].values()
     torch.testing.assert_close(attribution, answer.attribution, rtol=0, atol=0)
     assert len(list(tmp_path.glob("*_explained.png"))) == 1
 
 
 def test_the_script_names_weights_and_device(models: Models, ask) -> None:
-    answer = explain(models, ask("centre", model=RANDOM))
-    code = script([answer], device=torch.device("cuda", 1))
+    code = script([explain(models, ask("grad_cam", model=RANDOM))], Models([RANDOM], "cuda:1"))
     compile(code, "made.py", "exec")
     assert "load_model('squeezenet1_1', weights='random', device='cuda:1')" in code
-    assert "unsqueeze(0).to('cuda:1')" in code
 
 
 def test_titles_say_what_is_not_at_its_default(ask) -> None:

@@ -4,13 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_groupcam.apps.explorer._networks import (
-    Models,
-    classify,
-    layers_with_positions,
-    watched,
-)
-from captum_groupcam.apps.explorer._questions import Photo
+from captum_groupcam.apps.explorer._networks import Models, layers_with_positions, watched
 from tests.apps.explorer.conftest import LITE0, ON_FEW_CHANNELS, RANDOM
 from tests.toy_networks import hooks
 
@@ -21,6 +15,17 @@ def test_models_are_loaded_once(models: Models) -> None:
         models.load("resnet50")
     with pytest.raises(ValueError, match=r"no layer 'blocks'; did you mean _blocks"):
         models.load(LITE0, "blocks")
+
+
+def test_networks_that_are_loaded_already(models: Models) -> None:
+    loaded = models.load(RANDOM)
+    own = Models([loaded, LITE0])
+    assert own.names == [loaded.name, LITE0]
+    assert own.load(loaded.name) is loaded
+    with pytest.raises(ValueError, match=r"different names, at least one; got squeezenet1_1, sq"):
+        Models([loaded, loaded])
+    with pytest.raises(ValueError, match=r"at least one; got none"):
+        Models([])
 
 
 def test_weights_follow_the_name(models: Models) -> None:
@@ -55,14 +60,6 @@ def test_layers_that_are_no_choice() -> None:
     assert hooks(network).total() == 0
 
 
-def test_classes_are_sorted(models: Models, cat: Photo) -> None:
-    classes = classify(models.load(LITE0), cat.image)
-    assert {index for index, _ in classes[:3]} == {281, 282, 285}  # tabby, tiger and Egyptian cat
-    probabilities = [probability for _, probability in classes]
-    assert probabilities == sorted(probabilities, reverse=True)
-    assert sum(probabilities) == pytest.approx(1, abs=1e-4)
-
-
 def test_watching_leaves_no_hook() -> None:
     network = nn.Linear(2, 2)
     with watched(network, lambda _: None) as queries:
@@ -70,8 +67,3 @@ def test_watching_leaves_no_hook() -> None:
         network(torch.zeros(2, 2))
         assert queries() == 5
     assert hooks(network).total() == 0
-
-
-def test_what_the_network_sees_is_what_the_script_prepares(models: Models, cat: Photo) -> None:
-    model = models.load(LITE0)
-    torch.testing.assert_close(model.prepare(cat.image), model.preprocess(cat.image)[None])

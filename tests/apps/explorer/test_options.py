@@ -78,11 +78,39 @@ def test_what_a_form_gives(option: Option, value: object, parsed: object) -> Non
         (2.5, "n_groups is a whole number, got 2.5"),
         ("many", "n_groups is a number, got 'many'"),
         ("nan", "n_groups is a whole number, got nan"),
+        (float("inf"), "n_groups is a whole number, got inf"),
+        ([8], r"n_groups is a number, got \[8\]"),
+        (0, "n_groups must be at least 1, got 0"),
+        (1e10, "n_groups must be at most 4096 on a page, got 10000000000.0"),
     ],
 )
 def test_what_is_no_number(value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         changed_options("group_cam", {"n_groups": value})
+
+
+@pytest.mark.parametrize("method", offered_methods())
+def test_every_number_has_an_end(method: str) -> None:
+    for option in offered_options(method):
+        if option.kind not in (int, float):
+            continue
+        lowest, highest = option.limits
+        assert option.default is None or lowest <= option.default <= highest
+        for text in ("1e300", "-1e300", "inf", "nan"):
+            with pytest.raises(ValueError, match=f"{option.name} (must be at|is a)"):
+                changed_options(method, {option.name: text})
+
+
+def test_numbers_of_methods_of_ones_own_have_an_end() -> None:
+    with pytest.raises(ValueError, match="mine must be at most 10000 on a page"):
+        Option("mine", 3, kind=int).parse(10_001)
+
+
+def test_what_is_no_choice() -> None:
+    with pytest.raises(ValueError, match="grouping must be one of contiguous, k_means"):
+        changed_options("group_cam", {"grouping": "by_name"})
+    with pytest.raises(TypeError, match="relu_scores must be bool, got 'yes'"):
+        changed_options("group_cam", {"relu_scores": "yes"})
 
 
 def test_only_what_differs_is_passed_on() -> None:

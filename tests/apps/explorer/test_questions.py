@@ -9,10 +9,13 @@ from PIL import Image
 from captum_groupcam import GroupCAM
 from captum_groupcam.apps.explorer._networks import Models
 from captum_groupcam.apps.explorer._questions import (
+    THUMBNAIL,
     Photo,
+    Question,
     Stopped,
     explain,
     groups_of,
+    look,
     measure,
     value_at,
 )
@@ -50,15 +53,36 @@ def test_photos_are_upright_and_rgb(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     stored.save(tmp_path / "turned.jpg", exif=exif)
-    photo = Photo.from_file(tmp_path / "turned.jpg")
-    assert (photo.name, photo.image.size, photo.is_sample) == ("turned.jpg", (20, 40), False)
+    photo = Photo("mine.jpg", tmp_path / "turned.jpg")
+    assert (photo.open().size, photo.is_sample) == ((20, 40), False)
     Image.new("LA", (8, 8), (0, 0)).save(tmp_path / "clear.png")
-    assert Photo.from_file(tmp_path / "clear.png").image.getpixel((3, 3)) == (255, 255, 255)
+    assert Photo("clear.png", tmp_path / "clear.png").open().getpixel((3, 3)) == (255, 255, 255)
 
 
-def test_a_damaged_photo_is_refused(damaged_file: Path) -> None:
-    with pytest.raises(ImageError, match=r"damaged\.jpg: cannot be read as an image"):
-        Photo.from_file(damaged_file)
+def test_a_damaged_photo_is_refused_without_its_place(damaged_file: Path) -> None:
+    with pytest.raises(ImageError, match=r"^mine\.jpg: cannot be read as an image") as error:
+        Photo("mine.jpg", damaged_file).open()
+    assert str(damaged_file.parent) not in str(error.value)
+
+
+def test_a_view_is_what_the_network_sees(models: Models, cat: Photo) -> None:
+    view = look(models, cat, LITE0)
+    model = models.load(LITE0)
+    torch.testing.assert_close(view.inputs, model.preprocess(cat.open())[None])
+    torch.testing.assert_close(view.shown, view.inputs[0] * 0.5 + 0.5)
+    probabilities = model.network(view.inputs).softmax(1)[0].detach()
+    assert {index for index, _ in view.ranked[:3]} == {281, 282, 285}  # tabby, tiger and Egyptian
+    assert [value for _, value in view.ranked] == sorted(probabilities.tolist(), reverse=True)
+    assert view.probability_of(281) == pytest.approx(float(probabilities[281]))
+
+
+def test_of_a_large_photo_little_is_kept(models: Models, tmp_path: Path) -> None:
+    Image.new("RGB", (4000, 6000), "grey").save(tmp_path / "large.png")
+    view = look(models, Photo("large.png", tmp_path / "large.png"), LITE0)
+    assert view.thumbnail.size == (THUMBNAIL * 2 // 3, THUMBNAIL)
+    tensors = (view.inputs, view.shown, view.classes, view.probabilities)
+    kept = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+    assert kept + 3 * view.thumbnail.width * view.thumbnail.height < 2 * 2**20  # 72 MB decoded
 
 
 @pytest.mark.parametrize("layer", ["", ON_FEW_CHANNELS])
@@ -66,14 +90,13 @@ def test_the_map_is_that_of_the_method(models: Models, ask, layer: str) -> None:
     answer = explain(models, ask("group_cam", layer=layer, n_groups=4, denoise_at="input"))
     network = models.load(LITE0).network
     module = network.get_submodule(layer or "_avg_pooling")
+    inputs = answer.question.view.inputs
     expected = GroupCAM(network, module).attribute(
-        answer.inputs, 281, attribute_to_layer_input=not layer, n_groups=4, denoise_at="input"
+        inputs, 281, attribute_to_layer_input=not layer, n_groups=4, denoise_at="input"
     )
     torch.testing.assert_close(answer.attribution, expected[0])
-    probabilities = network(answer.inputs).softmax(1)[0].detach()
     assert answer.class_name == "tabby"
-    assert answer.probability == pytest.approx(float(probabilities[281]))
-    torch.testing.assert_close(answer.shown, answer.inputs[0] * 0.5 + 0.5)
+    assert answer.probability == answer.question.view.probability_of(281)
 
 
 def test_queries_are_counted(models: Models, ask) -> None:
@@ -85,7 +108,6 @@ def test_queries_are_counted(models: Models, ask) -> None:
         answer = explain(models, ask("group_cam", n_groups=4), reported.append)
     finally:
         handle.remove()
-    *seen, _probability = seen
     assert answer.queries == sum(seen) == 4 + 2  # the image for gradients, and the baseline
     assert reported == [sum(seen[:n]) for n in range(len(seen))]
 
@@ -124,10 +146,10 @@ def test_measures_can_be_stopped(models: Models, ask) -> None:
     assert hooks(models.load(LITE0).network).total() == 0
 
 
-def test_warnings_are_part_of_the_answer(models: Models, ask) -> None:
-    question = ask("group_cam", n_groups=2)
-    grey = Photo("grey", Image.new("RGB", (300, 300), "grey"), is_sample=False)
-    answer = explain(models, type(question)(grey, LITE0, "", 0, "group_cam", {"n_groups": 2}))
+def test_warnings_are_part_of_the_answer(models: Models, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 300), "grey").save(tmp_path / "grey.png")
+    grey = look(models, Photo("grey.png", tmp_path / "grey.png"), LITE0)
+    answer = explain(models, Question(grey, "", 0, "group_cam", {"n_groups": 2}))
     assert any("maps of samples [0] are zero" in warning for warning in answer.warnings)
 
 
@@ -156,7 +178,7 @@ def test_curves_are_those_of_the_protocol(models: Models, ask) -> None:
     expected = deletion_insertion(
         models.load(LITE0).network,
         answer.attribution[None],
-        answer.inputs,
+        answer.question.view.inputs,
         281,
         protocol=DeletionInsertionProtocol(step=0.25),
     )
@@ -172,3 +194,9 @@ def test_the_value_at_a_pixel(models: Models, ask) -> None:
     said = value_at(answer, 10, 20)
     assert said.startswith(f"x = 10, y = 20: {values[20, 10]:.4g}, higher than {below:.0%}")
     assert said.endswith(f"{values.max():.4g}.")
+
+
+@pytest.mark.parametrize(("x", "y"), [(224, 0), (0, 224), (-1, 5)])
+def test_there_is_no_value_beside_the_map(models: Models, ask, x: int, y: int) -> None:
+    with pytest.raises(ValueError, match=f"There is no pixel {x}, {y} in a map of 224 x 224"):
+        value_at(explain(models, ask("grad_cam")), x, y)

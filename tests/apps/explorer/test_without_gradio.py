@@ -14,7 +14,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_module_can_be_imported() -> None:
-    modules = ("_figures", "_handlers", "_options", "_page", "_questions")
+    modules = ("_figures", "_guard", "_handlers", "_options", "_page", "_questions", "_server")
     done = run("\n".join(f"import captum_groupcam.apps.explorer.{module}" for module in modules))
     assert done.returncode == 0, done.stderr
 
