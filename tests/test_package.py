@@ -31,7 +31,9 @@ EXTRAS = {
     "apps/cli.py": {"rich", "typer"},
     "apps/console.py": {"rich", "typer"},
     "apps/options.py": {"typer"},
+    "apps/explorer/_files.py": {"filelock"},
     "apps/explorer/_gradio.py": {"gradio"},
+    "apps/explorer/_guard.py": {"starlette"},
     "apps/explorer/_options.py": {"docstring_parser"},
 }
 

@@ -12,15 +12,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from captum_groupcam.apps.explorer._figures import (
-    group_figures,
-    picture,
-    picture_name,
-    script,
-    title_of,
-)
+from captum_groupcam.apps.explorer._figures import group_figures, picture, title_of
 from captum_groupcam.apps.explorer._gradio import gr
 from captum_groupcam.apps.explorer._networks import Models, OnQuery
+from captum_groupcam.apps.explorer._program import picture_name, program
 from captum_groupcam.apps.explorer._questions import (
     Explanation,
     Photo,
@@ -225,7 +220,7 @@ class Handlers:
                 )
                 for side, answer in enumerate(answers)
             ]
-            code = script(answers, self.models, alpha) if answers else ""
+            code = program(answers, self.models, alpha) if answers else ""
         missing = [gr.skip(), gr.update(value=None, visible=False)]
         return *pictures, *missing[len(pictures) :], code
 
@@ -256,7 +251,7 @@ class Handlers:
             visitor = self.visitors[str(request.session_hash)]
             answers = _answers_of(visitor)
             path = visitor.new_file("program", picture_name(answers)).with_suffix(".py")
-            path.write_text(script(answers, self.models, alpha), encoding="utf-8")
+            path.write_text(program(answers, self.models, alpha), encoding="utf-8")
             return str(path)
 
     # --- parts

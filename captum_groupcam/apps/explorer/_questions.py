@@ -213,10 +213,15 @@ def explain(models: Models, question: Question, on_query: OnQuery = lambda _: No
         on_query (Callable, optional): See :data:`OnQuery`. Default: does nothing.
 
     Raises:
-        ValueError: If the method cannot answer: an option is out of range, the layer has no
-            positions, ...
+        ValueError: If there is no such class, or the method cannot answer: an option is out of
+            range, the layer has no positions, ...
     """
     model = models.load(question.view.model, question.layer)
+    if question.target not in range(len(model.class_names)):
+        raise ValueError(
+            f"There is no class {question.target}: {model.name} tells {len(model.class_names)} "
+            "apart."
+        )
     with (
         watched(model.network, on_query) as queries,
         warnings.catch_warnings(record=True) as caught,

@@ -41,9 +41,9 @@ def explore(
     """Opens a page to explain images on, until it is interrupted.
 
     Args:
-        networks (str, ImageClassifier or sequence of these, optional): Networks on offer: loaded ones,
-            or names for :func:`~captum_groupcam.models.load_model`, with "=" and weights if they
-            are not the default. Default: EfficientNet-Lite0.
+        networks (str, ImageClassifier or sequence of these, optional): Networks on offer: names for
+            :func:`~captum_groupcam.models.load_model`, with "=" and weights if they are not the
+            default, or one's own. Default: EfficientNet-Lite0.
         host (str, optional): Address to listen on; "0.0.0.0" is open to others, who may then
             use this computer. Default: "127.0.0.1", this computer alone.
         port (int, optional): Default: None, the first free one from 7860.
@@ -67,7 +67,9 @@ def explore(
     needs_gradio()
     if not time_limit > 0:
         raise ValueError(f"time_limit must be positive, got {time_limit}.")
-    models = Models([networks] if isinstance(networks, (str, ImageClassifier)) else networks, device)
+    models = Models(
+        [networks] if isinstance(networks, (str, ImageClassifier)) else networks, device
+    )
     models.layers(models.names[0])  # a wrong name ends here, not on the page
     with (
         _ended_by_signals(),

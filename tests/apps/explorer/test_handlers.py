@@ -205,7 +205,7 @@ def test_what_no_page_sends(on: Handlers, visitor: Visitor) -> None:
         "Unknown method 'x'": lambda: explain(on, "x"),
         "no option 'x'": lambda: explain(on, x=1),
         "no layer 'x'": lambda: on.explain(LITE0, "x", 1, [("cam", {})], request(), silent),
-        "out of range": lambda: on.explain(LITE0, "", -5, [("cam", {})], request(), silent),
+        "There is no class -5": lambda: on.explain(LITE0, "", -5, [("cam", {})], request(), silent),
         "These maps have no groups": lambda: on.divide(request()),
     }
     for message, call in wrong.items():

@@ -1,0 +1,157 @@
+"""The program that makes a picture again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import captum_groupcam
+from captum_groupcam.apps.explorer._figures import title_of
+from captum_groupcam.apps.explorer._networks import Models
+from captum_groupcam.apps.explorer._questions import Explanation
+from captum_groupcam.models import MODELS, ImageClassifier
+from captum_groupcam.naming import is_reference
+
+__all__ = ["picture_name", "program"]
+
+_PROGRAM = '''\
+"""Made by the explorer of captum_groupcam {version}."""
+
+{imports}
+
+{model}
+image = {image}
+inputs = model.prepare(image)
+
+questions = [
+{questions}
+]
+maps = {{}}
+for title, method, options in questions:
+    maps[title] = model.explain(method, inputs, {target}, **options)[0]
+
+figure = method_sheet(model.denormalize(inputs)[0], maps, title={class_name}, alpha={alpha})
+print(save_figure(figure, {output}))
+'''
+_GIVEN = """\
+if "model" not in globals():
+    raise SystemExit(
+        {what!r}
+        "\\nWhere it is called model, run this program by"
+        "\\n    import runpy"
+        {run!r}
+    )"""
+
+
+def picture_name(explanations: Sequence[Explanation]) -> str:
+    """Names the file of :func:`~captum_groupcam.apps.explorer._figures.picture` after the photo."""
+    stem = Path(explanations[0].question.view.photo.name).stem
+    # What any file system takes, and as many characters.
+    plain = "".join(one if one.isalnum() or one in " ._-()" else "_" for one in stem[:50])
+    return f"{plain}_explained.png"
+
+
+def program(explanations: Sequence[Explanation], models: Models, alpha: float = 0.5) -> str:
+    """Writes a program that makes the same maps, and the same picture of them.
+
+    It takes an uploaded image from the folder that it runs in, and the network from where it was,
+    wherever that runs.
+
+    Args:
+        explanations (sequence of Explanation): Answers about one photo, model, layer and class.
+        models (Models): Where the model is.
+        alpha (float, optional): Opacity of the maps. Default: 0.5.
+    """
+    first = explanations[0]
+    question = first.question
+    model = models.load(question.view.model)
+    photo = question.view.photo
+    output = picture_name(explanations)
+    opener = "sample_images" if photo.is_sample else "open_image"
+    imports = [
+        f"from captum_groupcam.images import {opener}",
+        "from captum_groupcam.visualization import method_sheet, save_figure",
+    ]
+    if model.source is None:
+        code = _given(model, question.layer, Path(output).with_suffix(".py").name)
+    else:
+        imports.insert(1, "from captum_groupcam.models import load_model")
+        if _is_searched_here(model.source):
+            imports[:0] = ["import sys", ""]
+        code = _loaded(model, model.source, question.layer)
+    return _PROGRAM.format(
+        version=captum_groupcam.__version__,
+        imports="\n".join(imports),
+        model=code,
+        image=f"sample_images()[{photo.name!r}]()"
+        if photo.is_sample
+        else f"open_image({photo.name!r})",
+        questions="\n".join(
+            f"    ({title_of(q)!r}, {q.method!r}, {dict(q.options)!r}),"
+            for q in (explanation.question for explanation in explanations)
+        ),
+        target=question.target,
+        class_name=repr(first.class_name),
+        alpha=alpha,
+        output=repr(output),
+    )
+
+
+def _loaded(model: ImageClassifier, source: Mapping[str, Any], layer: str) -> str:
+    """Loads the network by the names that it was loaded by."""
+    given = {key: _from_anywhere(key, value) for key, value in source.items()}
+    if layer:
+        given["layer"] = layer
+    if model.device.type != "cpu":
+        given["device"] = str(model.device)
+    name = given.pop("name")
+    arguments = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in given.items())])
+    code = f"model = load_model({arguments})"
+    if _is_searched_here(source):
+        return f"sys.path.append({str(Path.cwd())!r})  # where the explorer found it\n{code}"
+    return code
+
+
+def _given(model: ImageClassifier, layer: str, name: str) -> str:
+    """Takes a network that no name stands for from whoever runs the program."""
+    what = f"The explorer was given its network, {model.name}, as an object."
+    run = f"\n    runpy.run_path({name!r}, {{'model': model}})"
+    code = _GIVEN.format(what=what, run=run)
+    return f"{code}\nmodel = model.at_layer({layer!r})" if layer else code
+
+
+def _from_anywhere(key: str, value: Any) -> Any:
+    """An argument of ``load_model`` with the paths in it made absolute."""
+    if isinstance(value, Mapping):
+        return {
+            inner: _from_anywhere(key, one) if inner == "base" else one
+            for inner, one in value.items()
+        }
+    if not isinstance(value, (str, Path)):
+        return value
+    text = str(value)
+    family, _, rest = text.partition(":")
+    module, _, names = text.rpartition(":")
+    if key in ("name", "preprocess") and _is_own(text) and module.endswith(".py"):
+        return f"{Path(module).absolute()}:{names}"
+    if key == "name" and family == "hf" and Path(rest).is_dir():
+        return f"hf:{Path(rest).absolute()}"
+    is_path = key in ("weights", "class_names") or (key == "name" and text.endswith(".toml"))
+    return str(Path(text).absolute()) if is_path and Path(text).is_file() else text
+
+
+def _is_searched_here(source: Mapping[str, Any]) -> bool:
+    """Whether loading it imports from the current folder, where the program may not run."""
+    preprocess = source.get("preprocess")
+    base = preprocess.get("base") if isinstance(preprocess, Mapping) else preprocess
+    texts = [text for text in (source["name"], base) if isinstance(text, str)]
+    packages = [text.partition(":")[0].partition(".")[0] for text in texts if _is_own(text)]
+    return str(source["name"]).endswith(".toml") or any(
+        Path(package).is_dir() or Path(f"{package}.py").is_file() for package in packages
+    )
+
+
+def _is_own(text: str) -> bool:
+    """Whether it names an object of the user's, as ``load_model`` sees it."""
+    return is_reference(text) and f"{text.partition(':')[0]}:" not in MODELS
