@@ -120,12 +120,10 @@ def explore(
     with usage_errors():
         from captum_groupcam.apps._explain import find_device
         from captum_groupcam.apps.explorer import explore as serve
-        from captum_groupcam.methods import load_method
 
-        for reference in method or ():
-            load_method(reference)
         serve(
             model or "efficientnet_lite0",
+            methods=method or (),
             host=host,
             port=port,
             device=find_device(device),

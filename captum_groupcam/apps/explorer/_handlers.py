@@ -53,6 +53,8 @@ class Handlers:
     Args:
         models (Models): The networks on offer.
         visitors (Visitors): Who has the page open.
+        references (mapping of str to str, optional): What methods of one's own were loaded by, by
+            their names. Default: none.
         time_limit (float, optional): Seconds that one click may compute. Default: 300.
         clock (Callable, optional): Gives seconds. Default: a clock that never goes back.
     """
@@ -61,11 +63,13 @@ class Handlers:
         self,
         models: Models,
         visitors: Visitors,
+        references: Mapping[str, str] | None = None,
         time_limit: float = 300,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.models = models
         self.visitors = visitors
+        self.references = references or {}
         self.time_limit = time_limit
         self.clock = clock
         self.turns = Turns()
@@ -220,7 +224,7 @@ class Handlers:
                 )
                 for side, answer in enumerate(answers)
             ]
-            code = program(answers, self.models, alpha) if answers else ""
+            code = program(answers, self.models, alpha, self.references) if answers else ""
         missing = [gr.skip(), gr.update(value=None, visible=False)]
         return *pictures, *missing[len(pictures) :], code
 
@@ -251,7 +255,7 @@ class Handlers:
             visitor = self.visitors[str(request.session_hash)]
             answers = _answers_of(visitor)
             path = visitor.new_file("program", picture_name(answers)).with_suffix(".py")
-            path.write_text(program(answers, self.models, alpha), encoding="utf-8")
+            path.write_text(program(answers, self.models, alpha, self.references), encoding="utf-8")
             return str(path)
 
     # --- parts

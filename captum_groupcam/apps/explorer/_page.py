@@ -63,19 +63,26 @@ _DOWNLOAD = """
 """
 
 
-def build(models: Models, visitors: Visitors, time_limit: float = 300) -> gr.Blocks:
+def build(
+    models: Models,
+    visitors: Visitors,
+    references: Mapping[str, str] | None = None,
+    time_limit: float = 300,
+) -> gr.Blocks:
     """Makes the page.
 
     Args:
         models (Models): The networks on offer.
         visitors (Visitors): Who has it open.
+        references (mapping of str to str, optional): What methods of one's own were loaded by, by
+            their names. Default: none.
         time_limit (float, optional): Seconds that one click may compute. Default: 300.
 
     Raises:
         ModuleNotFoundError: If gradio is missing, with the command that installs it.
     """
     needs_gradio()
-    on = Handlers(models, visitors, time_limit)
+    on = Handlers(models, visitors, references, time_limit)
     private: dict[str, Any] = {"api_visibility": "private"}
     # They wait in `Turns`, which lets no visitor block the others.
     computes: dict[str, Any] = {**private, "concurrency_limit": None}

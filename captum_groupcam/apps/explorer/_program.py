@@ -20,7 +20,7 @@ _PROGRAM = '''\
 
 {imports}
 
-{model}
+{loading}
 image = {image}
 inputs = model.prepare(image)
 
@@ -52,44 +52,54 @@ def picture_name(explanations: Sequence[Explanation]) -> str:
     return f"{plain}_explained.png"
 
 
-def program(explanations: Sequence[Explanation], models: Models, alpha: float = 0.5) -> str:
+def program(
+    explanations: Sequence[Explanation],
+    models: Models,
+    alpha: float = 0.5,
+    references: Mapping[str, str] | None = None,
+) -> str:
     """Writes a program that makes the same maps, and the same picture of them.
 
-    It takes an uploaded image from the folder that it runs in, and the network from where it was,
-    wherever that runs.
+    It takes an uploaded image from the folder that it runs in, and what is the user's own from
+    where it was, wherever that is.
 
     Args:
         explanations (sequence of Explanation): Answers about one photo, model, layer and class.
         models (Models): Where the model is.
         alpha (float, optional): Opacity of the maps. Default: 0.5.
+        references (mapping of str to str, optional): What methods of one's own were loaded by, by
+            their names. Default: none.
     """
     first = explanations[0]
     question = first.question
+    questions = [explanation.question for explanation in explanations]
     model = models.load(question.view.model)
     photo = question.view.photo
     output = picture_name(explanations)
+    known = references or {}
+    own = [known[name] for name in {q.method: None for q in questions} if name in known]
+
     opener = "sample_images" if photo.is_sample else "open_image"
-    imports = [
-        f"from captum_groupcam.images import {opener}",
-        "from captum_groupcam.visualization import method_sheet, save_figure",
-    ]
-    if model.source is None:
-        code = _given(model, question.layer, Path(output).with_suffix(".py").name)
+    imports = [f"from captum_groupcam.images import {opener}"]
+    imports += ["from captum_groupcam.methods import load_method"] if own else []
+    imports += ["from captum_groupcam.models import load_model"] if model.source else []
+    imports += ["from captum_groupcam.visualization import method_sheet, save_figure"]
+    lines = []
+    if any(map(_is_searched_here, own)) or (model.source and _is_described_here(model.source)):
+        imports = ["import sys", "", *imports]
+        lines = [f"sys.path.append({str(Path.cwd())!r})  # where the explorer was started"]
+    if model.source:
+        lines.append(_loaded(model, model.source, question.layer))
     else:
-        imports.insert(1, "from captum_groupcam.models import load_model")
-        if _is_searched_here(model.source):
-            imports[:0] = ["import sys", ""]
-        code = _loaded(model, model.source, question.layer)
+        lines.append(_given(model, question.layer, Path(output).with_suffix(".py").name))
+    lines += [f"load_method({_from_anywhere('name', reference)!r})" for reference in own]
     return _PROGRAM.format(
         version=captum_groupcam.__version__,
         imports="\n".join(imports),
-        model=code,
-        image=f"sample_images()[{photo.name!r}]()"
-        if photo.is_sample
-        else f"open_image({photo.name!r})",
+        loading="\n".join(lines),
+        image=f"{opener}()[{photo.name!r}]()" if photo.is_sample else f"{opener}({photo.name!r})",
         questions="\n".join(
-            f"    ({title_of(q)!r}, {q.method!r}, {dict(q.options)!r}),"
-            for q in (explanation.question for explanation in explanations)
+            f"    ({title_of(one)!r}, {one.method!r}, {dict(one.options)!r})," for one in questions
         ),
         target=question.target,
         class_name=repr(first.class_name),
@@ -107,10 +117,7 @@ def _loaded(model: ImageClassifier, source: Mapping[str, Any], layer: str) -> st
         given["device"] = str(model.device)
     name = given.pop("name")
     arguments = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in given.items())])
-    code = f"model = load_model({arguments})"
-    if _is_searched_here(source):
-        return f"sys.path.append({str(Path.cwd())!r})  # where the explorer found it\n{code}"
-    return code
+    return f"model = load_model({arguments})"
 
 
 def _given(model: ImageClassifier, layer: str, name: str) -> str:
@@ -141,15 +148,18 @@ def _from_anywhere(key: str, value: Any) -> Any:
     return str(Path(text).absolute()) if is_path and Path(text).is_file() else text
 
 
-def _is_searched_here(source: Mapping[str, Any]) -> bool:
-    """Whether loading it imports from the current folder, where the program may not run."""
+def _is_described_here(source: Mapping[str, Any]) -> bool:
+    """Whether loading a network imports from the current folder, as far as can be seen."""
     preprocess = source.get("preprocess")
     base = preprocess.get("base") if isinstance(preprocess, Mapping) else preprocess
-    texts = [text for text in (source["name"], base) if isinstance(text, str)]
-    packages = [text.partition(":")[0].partition(".")[0] for text in texts if _is_own(text)]
-    return str(source["name"]).endswith(".toml") or any(
-        Path(package).is_dir() or Path(f"{package}.py").is_file() for package in packages
-    )
+    named = [text for text in (source["name"], base) if isinstance(text, str)]
+    return source["name"].endswith(".toml") or any(map(_is_searched_here, named))
+
+
+def _is_searched_here(text: str) -> bool:
+    """Whether it names an object of a package in the current folder."""
+    package = text.partition(":")[0].partition(".")[0]
+    return _is_own(text) and (Path(package).is_dir() or Path(f"{package}.py").is_file())
 
 
 def _is_own(text: str) -> bool:

@@ -19,6 +19,7 @@ from captum_groupcam.apps.explorer._guard import MAX_FILE_SIZE, Hosts, guarded_b
 from captum_groupcam.apps.explorer._networks import Models
 from captum_groupcam.apps.explorer._page import CSS, build
 from captum_groupcam.apps.explorer._visitors import Visitors
+from captum_groupcam.methods import load_method
 from captum_groupcam.models import ImageClassifier
 
 __all__ = ["explore"]
@@ -32,6 +33,7 @@ _SWEEP = 60
 def explore(
     networks: str | ImageClassifier | Sequence[str | ImageClassifier] = "efficientnet_lite0",
     *,
+    methods: Sequence[str] = (),
     host: str = "127.0.0.1",
     port: int | None = None,
     device: torch.device | str | None = None,
@@ -44,6 +46,8 @@ def explore(
         networks (str, ImageClassifier or sequence of these, optional): Networks on offer: names for
             :func:`~captum_groupcam.models.load_model`, with "=" and weights if they are not the
             default, or one's own. Default: EfficientNet-Lite0.
+        methods (sequence of str, optional): Methods of one's own that are offered beside the
+            others, as :func:`~captum_groupcam.methods.load_method` takes them. Default: none.
         host (str, optional): Address to listen on; "0.0.0.0" is open to others, who may then
             use this computer. Default: "127.0.0.1", this computer alone.
         port (int, optional): Default: None, the first free one from 7860.
@@ -57,7 +61,7 @@ def explore(
     Raises:
         ModuleNotFoundError: If gradio is missing, with the command that installs it.
         OSError: If the port is taken.
-        ValueError: If the first network is unknown, or the time limit is not positive.
+        ValueError: If the first network or a method is unknown, or the time limit is not positive.
 
     Examples::
 
@@ -70,6 +74,7 @@ def explore(
     models = Models(
         [networks] if isinstance(networks, (str, ImageClassifier)) else networks, device
     )
+    references = {load_method(reference).name: reference for reference in methods}
     models.layers(models.names[0])  # a wrong name ends here, not on the page
     with (
         _ended_by_signals(),
@@ -77,7 +82,7 @@ def explore(
         _environment(GRADIO_TEMP_DIR=str(folder), GRADIO_RUN_HISTORY="False"),
     ):
         visitors = Visitors(folder / "pages")
-        page = build(models, visitors, time_limit)
+        page = build(models, visitors, references, time_limit)
         try:
             app, address, _ = page.queue(api_open=False).launch(
                 server_name=host,

@@ -51,7 +51,7 @@ def clock() -> Clock:
 def on(models: Models, tmp_path: Path, clock: Clock) -> Handlers:
     visitors = Visitors(tmp_path / "pages", clock=clock)
     visitors.admit("a", "here")
-    return Handlers(models, visitors, 60, clock)
+    return Handlers(models, visitors, time_limit=60, clock=clock)
 
 
 @pytest.fixture

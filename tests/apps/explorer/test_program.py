@@ -11,10 +11,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from captum_groupcam import methods
 from captum_groupcam.apps.explorer._figures import picture
 from captum_groupcam.apps.explorer._networks import Models
 from captum_groupcam.apps.explorer._program import picture_name, program
 from captum_groupcam.apps.explorer._questions import Explanation, Photo, Question, explain, look
+from captum_groupcam.methods import METHODS, load_method
 from captum_groupcam.models import ImageClassifier, Preprocessing, load_model
 from captum_groupcam.visualization import save_figure
 from tests.apps.explorer.conftest import LITE0, RANDOM
@@ -125,6 +127,26 @@ def test_a_network_of_ones_own_is_found_from_anywhere(
     code = program(answers, models)
     for module in [one for one in sys.modules if one.startswith("mynetwork")]:
         monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(project)])
+    elsewhere = project.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    same(run(code, elsewhere), answers)
+
+
+@pytest.mark.parametrize("reference", ["mynetwork.maps:mean", "nets/maps.py:mean"])
+def test_a_method_of_ones_own_is_loaded(
+    reference: str, project: Path, ask, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("mynetwork", "nets"):
+        (project / folder / "maps.py").write_text(
+            "def mean(model, inputs, target):\n    return inputs.mean(1, keepdim=True)\n"
+        )
+    monkeypatch.setattr("captum_groupcam.methods.METHODS", dict(METHODS))
+    name = load_method(reference).name
+    answers = [explain(models, ask(name)), explain(models, ask("grad_cam"))]
+    code = program(answers, models, references={name: reference, "other": "x:y"})
+    del methods.METHODS[name]
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(project)])
     elsewhere = project.parent / "elsewhere"
     elsewhere.mkdir()
