@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -213,3 +214,20 @@ def test_another_layer_of_the_same_network(lite0, images) -> None:
     assert not torch.allclose(*maps)
     with pytest.raises(ValueError, match=r"no layer '_blocks\.9\.bn2'; did you mean _blocks"):
         lite0.at_layer("_blocks.9.bn2")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "timm:resnet18"])
+def test_weights_that_cannot_be_downloaded_end_in_one_line(name, tmp_path, monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no network\nat all")
+
+    pytest.importorskip("timm")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.raises(ValueError, match=r"--weights FILE.*--weights random") as caught:
+        load_model(name)
+    assert f"The weights of {name} are not on this computer" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
