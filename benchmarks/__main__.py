@@ -27,7 +27,7 @@ from benchmarks.report import write_report
 from benchmarks.run.configuration import ConfigurationError
 from benchmarks.run.evaluate import DeviceError
 from benchmarks.run.folder import RunFolder
-from benchmarks.run.loop import Settings, prepare, run
+from benchmarks.run.loop import RunSettings, prepare, run
 from benchmarks.run.options import split, with_run_options
 from benchmarks.run.rows import RowError
 from captum_groupcam.methods import MethodSpec, offered_methods
@@ -87,7 +87,7 @@ def compare(
 ) -> None:
     """Compares methods by measures, and writes a report."""
     with _clear_errors():
-        _run_and_report(Settings(methods=_specs(methods), **run_options))
+        _run_and_report(RunSettings(methods=_specs(methods), **run_options))
 
 
 @app.command()
@@ -108,7 +108,7 @@ def ablate(
         chosen = chosen_studies(split(studies), split(layers))
         specs = {str(spec): spec for study in chosen.values() for spec in study}
         labels = {name: [str(spec) for spec in study] for name, study in chosen.items()}
-        _run_and_report(Settings(methods=list(specs.values()), studies=labels, **run_options))
+        _run_and_report(RunSettings(methods=list(specs.values()), studies=labels, **run_options))
 
 
 @app.command()
@@ -123,7 +123,7 @@ def sanity(
         specs = _specs(methods, _SANITY_METHODS)
         orders = get_args(Order)
         run_options["measures"] = [f"ParameterRandomisation.{order}" for order in orders]
-        settings = Settings(methods=specs, **run_options)
+        settings = RunSettings(methods=specs, **run_options)
         folder = run(settings)
         if folder is None:
             return
@@ -170,7 +170,7 @@ def speed(
         if _EACH_METHOD in chosen:
             specs = _specs(methods)
             # The cost of an explanation is a row of every run.
-            _run_and_report(Settings(methods=specs, **(run_options | {"measures": []})))
+            _run_and_report(RunSettings(methods=specs, **(run_options | {"measures": []})))
         run_speed(
             [name for name in chosen if name != _EACH_METHOD],
             model=run_options["model"],
@@ -208,7 +208,7 @@ def _first_measured(folder: RunFolder, dataset: Dataset) -> Sample | None:
     return None
 
 
-def _run_and_report(settings: Settings) -> None:
+def _run_and_report(settings: RunSettings) -> None:
     folder = run(settings)
     if folder is not None:
         typer.echo(write_report([folder.path], folder.path / "report"))

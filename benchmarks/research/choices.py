@@ -12,7 +12,7 @@ from benchmarks.research.finish import detail, interleaved, smoothed, with_prior
 from benchmarks.research.masks import group_masks, merged
 from benchmarks.research.regression import mask_cells, posterior, smoothness
 from benchmarks.research.steps import Probe, score_gains
-from captum_groupcam.attr.maps import guided_filter, peaked
+from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.masking.queries import score_samples
 from captum_groupcam.masking.targets import TargetType
@@ -143,7 +143,7 @@ def two_layers(
     for one in (probe, Probe.ask(model, TargetLayer.of(model, second), inputs, target)):
         made = group_masks(one, n_groups, **masks)
         one_map = merged(one, made, score_gains(one, made, reference=hidden))
-        maps.append(peaked(with_prior(one_map, one, prior)))
+        maps.append(divide_by_maximum(with_prior(one_map, one, prior)))
     both = maps[0] * (0.1 + maps[1]) if product else maps[0] + maps[1]
     return guided_filter(both, inputs, guide)
 

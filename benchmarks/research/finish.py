@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from benchmarks.research.steps import Probe
-from captum_groupcam.attr.maps import peaked
+from captum_groupcam.attr.maps import divide_by_maximum
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.masking.targets import TargetType
@@ -33,7 +33,7 @@ def with_prior(maps: Tensor, probe: Probe, share: float) -> Tensor:
     """
     if not share:
         return maps
-    return peaked(maps) + share * peaked(upsample(probe.grad_cam, probe.size))
+    return divide_by_maximum(maps) + share * divide_by_maximum(upsample(probe.grad_cam, probe.size))
 
 
 def detail(

@@ -15,7 +15,7 @@ from benchmarks.research.masks import At, cut_out, group_masks, merged
 from benchmarks.research.regression import mask_cells, posterior, smoothness
 from benchmarks.research.runs import ordered
 from benchmarks.research.steps import Complements, Probe, score_gains
-from captum_groupcam.attr.maps import guided_filter, peaked
+from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
 from captum_groupcam.attr.rise import RandomMasks
 from captum_groupcam.masking.masks import LayerMasks, denoise, normalize, upsample
 from captum_groupcam.masking.queries import score_masks, score_samples
@@ -259,7 +259,7 @@ def chosen(
     if power:
         if second:
             other = Probe.ask(model, TargetLayer.of(model, second), inputs, target)
-            pixels = 0.1 + peaked(upsample(other.grad_cam, probe.size))
+            pixels = 0.1 + divide_by_maximum(upsample(other.grad_cam, probe.size))
         else:
             pixels = detail(model, inputs, target, sigma=sigma)
         powers = torch.linspace(power, 0, n_powers).tolist()

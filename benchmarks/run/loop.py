@@ -28,7 +28,7 @@ from benchmarks.run.rows import COST, Row, RowError
 from captum_groupcam.methods import MethodSpec
 from captum_groupcam.models import load_model
 
-__all__ = ["Settings", "choose_measures", "prepare", "run"]
+__all__ = ["RunSettings", "choose_measures", "prepare", "run"]
 
 _PACKAGES = ("captum_groupcam", "captum", "torch", "torchvision", "numpy", "quantus")
 #: Weights that are drawn.
@@ -40,7 +40,7 @@ _N_NAMED = 5
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """What is run, and where.
 
     Args:
@@ -91,7 +91,7 @@ class Settings:
     precision: Any = "32-true"
 
 
-def run(settings: Settings) -> RunFolder | None:
+def run(settings: RunSettings) -> RunFolder | None:
     """Evaluates what the folder does not have yet.
 
     Samples are dealt out to the processes; each appends its rows to a file of its own, and the
@@ -100,7 +100,7 @@ def run(settings: Settings) -> RunFolder | None:
     again but with `retry`. Until its end no other run can work in the folder.
 
     Args:
-        settings (Settings): What is run.
+        settings (RunSettings): What is run.
 
     Returns:
         RunFolder: The folder, complete; None in all processes but the first.
@@ -158,7 +158,7 @@ def run(settings: Settings) -> RunFolder | None:
 
 
 def _evaluate(
-    settings: Settings,
+    settings: RunSettings,
     evaluator: Evaluator,
     dataset: Dataset,
     folder: RunFolder,
@@ -253,11 +253,11 @@ def _print_failures(console: Console, rows: Sequence[Row]) -> None:
         console.print(f"{about}: {printable(row.error or '')}", style="red", markup=False)
 
 
-def prepare(settings: Settings, device: torch.device | str = "cpu") -> tuple[Evaluator, Dataset]:
+def prepare(settings: RunSettings, device: torch.device | str = "cpu") -> tuple[Evaluator, Dataset]:
     """Loads the network and finds the data.
 
     Args:
-        settings (Settings): What is run.
+        settings (RunSettings): What is run.
         device (torch.device or str, optional): Where the network goes. Default: the CPU.
 
     Raises:
@@ -338,7 +338,7 @@ def _slice(text: str) -> slice:
 
 
 def _configuration(
-    settings: Settings, evaluator: Evaluator, dataset: Dataset, fabric: Fabric
+    settings: RunSettings, evaluator: Evaluator, dataset: Dataset, fabric: Fabric
 ) -> dict[str, Any]:
     ids = "\n".join(dataset.loaders).encode("utf-8", "surrogatepass")
     device = (

@@ -70,7 +70,7 @@ def with_run_options(command: _Function) -> Callable[..., Any]:
 
     Args:
         command (callable): Takes its own options and ``run_options``, a dict of the arguments of
-            :class:`~benchmarks.run.loop.Settings`.
+            :class:`~benchmarks.run.loop.RunSettings`.
     """
     shared = inspect.signature(_options).parameters
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "run_options"]

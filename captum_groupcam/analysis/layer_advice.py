@@ -204,14 +204,13 @@ def candidate_layers(
     for step in trace.steps[trace.first_parameters :]:
         name, at_input = trace.place(step) or ("", False)
         halvings = _halvings(inputs.shape[2:], step.shape[2:])
-        if (name, at_input) == (last.name, last.attribute_to_layer_input):
+        layer = f"input of {name}" if at_input else name
+        if layer == str(last):
             outermost.pop(halvings, None)
             break
         found = outermost.get(halvings)
         if name and (found is None or name.count(".") <= found.name.count(".")):
-            outermost[halvings] = TargetLayer.of(
-                forward_func, name, attribute_to_layer_input=at_input
-            )
+            outermost[halvings] = TargetLayer.of(forward_func, layer)
     return [*outermost.values(), last]
 
 

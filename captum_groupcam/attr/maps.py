@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["guided_filter", "peaked", "weighted_sum"]
+__all__ = ["divide_by_maximum", "guided_filter", "weighted_sum"]
 
 
 def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
     return maps.view(len(maps), 1, *activations.shape[2:])
 
 
-def peaked(maps: Tensor) -> Tensor:
+def divide_by_maximum(maps: Tensor) -> Tensor:
     """Divides the maps of each sample by their maximum, if that is positive.
 
     Args:
@@ -42,7 +42,7 @@ def peaked(maps: Tensor) -> Tensor:
     Examples::
 
         >>> import torch
-        >>> peaked(torch.tensor([[[1.0, 2.0]], [[0.0, 0.0]]]))
+        >>> divide_by_maximum(torch.tensor([[[1.0, 2.0]], [[0.0, 0.0]]]))
         tensor([[[0.5000, 1.0000]],
         <BLANKLINE>
                 [[0.0000, 0.0000]]])

@@ -15,7 +15,7 @@ from captum_groupcam import _captum
 from captum_groupcam.attr._shared import Titled, shared_arguments
 from captum_groupcam.attr.grad_cam import GradCAM
 from captum_groupcam.attr.group_cam import group_cam
-from captum_groupcam.attr.maps import guided_filter, peaked
+from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
 from captum_groupcam.masking.baselines import Baselines, gaussian_blur
 from captum_groupcam.masking.call import (
     Call,
@@ -228,7 +228,7 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
 
             # 1. Grad-CAM, and Group-CAM with a share of it.
             grad_cam = GradCAM.formula(activations, gradients).relu()
-            grad_cam = peaked(upsample(grad_cam, image.shape[2:]))
+            grad_cam = divide_by_maximum(upsample(grad_cam, image.shape[2:]))
             merged = group_cam(
                 call,
                 activations,
@@ -238,7 +238,7 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
                 denoise_at="input",
                 show_progress=show_progress,
             )
-            of_groups = peaked(merged.maps[place].relu()) + _PRIOR * grad_cam
+            of_groups = divide_by_maximum(merged.maps[place].relu()) + _PRIOR * grad_cam
 
             # 2. Edges.
             radius = round(edge_radius * side)
@@ -248,7 +248,7 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
             sigma = gradient_sigma * side
             magnitudes = at_input.abs().sum(1, keepdim=True)
             magnitudes = gaussian_blur(magnitudes, 2 * round(2 * sigma) + 1, sigma)
-            maps = torch.cat([maps * peaked(magnitudes) ** gradient_power, maps], 1)
+            maps = torch.cat([maps * divide_by_maximum(magnitudes) ** gradient_power, maps], 1)
 
             # 4. Effects, and 5. the map with the largest.
             effects = _effects(call, maps, shares, show_progress=show_progress)

@@ -109,7 +109,7 @@ def _efficientnet_lite0(_name: str, weights: str | None, n_classes: int | None) 
         network, n_classes, notes = with_weights(build, weights, n_classes)
     preprocess = Preprocessing(224, (0.5,) * 3, (0.5,) * 3, 256, "bicubic")
     # Not the last module before it, which is a ReLU6 that all blocks share.
-    layer = TargetLayer.of(network, "_avg_pooling", attribute_to_layer_input=True)
+    layer = TargetLayer.of(network, "input of _avg_pooling")
     names = _names(_imagenet_names(), n_classes)
     return _noted(ImageClassifier(network, preprocess, names, layer), notes)
 

@@ -14,6 +14,8 @@ from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["TargetLayer"]
 
+_INPUT_OF = "input of "
+
 
 @dataclass(frozen=True)
 class TargetLayer:
@@ -35,6 +37,8 @@ class TargetLayer:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
         >>> print(TargetLayer.of(net, "1", attribute_to_layer_input=True))
         input of 1
+        >>> TargetLayer.of(net, "input of 1").attribute_to_layer_input
+        True
     """
 
     module: Module
@@ -56,7 +60,8 @@ class TargetLayer:
 
         Args:
             model (torch.nn.Module): The network.
-            name (str): Dotted name of a module of it, as in ``named_modules()``.
+            name (str): Dotted name of a module of it, as in ``named_modules()``; "input of" and a
+                name, as ``str`` writes a layer whose input is meant.
             attribute_to_layer_input (bool, optional): Whether its input is meant. Default: False.
             reshape_transform (Callable, optional): Brings its activations to N x C x spatial.
                 Default: None.
@@ -69,6 +74,8 @@ class TargetLayer:
                 listed.
         """
         network = cast(Module, _captum.eager(model))
+        if name.startswith(_INPUT_OF):
+            name, attribute_to_layer_input = name.removeprefix(_INPUT_OF), True
         modules = {name: module for name, module in network.named_modules() if name}
         if name not in modules:
             close = difflib.get_close_matches(name, modules, n=5, cutoff=0.5)
@@ -119,4 +126,4 @@ class TargetLayer:
 
     def __str__(self) -> str:
         name = self.name or type(self.module).__name__
-        return f"input of {name}" if self.attribute_to_layer_input else name
+        return f"{_INPUT_OF}{name}" if self.attribute_to_layer_input else name

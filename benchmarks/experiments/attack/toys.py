@@ -16,7 +16,7 @@ from torchvision.transforms.functional import to_tensor
 
 from benchmarks.data import DATASETS, Dataset, Sample
 from benchmarks.measures.registry import MEASURES, Measure
-from benchmarks.run.loop import Settings
+from benchmarks.run.loop import RunSettings
 from captum_groupcam.methods import METHODS, Method, MethodSpec
 from captum_groupcam.models import MODELS, ImageClassifier
 
@@ -109,7 +109,7 @@ def toys(
         yield
 
 
-def settings(out: Path, **changes: Any) -> Settings:
+def settings(out: Path, **changes: Any) -> RunSettings:
     """What is run in the attacks: two methods and two measures, unless something is changed."""
     methods = [MethodSpec("centre"), MethodSpec("grad_cam")]
     options: dict[str, Any] = {
@@ -120,7 +120,7 @@ def settings(out: Path, **changes: Any) -> Settings:
         "n_shown": 1,
         "accelerator": "cpu",
     }
-    return Settings(out, **(options | changes))
+    return RunSettings(out, **(options | changes))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 
 from benchmarks.experiments.finetune.data import image_folder
 from benchmarks.experiments.finetune.results import Run, write_results
-from benchmarks.experiments.finetune.settings import ARMS, Settings
+from benchmarks.experiments.finetune.settings import ARMS, FineTuneSettings
 from benchmarks.experiments.finetune.training import train
 from benchmarks.run.configuration import ConfigurationError, versions
 from benchmarks.run.lock import locked
@@ -27,7 +27,7 @@ _CONFIGURATION = "configuration.json"
 _PACKAGES = ("captum_groupcam", "captum", "torch", "torchvision", "lightning-fabric")
 #: What does not change the results, or is named otherwise in the configuration.
 _LEFT_OUT = ("data", "weights", "workers")
-_DEFAULTS = Settings(Path())
+_DEFAULTS = FineTuneSettings(Path())
 
 
 def finetune(
@@ -106,7 +106,7 @@ def finetune(
         raise ValueError(f"Unknown arms {', '.join(unknown)}: expected some of {', '.join(ARMS)}.")
     if head not in ("replace", "keep"):
         raise ValueError(f"head must be 'replace' or 'keep', got {head!r}.")
-    settings = Settings(
+    settings = FineTuneSettings(
         data=data,
         model=model,
         weights=weights,
@@ -153,7 +153,7 @@ def finetune(
         in_first(fabric, lambda: typer.echo(write_results(out, runs, configuration)))
 
 
-def _configuration(settings: Settings, precision: str) -> dict[str, Any]:
+def _configuration(settings: FineTuneSettings, precision: str) -> dict[str, Any]:
     """What the results depend on, but for arms and seeds, which may be added."""
     digest = hashlib.sha256()
     for half in ("train", "val"):

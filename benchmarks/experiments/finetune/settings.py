@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.controls import ShiftedBlur
 from captum_groupcam.augmentation import BackgroundBlur, GradCAMBlur, GroupCAMBlur
 
-__all__ = ["ARMS", "Settings"]
+__all__ = ["ARMS", "FineTuneSettings"]
 
 #: What is done to the training pictures, by name; None is nothing.
 ARMS: Mapping[str, Callable[..., BackgroundBlur] | None] = {
@@ -22,7 +22,7 @@ ARMS: Mapping[str, Callable[..., BackgroundBlur] | None] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class FineTuneSettings:
     """How networks are fine-tuned, the same for all arms and seeds.
 
     The paper's section 5 fine-tunes a trained ResNet-50 on ImageNet. The log that its authors

@@ -25,7 +25,7 @@ from benchmarks.experiments.finetune.data import (
     shuffled,
 )
 from benchmarks.experiments.finetune.results import DamagedError, EpochRow, Run
-from benchmarks.experiments.finetune.settings import ARMS, Settings
+from benchmarks.experiments.finetune.settings import ARMS, FineTuneSettings
 from benchmarks.run.processes import end_together
 from captum_groupcam.augmentation import BackgroundBlur, GradCAMBlur
 from captum_groupcam.methods import METHODS
@@ -58,7 +58,7 @@ def map_entropy(maps: Tensor) -> Tensor:
     return entropy / math.log(values.shape[1])
 
 
-def train(fabric: Fabric, settings: Settings, arm: str, seed: int, run: Run) -> None:
+def train(fabric: Fabric, settings: FineTuneSettings, arm: str, seed: int, run: Run) -> None:
     """Fine-tunes a network, or goes on with it from the last epoch that is done.
 
     Several processes give what one gives, up to rounding, unless the network draws (dropout): each
@@ -66,7 +66,7 @@ def train(fabric: Fabric, settings: Settings, arm: str, seed: int, run: Run) -> 
 
     Args:
         fabric (Fabric): Devices, processes and precision; launched.
-        settings (Settings): How.
+        settings (FineTuneSettings): How.
         arm (str): A name of :data:`ARMS`.
         seed (int): Seed of the head, of the pictures' choice, order and crops, and of what the
             network and the augmentation draw.
@@ -98,7 +98,7 @@ def train(fabric: Fabric, settings: Settings, arm: str, seed: int, run: Run) -> 
 class _Session:
     """A network, its data and its optimizer."""
 
-    def __init__(self, fabric: Fabric, settings: Settings, arm: str, seed: int) -> None:
+    def __init__(self, fabric: Fabric, settings: FineTuneSettings, arm: str, seed: int) -> None:
         self.fabric, self.settings, self.arm, self.seed = fabric, settings, arm, seed
         self.console = Console(quiet=not fabric.is_global_zero, highlight=False)
         if settings.batch_size % fabric.world_size:

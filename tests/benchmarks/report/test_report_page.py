@@ -23,7 +23,7 @@ from benchmarks.report import write_report
 from benchmarks.report.figures import varied
 from benchmarks.report.labels import place_labels
 from benchmarks.run.folder import RunFolder
-from benchmarks.run.loop import Settings, run
+from benchmarks.run.loop import RunSettings, run
 from benchmarks.run.rows import Row
 from captum_groupcam.methods import MethodSpec
 from tests.benchmarks.report.report_runs import ALL_MEASURES, configuration, rows_of, write_run
@@ -172,7 +172,7 @@ def test_what_is_varied() -> None:
 
 def test_a_real_run(tmp_path: Path) -> None:
     specs = [MethodSpec("centre"), MethodSpec("grad_cam")]
-    settings = Settings(
+    settings = RunSettings(
         tmp_path / "run",
         specs,
         ["DeletionInsertion.official", "PointingGame"],

@@ -20,7 +20,7 @@ from benchmarks.measures.explained import Explained
 from benchmarks.measures.registry import MEASURES
 from benchmarks.run.configuration import ConfigurationError
 from benchmarks.run.folder import RunFolder
-from benchmarks.run.loop import Settings, choose_measures, prepare, run
+from benchmarks.run.loop import RunSettings, choose_measures, prepare, run
 from benchmarks.run.rows import COST, Row, RowError
 from captum_groupcam import GroupCAM
 from captum_groupcam.methods import METHODS, MethodSpec
@@ -57,8 +57,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def settings_for(out: Path, data: Path, weights: Path) -> Settings:
-    return Settings(
+def settings_for(out: Path, data: Path, weights: Path) -> RunSettings:
+    return RunSettings(
         out,
         SPECS,
         MEASURED,
@@ -72,7 +72,7 @@ def settings_for(out: Path, data: Path, weights: Path) -> Settings:
 
 
 @pytest.fixture
-def settings(data: Path, weights: Path, tmp_path: Path) -> Settings:
+def settings(data: Path, weights: Path, tmp_path: Path) -> RunSettings:
     return settings_for(tmp_path / "run", data, weights)
 
 
@@ -98,7 +98,7 @@ def assert_same(rows: list[Row], expected: list[Row]) -> None:
             assert value == pytest.approx(other.scores[name], rel=1e-3, abs=1e-6), row.key
 
 
-def command(settings: Settings, *more: str) -> list[str]:
+def command(settings: RunSettings, *more: str) -> list[str]:
     return [
         "compare",
         f"--out={settings.out}",
@@ -131,7 +131,9 @@ def test_one_row_a_sample_method_and_measure(whole: list[Row]) -> None:
     assert by_key["0.png:0", "centre", COST].cover == pytest.approx(30 * 20 / 3600, rel=0.05)
 
 
-def test_scores_are_those_of_the_measures(whole: list[Row], data: Path, settings: Settings) -> None:
+def test_scores_are_those_of_the_measures(
+    whole: list[Row], data: Path, settings: RunSettings
+) -> None:
     model = load_model("squeezenet1_1", settings.weights)
     samples = list(DATASETS["folder"](data))
     inputs = to_inputs(samples, model)
@@ -174,7 +176,9 @@ app(sys.argv[3:])
 """
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_been(settings: Settings, whole: list[Row]) -> None:
+def test_a_killed_run_goes_on_as_if_nothing_had_been(
+    settings: RunSettings, whole: list[Row]
+) -> None:
     """The command itself; that it may be killed at any step is one of the attacks."""
     kept = 0
     for n_rows in (14, 12):
@@ -198,7 +202,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(settings: Settings, whole: 
     assert_same(rows, whole)
 
 
-def test_a_complete_run_does_nothing(settings: Settings) -> None:
+def test_a_complete_run_does_nothing(settings: RunSettings) -> None:
     run(settings)
     results = settings.out / "results.jsonl"
     before = results.read_bytes()
@@ -206,7 +210,7 @@ def test_a_complete_run_does_nothing(settings: Settings) -> None:
     assert results.read_bytes() == before
 
 
-def test_methods_measures_and_samples_may_be_added(settings: Settings, whole: list[Row]) -> None:
+def test_methods_measures_and_samples_may_be_added(settings: RunSettings, whole: list[Row]) -> None:
     run(replace(settings, methods=SPECS[:1], measures=MEASURED[:1], limit=2))
     run(replace(settings, methods=SPECS[1:], measures=MEASURED[:1]))
     folder = run(settings)
@@ -214,7 +218,9 @@ def test_methods_measures_and_samples_may_be_added(settings: Settings, whole: li
     assert_same(folder.rows(), whole)
 
 
-def test_halves_of_the_samples_are_runs_of_their_own(settings: Settings, whole: list[Row]) -> None:
+def test_halves_of_the_samples_are_runs_of_their_own(
+    settings: RunSettings, whole: list[Row]
+) -> None:
     halves = {}
     for samples in ("0::2", "1::2"):
         folder = run(replace(settings, samples=samples, out=settings.out / samples))
@@ -227,19 +233,19 @@ def test_halves_of_the_samples_are_runs_of_their_own(settings: Settings, whole: 
         run(replace(settings, samples="1::2", out=settings.out / "0::2"))
 
 
-def test_a_run_without_a_choice_of_samples_says_nothing_of_it(settings: Settings) -> None:
+def test_a_run_without_a_choice_of_samples_says_nothing_of_it(settings: RunSettings) -> None:
     folder = run(replace(settings, methods=SPECS[:1], measures=MEASURED[1:], limit=1))
     assert folder is not None
     assert "chosen_samples" not in folder.configuration
 
 
 @pytest.mark.parametrize("samples", ["", "2", "a:b", "::0", "1:2:3:4", "0:1.5"])
-def test_what_is_no_slice_is_refused(samples: str, settings: Settings) -> None:
+def test_what_is_no_slice_is_refused(samples: str, settings: RunSettings) -> None:
     with pytest.raises(ValueError, match=r"slice start:stop:step, as in 0::2 .* got '"):
         prepare(replace(settings, samples=samples))
 
 
-def test_a_slice_without_samples_is_refused(settings: Settings) -> None:
+def test_a_slice_without_samples_is_refused(settings: RunSettings) -> None:
     with pytest.raises(ValueError, match="has no samples 3:"):
         prepare(replace(settings, samples="3:"))
 
@@ -254,7 +260,7 @@ def test_a_slice_without_samples_is_refused(settings: Settings) -> None:
     ],
 )
 def test_another_configuration_is_noticed(
-    change: dict[str, Any], message: str, settings: Settings
+    change: dict[str, Any], message: str, settings: RunSettings
 ) -> None:
     small = replace(settings, methods=SPECS[:1], measures=MEASURED[1:], limit=1)
     run(small)
@@ -288,7 +294,9 @@ def test_a_measure_may_be_described_in_other_words_but_not_change(tmp_path: Path
     ],
     ids=["cut", "empty", "list", "parts", "deep"],
 )
-def test_what_is_no_configuration_is_said(content: str, message: str, settings: Settings) -> None:
+def test_what_is_no_configuration_is_said(
+    content: str, message: str, settings: RunSettings
+) -> None:
     settings.out.mkdir()
     (settings.out / "configuration.json").write_text(content)
     with pytest.raises(ConfigurationError, match=rf"is not the configuration .*{message}"):
@@ -306,7 +314,7 @@ def test_rows_that_the_configuration_does_not_know_are_said(tmp_path: Path) -> N
 
 
 def test_another_environment_is_reported(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
+    settings: RunSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = replace(settings, methods=SPECS[:1], measures=MEASURED[1:], limit=1)
     run(small)
@@ -318,7 +326,7 @@ def test_another_environment_is_reported(
     assert "torch 1.0 -> " in capsys.readouterr().out
 
 
-def test_a_damaged_image_is_a_row(data: Path, settings: Settings, tmp_path: Path) -> None:
+def test_a_damaged_image_is_a_row(data: Path, settings: RunSettings, tmp_path: Path) -> None:
     root = tmp_path / "damaged"
     (root / "images").mkdir(parents=True)
     (root / "boxes.csv").write_text((data / "boxes.csv").read_text())
@@ -335,7 +343,7 @@ def test_a_damaged_image_is_a_row(data: Path, settings: Settings, tmp_path: Path
 
 
 def test_what_failed_stays_until_it_is_tried_again(
-    data: Path, settings: Settings, tmp_path: Path
+    data: Path, settings: RunSettings, tmp_path: Path
 ) -> None:
     root = tmp_path / "late"
     (root / "images").mkdir(parents=True)
@@ -354,7 +362,7 @@ def test_what_failed_stays_until_it_is_tried_again(
     assert all(row.error is None for row in rows)
 
 
-def test_a_method_that_fails_is_a_row_that_says_why(settings: Settings) -> None:
+def test_a_method_that_fails_is_a_row_that_says_why(settings: RunSettings) -> None:
     # Grad-CAM asks for a gradient that is not there: the pooling of the class maps has no layer.
     folder = run(replace(settings, methods=[MethodSpec("cam", layer="features.3"), *SPECS[:1]]))
     assert folder is not None
@@ -364,7 +372,7 @@ def test_a_method_that_fails_is_a_row_that_says_why(settings: Settings) -> None:
     assert sum(row.method == "centre" for row in folder.rows()) == N_SAMPLES * 3
 
 
-def test_a_class_that_the_network_does_not_have(settings: Settings, tmp_path: Path) -> None:
+def test_a_class_that_the_network_does_not_have(settings: RunSettings, tmp_path: Path) -> None:
     root = tmp_path / "wrong"
     (root / "images").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(root / "images" / "a.png")
@@ -373,14 +381,14 @@ def test_a_class_that_the_network_does_not_have(settings: Settings, tmp_path: Pa
         run(replace(settings, root=root))
 
 
-def test_an_empty_folder(settings: Settings, tmp_path: Path) -> None:
+def test_an_empty_folder(settings: RunSettings, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no"):
         run(replace(settings, root=tmp_path))
     with pytest.raises(ValueError, match="Unknown dataset 'imagnet'"):
         run(replace(settings, dataset="imagnet"))
 
 
-def test_a_full_disk_keeps_the_rows(settings: Settings) -> None:
+def test_a_full_disk_keeps_the_rows(settings: RunSettings) -> None:
     limited = (
         "import resource, sys; from benchmarks.__main__ import app; "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY)); "
@@ -409,7 +417,7 @@ def test_a_full_disk_keeps_the_rows(settings: Settings) -> None:
     assert all(row.error is None for row in rows)
 
 
-def test_two_runs_in_one_folder_are_refused(settings: Settings) -> None:
+def test_two_runs_in_one_folder_are_refused(settings: RunSettings) -> None:
     with (
         RunFolder(settings.out).writer(0),
         pytest.raises((RowError, ConfigurationError), match=r"Another run|has rows but no"),
@@ -430,7 +438,7 @@ def test_measures_that_cannot_be_used(data: Path) -> None:
         choose_measures(["Insertion"], dataset)
 
 
-def test_the_likeliest_class_is_explained(settings: Settings) -> None:
+def test_the_likeliest_class_is_explained(settings: RunSettings) -> None:
     evaluator, dataset = prepare(replace(settings, target="predicted"))
     sample = next(iter(dataset))
     prepared = evaluator.prepare(sample)
@@ -444,7 +452,7 @@ def test_the_likeliest_class_is_explained(settings: Settings) -> None:
 
 
 def test_the_time_of_a_map_is_not_that_of_compiling(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: RunSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events: list[str] = []
     compile_ = torch.compile
@@ -470,7 +478,7 @@ def test_the_time_of_a_map_is_not_that_of_compiling(
     assert not first + second  # what is timed
 
 
-def test_pictures_of_the_first_samples_are_kept(settings: Settings) -> None:
+def test_pictures_of_the_first_samples_are_kept(settings: RunSettings) -> None:
     folder = run(replace(settings, methods=SPECS[:2], measures=MEASURED[1:]))
     assert folder is not None
     ((shown,), unreadable) = folder.gallery.samples(folder.configuration["methods"])
