@@ -198,7 +198,8 @@ def _picture(file: Path) -> Image.Image:
 
 def _map(file: Path, image: Image.Image) -> tuple[str, np.ndarray]:
     """The method and the map, which has the size of the image."""
-    with np.load(file) as entry:
+    # Of a damaged file NumPy would leave the handle open.
+    with np.load(io.BytesIO(file.read_bytes())) as entry:
         method, values = str(entry["method"]), entry["map"]
     fits = values.shape == (image.height, image.width) and values.dtype.kind == "f"
     if not fits or not np.isfinite(values).all():
