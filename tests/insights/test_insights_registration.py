@@ -183,7 +183,7 @@ def test_controls_set_their_keywords(method, control, sent, keyword, model, nois
         )
     attribution = offered()[method].attribution
     explainer = attribution(model) if method == "RISE" else attribution(model, model.relu)
-    reference = explainer.attribute(image, 1, **(few | {control: keyword}))
+    reference = explainer.attribute(image, target=1, **(few | {control: keyword}))
     torch.testing.assert_close(attributions.sum(1, keepdim=True), reference)
 
 
