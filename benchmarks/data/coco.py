@@ -50,7 +50,7 @@ def coco(root: str | Path | None = None, class_names: Sequence[str] | None = Non
     91, the ids themselves, as torchvision's detection models do; with 1000, ImageNet's classes
     (:func:`~benchmarks.data.imagenet_classes`); any other the categories that its classes are
     called like. A category that is only the parent of others, without annotations, need not be
-    counted. Two categories of one name are told apart by their ids, and so are two images.
+    counted. Two categories of one name are distinguished by their ids, and so are two images.
 
     Crowd annotations, those that are flagged with ``ignore``, malformed ones, boxes without area,
     and categories that the network does not have make no sample and are counted in `left_out`, by

@@ -65,7 +65,7 @@ class Cell:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval of the difference leaves out 0, and enough samples differ."""
+        """Whether the interval of the difference excludes 0, and enough samples differ."""
         d = self.difference
         return d is not None and (d.low > 0 or d.high < 0) and self.n_differing >= _MIN_DIFFERING
 

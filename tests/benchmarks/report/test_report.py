@@ -264,7 +264,7 @@ def test_significance_is_marked(tmp_path: Path) -> None:
 
     assert marked("better", "insertion") == ("True", "True")
     assert marked("alike", "insertion") == ("False", "False")
-    # Its interval leaves out 0, but five of one sign come by chance in one of sixteen cases.
+    # Its interval excludes 0, but five of one sign come by chance in one of sixteen cases.
     assert float(line(out, method="rarely", score="insertion")["difference_low"]) > 0
     assert marked("rarely", "insertion") == ("False", "False")
     text = (out / "table.md").read_text()
