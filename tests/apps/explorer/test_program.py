@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from captum_groupcam import methods
 from captum_groupcam.apps.explorer._figures import picture
 from captum_groupcam.apps.explorer._networks import Models
 from captum_groupcam.apps.explorer._program import picture_name, program
@@ -142,11 +141,12 @@ def test_a_method_of_ones_own_is_loaded(
         (project / folder / "maps.py").write_text(
             "def mean(model, inputs, target):\n    return inputs.mean(1, keepdim=True)\n"
         )
-    monkeypatch.setattr("captum_groupcam.methods.METHODS", dict(METHODS))
+    known = dict(METHODS)
+    monkeypatch.setattr("captum_groupcam.methods._registry.METHODS", known)
     name = load_method(reference).name
     answers = [explain(models, ask(name)), explain(models, ask("grad_cam"))]
     code = program(answers, models, references={name: reference, "other": "x:y"})
-    del methods.METHODS[name]
+    del known[name]
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(project)])
     elsewhere = project.parent / "elsewhere"
     elsewhere.mkdir()

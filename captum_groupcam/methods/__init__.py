@@ -1,0 +1,8 @@
+"""The registry: every method, declared once, with one interface."""
+
+from captum_groupcam.methods._method import Explain, Kind, Method
+from captum_groupcam.methods._registry import METHODS, find_method, load_method, offered_methods
+from captum_groupcam.methods._spec import MethodSpec
+
+__all__ = ["METHODS", "Explain", "Kind", "Method", "MethodSpec"]
+__all__ += ["find_method", "load_method", "offered_methods"]

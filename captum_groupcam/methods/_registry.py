@@ -1,0 +1,180 @@
+"""Every method, declared once, and how it is found by name."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+
+from captum.attr import Attribution
+from torch.nn import Module
+
+from captum_groupcam.attr import input_methods
+from captum_groupcam.attr.cam import CAM
+from captum_groupcam.attr.grad_cam import GradCAM, GradCAMPlusPlus
+from captum_groupcam.attr.group_cam import GroupCAM
+from captum_groupcam.attr.layer_cam import LayerCAM
+from captum_groupcam.attr.rise import RISE
+from captum_groupcam.attr.score_cam import ScoreCAM
+from captum_groupcam.attr.selective import SelectiveGroupCAM
+from captum_groupcam.attr.xrai import XRAI
+from captum_groupcam.methods._method import Method
+from captum_groupcam.naming import find_object, is_reference, short_reference
+
+#: As in the papers, where Captum keeps the sign.
+_POSITIVE = {"relu_attributions": True}
+
+#: Every method by name. A method registered here at run time is known to the command line, the
+#: explorer, Insights and the benchmark.
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "group_cam",
+            "Group-CAM",
+            GroupCAM,
+            grouped=True,
+            passes=lambda n_groups: n_groups + 2,
+        ),
+        Method(
+            "group_cam_gradient_free",
+            "Group-CAM without gradients",
+            GroupCAM,
+            {"gradient_free": True},
+            grouped=True,
+            passes=lambda n_groups: n_groups + 2,
+        ),
+        Method(
+            "group_cam_selective",
+            "Selective Group-CAM",
+            SelectiveGroupCAM,
+            # Four maps, shown and hidden; gradients at the layer and at the input; the baseline.
+            passes=lambda n_groups, shares: n_groups + 8 * len(shares) + 3,
+        ),
+        Method("grad_cam", "Grad-CAM", GradCAM, _POSITIVE, passes=lambda: 1),
+        Method("grad_cam_plus_plus", "Grad-CAM++", GradCAMPlusPlus, _POSITIVE, passes=lambda: 1),
+        Method("layer_cam", "LayerCAM", LayerCAM, _POSITIVE, passes=lambda: 1),
+        Method("cam", "CAM", CAM, passes=lambda: 2),
+        Method("score_cam", "Score-CAM", ScoreCAM),
+        Method("rise", "RISE", RISE, passes=lambda n_masks: n_masks),
+        Method("xrai", "XRAI", XRAI, passes=lambda n_steps: 2 * n_steps),
+        Method(
+            "guided_backprop",
+            "Guided backpropagation",
+            input_methods.guided_backprop,
+            passes=lambda: 1,
+        ),
+        Method(
+            "guided_grad_cam",
+            "Guided Grad-CAM",
+            input_methods.guided_grad_cam,
+            passes=lambda: 2,
+        ),
+        Method(
+            "integrated_gradients",
+            "Integrated gradients",
+            input_methods.integrated_gradients,
+            passes=lambda n_steps: n_steps,
+        ),
+        Method(
+            "smooth_grad",
+            "SmoothGrad",
+            input_methods.smooth_grad,
+            passes=lambda n_samples: n_samples,
+        ),
+        Method(
+            "input_x_gradient",
+            "Input x gradient",
+            input_methods.input_x_gradient,
+            passes=lambda: 1,
+        ),
+        Method("occlusion", "Occlusion", input_methods.occlusion),
+    )
+}
+
+
+def find_method(name: str) -> Method:
+    """Looks a method up.
+
+    Args:
+        name (str): A name in :data:`METHODS`.
+
+    Returns:
+        Method: The method.
+
+    Raises:
+        ValueError: If there is none of this name; names that come close are listed.
+
+    Examples::
+
+        >>> find_method("group_cam").title
+        'Group-CAM'
+    """
+    if name not in METHODS:
+        if is_reference(name):
+            raise ValueError(f"Unknown method {name!r}: load_method imports it.")
+        close = difflib.get_close_matches(name, METHODS, n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"known are {', '.join(METHODS)}."
+        raise ValueError(f"Unknown method {name!r}; {hint}")
+    return METHODS[name]
+
+
+def load_method(reference: str) -> Method:
+    """Imports a method of one's own and puts it into :data:`METHODS`.
+
+    Args:
+        reference (str): ``package.module:object`` or ``path/file.py:object``: a :class:`Method`, or
+            what its `explain` can be. It runs the module's code.
+
+    Returns:
+        Method: The method. Its name is the reference, without the folders of a file.
+
+    Raises:
+        ValueError: If there is no such object, it fails, or is no method.
+
+    Examples::
+
+        >>> load_method("captum.attr:Saliency").on_layer
+        False
+        >>> del METHODS["captum.attr:Saliency"]
+    """
+    found = find_object(reference)
+    name = short_reference(reference)
+    if isinstance(found, Method):
+        method = replace(found, name=name)
+    elif isinstance(found, type) and issubclass(found, Attribution):
+        method = Method(name, found.__name__, found)
+    elif callable(found) and not isinstance(found, (type, Module)):
+        method = Method(name, name.rpartition(":")[2], found)
+    else:
+        raise ValueError(
+            f"{reference} is {_kind_of(found)}; expected a function (model, inputs, target) or "
+            "(model, layer, inputs, target), a class in Captum's style, or a "
+            "captum_groupcam.methods.Method."
+        )
+    try:
+        method.check_signature()
+    except (TypeError, NameError) as error:
+        raise ValueError(f"{reference} is no method: {error}") from error
+    known = METHODS.setdefault(name, method)
+    if known.explain is not method.explain:
+        raise ValueError(f"Another method is called {name}, too: rename one of the files.")
+    METHODS[name] = method
+    return method
+
+
+def _kind_of(found: object) -> str:
+    return f"the class {found.__name__}" if isinstance(found, type) else type(found).__name__
+
+
+def offered_methods() -> list[str]:
+    """Names of the methods that a user is offered: neither controls nor what is on trial.
+
+    Returns:
+        list of str: The names.
+
+    Examples::
+
+        >>> offered_methods()[0]
+        'group_cam'
+    """
+    return [method.name for method in METHODS.values() if method.kind == "method"]
