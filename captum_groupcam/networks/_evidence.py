@@ -74,6 +74,7 @@ class Probe:
         if self._scale != spread:
             self.inputs = self._with(counts + self._noise(-1))
         self.reached: Tensor | None = None
+        self._trace: Trace | None = None
         self._leaf: Any = None
         self._output: Any = None
 
@@ -87,7 +88,7 @@ class Probe:
             the probe is whether each value of the input that counts was; None if there are no
             gradients.
         """
-        trace = Trace(is_step)
+        trace = self._trace = Trace(is_step)
         # Weights made in inference mode cannot be part of a graph.
         frozen = any(parameter.is_inference() for parameter in self.model.parameters())
         with evaluating(self.model), torch.set_grad_enabled(not frozen):
@@ -121,6 +122,8 @@ class Probe:
     def forget(self) -> None:
         """Lets go of the graph."""
         self._leaf = self._output = None
+        if self._trace is not None:
+            self._trace.forget()
 
     def bypassed(self, step: Step, others: Tensor | None, steps: Iterable[Step]) -> bool:
         """Whether the output depends on the input past a step, too.

@@ -73,9 +73,16 @@ class Step:
         self.reached: Tensor | None = None
         self.marked = False
         self.stop: Callable[[Tensor], Tensor] | None = None
+        self._handle: Any = None
         if tensor.requires_grad:
             self.edge = get_gradient_edge(tensor)
-            tensor.register_hook(self._on_gradient)  # type: ignore[no-untyped-call]
+            self._handle = tensor.register_hook(self._on_gradient)  # type: ignore[no-untyped-call]
+
+    def forget(self) -> None:
+        """Lets go of the graph, which holds the step that holds it: no collector sees that."""
+        self.edge = self.stop = None
+        if self._handle is not None:
+            self._handle.remove()
 
     def _on_gradient(self, gradient: Tensor | None) -> Tensor | None:
         trace = self._trace()
@@ -158,6 +165,11 @@ class Trace:
         finally:
             for handle in handles:
                 handle.remove()
+
+    def forget(self) -> None:
+        """Lets go of the graph that the steps are part of."""
+        for step in self.steps:
+            step.forget()
 
     def place(self, step: Step) -> Place | None:
         """Where a step is to be seen.

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from functools import partial
 
 import pytest
@@ -9,6 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from captum_groupcam import GroupCAM
+from captum_groupcam.networks.check import check_layer
 from captum_groupcam.networks.layers import find_layer, find_reshape_transform
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import channels_first, tokens_to_grid
@@ -368,3 +371,43 @@ def test_leaves_no_trace(kind: str, fails: bool) -> None:
     assert torch.is_grad_enabled()
     assert inputs.grad is None
     assert not inputs.requires_grad
+
+
+class Marked(torch.autograd.Function):
+    """An operation whose part of the graph can be seen to end."""
+
+    seen: list[weakref.ref] = []
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.marker = type("Marker", (), {})()
+        Marked.seen.append(weakref.ref(ctx.marker))
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+class InGraph(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return Marked.apply(x)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_no_graph_outlives_the_search(refused: bool) -> None:
+    """Each of them would hold the activations of the whole network."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), InGraph(), nn.ReLU(), *head())
+    if refused:
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), InGraph(), nn.Flatten(), nn.Linear(400, 2))
+        net[0].register_forward_hook(lambda _m, _a, output: output.flip(3))
+    Marked.seen.clear()
+    if refused:
+        with pytest.raises(ValueError, match="do not lie where"):
+            find_layer(net, image())
+    else:
+        find_layer(net, image())
+        check_layer(net, TargetLayer.of(net, "2"), image())
+    gc.collect()
+    assert Marked.seen
+    assert not [marker for marker in Marked.seen if marker() is not None]
