@@ -323,8 +323,8 @@ def _watching(
         if once and calls > 1:
             raise ValueError(
                 f"The layer {_name(layer)} runs {calls} times in one pass of the network: say "
-                f"which call is meant, layer_call=0 to {calls - 1}. Where each belongs to another "
-                "input, explain one input after the other, the others as additional_forward_args."
+                f"which call is meant, layer_call=0 to {calls - 1}. Where each input has its own "
+                "call, give a tuple with that of each: layer_call=(0, 1)."
             )
 
     try:

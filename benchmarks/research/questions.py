@@ -153,7 +153,7 @@ def coalitions(
     members = torch.cat([signs, -signs]) > 0
     # A coalition shows what any of its members shows.
     unions = [torch.where(m.view(-1, 1, 1), single, 0).amax(1) for m in members]
-    inputs_, baselines, network = probe.call
+    inputs_, baselines, network, _ = probe.call
     scores, queried = score_masks(network, inputs_, baselines, LayerMasks(torch.stack(unions, 1)))
     # A coalition that shows nothing is not asked about: its score is known.
     hidden = score_samples(network, probe.call.hidden)
@@ -199,7 +199,7 @@ def random_masks(
     masks = RandomMasks.draw(
         n_pairs, (grid_size, grid_size), 0.5, generator, n_samples=len(inputs), like=inputs
     )
-    inputs_, baselines, network = probe.call
+    inputs_, baselines, network, _ = probe.call
     shown, _ = score_masks(network, inputs_, baselines, masks)
     hidden, _ = score_masks(network, inputs_, baselines, Complements(masks))
     grid = (cells, cells)
@@ -281,7 +281,7 @@ def mean_effect(probe: Probe, maps: Tensor, shares: Sequence[float]) -> Tensor:
     counts = [max(round(share * maps[0, 0].numel()), 1) for share in shares]
     first = torch.stack([(ranks < count).to(maps) for count in counts], 2)
     masks = LayerMasks(first.flatten(1, 2))  # at the input's own resolution
-    inputs, baselines, network = probe.call
+    inputs, baselines, network, _ = probe.call
     shown, _ = score_masks(network, inputs, baselines, masks)
     without, _ = score_masks(network, inputs, baselines, Complements(masks))
     return (shown - without).view(*maps.shape[:2], len(shares)).mean(-1)

@@ -139,7 +139,7 @@ def score_gains(probe: Probe, masks: MaskSource, *, reference: Tensor | None = N
         masks (MaskSource): G masks for each sample.
         reference (Tensor, optional): N scores. Default: None, F(B), which is one query more.
     """
-    inputs, baselines, network = probe.call
+    inputs, baselines, network, _ = probe.call
     scores, queried = score_masks(network, inputs, baselines, masks)
     if reference is None:
         reference = score_samples(network, probe.call.hidden)

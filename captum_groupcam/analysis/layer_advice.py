@@ -241,7 +241,7 @@ def _predicted(
     internal_batch_size: int | None,
 ) -> Tensor | None:
     """The class with the largest output for each input; None if there are no classes."""
-    (whole,), _, network = prepare(
+    (whole,), _, network, _ = prepare(
         forward_func,
         inputs,
         None,

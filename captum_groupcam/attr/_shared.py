@@ -53,8 +53,10 @@ _ARGUMENTS = {
     ),
     "layer_call": (
         "Which call of the layer is meant, from 0, where it runs several times in one pass of the "
-        "network: an encoder that several inputs share, an activation that several blocks share. "
-        "Default: None, it runs once."
+        "network: an activation that several blocks share, an encoder that several inputs share. "
+        "A tuple has an entry for each input, its own call, or None for one without a map; each "
+        "map is then that of its input alone, with the others as they are. Default: None, it runs "
+        "once."
     ),
     "internal_batch_size": (
         "Largest number of inputs in one pass of the network; sets the peak of memory, not the "

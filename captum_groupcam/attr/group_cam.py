@@ -24,7 +24,7 @@ from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.masking.groups import Grouping, find_grouping, group_maps, split_channels
 from captum_groupcam.masking.masks import LayerMasks, check_percentile, denoise
 from captum_groupcam.masking.network import ScoreFunc, class_probability
-from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["GroupCAM"]
@@ -91,7 +91,7 @@ class GroupCAMOptions(TypedDict, total=False):
     relu_scores: bool
     merge_normalized: bool
     reshape_transform: ReshapeTransform | None
-    layer_call: int | None
+    layer_call: LayerCall
     internal_batch_size: int | None
     show_progress: bool
 
@@ -184,7 +184,7 @@ class GroupCAM(Titled, LayerAttribution):
         relu_scores: bool = False,
         merge_normalized: bool = True,
         reshape_transform: ReshapeTransform | None = None,
-        layer_call: int | None = None,
+        layer_call: LayerCall = None,
         internal_batch_size: int | None = None,
         return_group_scores: bool = False,
         return_group_masks: bool = False,
@@ -223,7 +223,7 @@ class GroupCAM(Titled, LayerAttribution):
             merge_normalized (bool, optional): Whether the merged masks are those that the network
                 saw, normalised to [0, 1] (paper), or the maps before normalisation. Default: True.
             reshape_transform (Callable, optional): {reshape_transform}
-            layer_call (int, optional): {layer_call}
+            layer_call (int or tuple of int, optional): {layer_call}
             internal_batch_size (int, optional): {internal_batch_size}
             return_group_scores (bool, optional): Whether the scores :math:`\alpha_l` are returned
                 too. Default: False.
@@ -265,6 +265,11 @@ class GroupCAM(Titled, LayerAttribution):
         find_grouping(n_groups, grouping)
         check_percentile(denoise_percentile)
         check_choice("denoise_at", denoise_at, "layer", "input")
+        if isinstance(layer_call, tuple) and (return_group_scores or return_group_masks):
+            raise ValueError(
+                "Group scores and masks are those of one call of the layer, got the calls "
+                f"{layer_call}. Ask for one, with the other inputs as additional_forward_args."
+            )
         with isolated():
             call = prepare(
                 self.forward_func,
@@ -279,25 +284,34 @@ class GroupCAM(Titled, LayerAttribution):
             layer = TargetLayer(
                 self.layer, "", attribute_to_layer_input, reshape_transform, layer_call
             )
-            if gradient_free:
-                activations = call.activations(layer)
-                gradients = torch.ones_like(activations)
-            else:
-                gradients, activations = call.gradients_and_activations(layer)
-            merged = group_cam(
-                call,
-                activations,
-                gradients,
-                n_groups=n_groups,
-                grouping=grouping,
-                denoise_percentile=denoise_percentile,
-                denoise_at=denoise_at,
-                relu_scores=relu_scores,
-                merge_normalized=merge_normalized,
-                show_progress=show_progress,
-            )
-            maps = tuple(m.relu() for m in merged.maps) if relu_attributions else merged.maps
-        warn_of_zero_maps(merged.queried, maps)
+            made: list[Merged] = []
+
+            def of_call(one: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
+                if gradient_free:
+                    activations = one.activations(layer)
+                    gradients = torch.ones_like(activations)
+                else:
+                    gradients, activations = one.gradients_and_activations(layer)
+                merged = group_cam(
+                    one,
+                    activations,
+                    gradients,
+                    n_groups=n_groups,
+                    grouping=grouping,
+                    denoise_percentile=denoise_percentile,
+                    denoise_at=denoise_at,
+                    relu_scores=relu_scores,
+                    merge_normalized=merge_normalized,
+                    show_progress=show_progress,
+                )
+                if relu_attributions:
+                    merged = merged._replace(maps=tuple(m.relu() for m in merged.maps))
+                made.append(merged)
+                return merged.maps
+
+            maps = call.for_all(layer, of_call)
+        for merged in made:
+            warn_of_zero_maps(merged.queried, merged.maps)
         attributions = like_inputs(inputs, maps)
         if return_group_masks:
             return attributions, merged.scores, merged.masks

@@ -10,7 +10,7 @@ from torch import Tensor
 from captum_groupcam import _captum
 from captum_groupcam.attr._shared import Titled, shared_arguments
 from captum_groupcam.masking.call import Call, TensorOrTuple, isolated, like_inputs, prepare
-from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["LayerFormula"]
@@ -55,7 +55,7 @@ class LayerFormula(Titled, LayerAttribution):
         relu_attributions: bool = False,
         *,
         reshape_transform: ReshapeTransform | None = None,
-        layer_call: int | None = None,
+        layer_call: LayerCall = None,
         internal_batch_size: int | None = None,
     ) -> TensorOrTuple:
         """Computes the map of each sample, at the resolution of the layer.
@@ -69,7 +69,7 @@ class LayerFormula(Titled, LayerAttribution):
             relu_attributions (bool, optional): Whether only positive attributions are returned, as
                 in most of the papers. Default: False, as in Captum.
             reshape_transform (Callable, optional): {reshape_transform}
-            layer_call (int, optional): {layer_call}
+            layer_call (int or tuple of int, optional): {layer_call}
             internal_batch_size (int, optional): {internal_batch_size}
 
         Returns:
@@ -96,9 +96,12 @@ class LayerFormula(Titled, LayerAttribution):
             layer = TargetLayer(
                 self.layer, "", attribute_to_layer_input, reshape_transform, layer_call
             )
-            maps = call.by_parts(lambda part: self._maps(part, layer))
-            maps = maps.relu() if relu_attributions else maps
-            return like_inputs(inputs, call.for_each_input(maps))
+
+            def of_call(one: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
+                maps = one.by_parts(lambda part: self._maps(part, layer))
+                return one.for_each_input(maps.relu() if relu_attributions else maps)
+
+            return like_inputs(inputs, call.for_all(layer, of_call))
 
     def _maps(self, call: Call, layer: TargetLayer) -> Tensor:
         """Asks the network; the place to override for methods that ask for something else."""

@@ -6,12 +6,14 @@ from typing import Any, Literal
 
 import torch
 from captum.attr import LayerAttribution
+from torch import Tensor
 
 from captum_groupcam import _captum
 from captum_groupcam.attr._shared import Titled, shared_arguments
 from captum_groupcam.attr.maps import weighted_sum
 from captum_groupcam.masking.baselines import Baselines
 from captum_groupcam.masking.call import (
+    Call,
     TensorOrTuple,
     isolated,
     like_inputs,
@@ -21,7 +23,7 @@ from captum_groupcam.masking.call import (
 from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.masking.masks import LayerMasks
 from captum_groupcam.masking.network import ScoreFunc, raw_score
-from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["ScoreCAM"]
@@ -64,7 +66,7 @@ class ScoreCAM(Titled, LayerAttribution):
         weighting: Literal["softmax", "increase", "score"] = "softmax",
         score_func: ScoreFunc = raw_score,
         reshape_transform: ReshapeTransform | None = None,
-        layer_call: int | None = None,
+        layer_call: LayerCall = None,
         internal_batch_size: int | None = None,
         show_progress: bool = False,
     ) -> TensorOrTuple:
@@ -91,7 +93,7 @@ class ScoreCAM(Titled, LayerAttribution):
             score_func (Callable, optional): Turns the network's output (N x classes x ...) into the
                 scores f. Default: :func:`~captum_groupcam.masking.network.raw_score`, the logit.
             reshape_transform (Callable, optional): {reshape_transform}
-            layer_call (int, optional): {layer_call}
+            layer_call (int or tuple of int, optional): {layer_call}
             internal_batch_size (int, optional): {internal_batch_size}
             show_progress (bool, optional): {show_progress}
 
@@ -128,25 +130,32 @@ class ScoreCAM(Titled, LayerAttribution):
                 internal_batch_size=internal_batch_size,
                 device_ids=self.device_ids,
             )
-            activations = call.activations(
-                TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call)
+            layer = TargetLayer(
+                self.layer, "", attribute_to_layer_input, reshape_transform, layer_call
             )
-            masks = LayerMasks(activations)
-            scores, queried = call.score_masks(masks, "Score-CAM", show_progress=show_progress)
-            if weighting == "softmax":
-                # f_c(X_b) would cancel. Where no channel is queried, all weights are NaN.
-                weights = scores.masked_fill(~queried, -torch.inf).softmax(dim=1)
-                weights = torch.where(queried, weights, 0)
-            elif weighting == "increase":
-                hidden = call.score_baselines()
-                weights = torch.where(queried, scores - hidden.unsqueeze(1), 0)
-            else:
-                weights = scores
+            made: list[tuple[Tensor, tuple[Tensor, ...]]] = []
 
-            # Scores have the precision of the inputs, which the network may have left.
-            maps = weighted_sum(activations, weights.to(activations))
-            if relu_attributions:
-                maps = maps.relu()
-            attributions = call.upsample(maps)
-        warn_of_zero_maps(queried, attributions)
+            def of_call(one: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
+                activations = one.activations(layer)
+                masks = LayerMasks(activations)
+                scores, queried = one.score_masks(masks, "Score-CAM", show_progress=show_progress)
+                if weighting == "softmax":
+                    # f_c(X_b) would cancel. Where no channel is queried, all weights are NaN.
+                    weights = scores.masked_fill(~queried, -torch.inf).softmax(dim=1)
+                    weights = torch.where(queried, weights, 0)
+                elif weighting == "increase":
+                    hidden = one.score_baselines()
+                    weights = torch.where(queried, scores - hidden.unsqueeze(1), 0)
+                else:
+                    weights = scores
+
+                # Scores have the precision of the inputs, which the network may have left.
+                maps = weighted_sum(activations, weights.to(activations))
+                attributions = one.upsample(maps.relu() if relu_attributions else maps)
+                made.append((queried, attributions))
+                return attributions
+
+            attributions = call.for_all(layer, of_call)
+        for queried, maps in made:
+            warn_of_zero_maps(queried, maps)
         return like_inputs(inputs, attributions)

@@ -30,7 +30,7 @@ from captum_groupcam.masking.groups import find_grouping
 from captum_groupcam.masking.masks import check_percentile, upsample
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.masking.ranks import pixel_ranks
-from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["SelectiveGroupCAM"]
@@ -51,7 +51,7 @@ class SelectiveOptions(TypedDict, total=False):
     shares: Sequence[float]
     score_func: ScoreFunc
     reshape_transform: ReshapeTransform | None
-    layer_call: int | None
+    layer_call: LayerCall
     internal_batch_size: int | None
     show_progress: bool
 
@@ -135,7 +135,7 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
         shares: Sequence[float] = (0.15, 0.45),
         score_func: ScoreFunc = class_probability,
         reshape_transform: ReshapeTransform | None = None,
-        layer_call: int | None = None,
+        layer_call: LayerCall = None,
         internal_batch_size: int | None = None,
         return_effects: bool = False,
         show_progress: bool = False,
@@ -162,7 +162,7 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
             score_func (Callable, optional): Turns the network's output (N x classes x ...) into the
                 scores F. Default: softmax over dimension 1.
             reshape_transform (Callable, optional): {reshape_transform}
-            layer_call (int, optional): {layer_call}
+            layer_call (int or tuple of int, optional): {layer_call}
             internal_batch_size (int, optional): {internal_batch_size}
             return_effects (bool, optional): Whether the effects :math:`e_m` are returned too.
                 Default: False.
@@ -205,6 +205,11 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
             raise ValueError("shares needs at least one number.")
         for share in shares:
             check_between("each of shares", share, 0, 1, ends="()")
+        if isinstance(layer_call, tuple) and return_effects:
+            raise ValueError(
+                f"Effects are those of one call of the layer, got the calls {layer_call}. Ask for "
+                "one, with the other inputs as additional_forward_args."
+            )
         with isolated():
             call = prepare(
                 self.forward_func,
@@ -216,52 +221,60 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
                 internal_batch_size=internal_batch_size,
                 device_ids=self.device_ids,
             )
-            place = call.only_spatial()
-            image = call.inputs[place]
-            side = min(image.shape[2:])
-
-            # Gradients at the layer, and at the input.
-            gradients, activations = call.gradients_and_activations(
-                TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call)
+            layer = TargetLayer(
+                self.layer, "", attribute_to_layer_input, reshape_transform, layer_call
             )
-            at_input = call.network.input_gradients(call.inputs, place)
+            made: list[tuple[Tensor, Tensor, Tensor]] = []
 
-            # 1. Grad-CAM, and Group-CAM with a share of it.
-            grad_cam = GradCAM.formula(activations, gradients).relu()
-            grad_cam = divide_by_maximum(upsample(grad_cam, image.shape[2:]))
-            merged = group_cam(
-                call,
-                activations,
-                gradients,
-                n_groups=n_groups,
-                denoise_percentile=denoise_percentile,
-                denoise_at="input",
-                show_progress=show_progress,
-            )
-            of_groups = divide_by_maximum(merged.maps[place].relu()) + _PRIOR * grad_cam
+            def of_call(one: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
+                place = one.only_spatial()
+                image = one.inputs[place]
+                side = min(image.shape[2:])
 
-            # 2. Edges.
-            radius = round(edge_radius * side)
-            maps = guided_filter(torch.cat([grad_cam, of_groups], 1), image, radius)
+                # Gradients at the layer, and at the input.
+                gradients, activations = one.gradients_and_activations(layer)
+                at_input = one.network.input_gradients(one.inputs, place)
 
-            # 3. Gradient of the input.
-            sigma = gradient_sigma * side
-            magnitudes = at_input.abs().sum(1, keepdim=True)
-            magnitudes = gaussian_blur(magnitudes, 2 * round(2 * sigma) + 1, sigma)
-            maps = torch.cat([maps * divide_by_maximum(magnitudes) ** gradient_power, maps], 1)
+                # 1. Grad-CAM, and Group-CAM with a share of it.
+                grad_cam = GradCAM.formula(activations, gradients).relu()
+                grad_cam = divide_by_maximum(upsample(grad_cam, image.shape[2:]))
+                merged = group_cam(
+                    one,
+                    activations,
+                    gradients,
+                    n_groups=n_groups,
+                    denoise_percentile=denoise_percentile,
+                    denoise_at="input",
+                    show_progress=show_progress,
+                )
+                of_groups = divide_by_maximum(merged.maps[place].relu()) + _PRIOR * grad_cam
 
-            # 4. Effects, and 5. the map with the largest.
-            effects = _effects(call, maps, shares, show_progress=show_progress)
-            best = effects.argmax(1).view(-1, *(1 for _ in maps.shape[1:]))
-            asked = merged.queried.any(1).view_as(best)
-            selected = torch.where(asked, maps.take_along_dim(best, 1), 0)
+                # 2. Edges.
+                radius = round(edge_radius * side)
+                maps = guided_filter(torch.cat([grad_cam, of_groups], 1), image, radius)
 
-        warn_of_zero_maps(merged.queried, (selected,))
-        nothing = selected.new_zeros(len(selected), 1)
-        attributions = like_inputs(
-            inputs,
-            tuple(selected if index == place else nothing for index in range(len(call.inputs))),
-        )
+                # 3. Gradient of the input.
+                sigma = gradient_sigma * side
+                magnitudes = at_input.abs().sum(1, keepdim=True)
+                magnitudes = gaussian_blur(magnitudes, 2 * round(2 * sigma) + 1, sigma)
+                sharpened = maps * divide_by_maximum(magnitudes) ** gradient_power
+                maps = torch.cat([sharpened, maps], 1)
+
+                # 4. Effects, and 5. the map with the largest.
+                effects = _effects(one, maps, shares, show_progress=show_progress)
+                best = effects.argmax(1).view(-1, *(1 for _ in maps.shape[1:]))
+                asked = merged.queried.any(1).view_as(best)
+                selected = torch.where(asked, maps.take_along_dim(best, 1), 0)
+                made.append((merged.queried, selected, effects))
+                nothing = selected.new_zeros(len(selected), 1)
+                return tuple(
+                    selected if which == place else nothing for which in range(len(one.inputs))
+                )
+
+            attributions = like_inputs(inputs, call.for_all(layer, of_call))
+        for queried, selected, _ in made:
+            warn_of_zero_maps(queried, (selected,))
+        effects = made[0][2]
         return (attributions, effects) if return_effects else attributions
 
 

@@ -45,11 +45,14 @@ class Call(NamedTuple):
         baselines (tuple of Tensor or None): The baseline of each input, of its shape; None for an
             input that is not masked.
         network (Network): What answers the queries.
+        only (int or None): The one input that is explained, the others stay as they are. Default:
+            None, every input with spatial dimensions is.
     """
 
     inputs: tuple[Tensor, ...]
     baselines: tuple[Tensor | None, ...]
     network: Network
+    only: int | None = None
 
     @property
     def hidden(self) -> tuple[Tensor, ...]:
@@ -125,6 +128,67 @@ class Call(NamedTuple):
                     "the network so that it takes its channels first, and permute the input."
                 )
 
+    def of_calls(self, layer: TargetLayer) -> list[tuple[Call, TargetLayer]]:
+        """One call of ``attribute`` for each call of the layer that is meant.
+
+        Args:
+            layer (TargetLayer): The layer; its ``layer_call`` is a tuple if each input has its own.
+
+        Returns:
+            list of tuple: The call, which explains one input if each has its own call of the layer;
+            and the layer at that call.
+
+        Raises:
+            ValueError: If the tuple has no entry for each input, or one for an input that has no
+                map.
+        """
+        numbers = layer.layer_call
+        if not isinstance(numbers, tuple):
+            return [(self, layer)]
+        if len(numbers) != len(self.inputs) or all(number is None for number in numbers):
+            raise ValueError(
+                f"A tuple for layer_call has the call of each of the {len(self.inputs)} inputs, "
+                f"None for one that is not explained; got {numbers}."
+            )
+        found = []
+        for which, number in enumerate(numbers):
+            if number is None:
+                continue
+            if not _is_spatial(self.inputs[which]):
+                raise ValueError(
+                    f"Input {which} has no spatial dimensions, its shape is "
+                    f"{tuple(self.inputs[which].shape)}: its entry in layer_call has to be None, "
+                    f"got {number}."
+                )
+            alone = tuple(b if i == which else None for i, b in enumerate(self.baselines))
+            part = self._replace(baselines=alone, only=which)
+            found.append((part, replace(layer, layer_call=number)))
+        return found
+
+    def for_all(
+        self, layer: TargetLayer, work: Callable[[Call, TargetLayer], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """Does work for each call of the layer that is meant, and joins the maps.
+
+        Args:
+            layer (TargetLayer): The layer.
+            work (Callable): Gets what :meth:`of_calls` gives; returns a map for each input.
+
+        Returns:
+            tuple of Tensor: A map for each input, N x 1 x spatial; zero (N x 1) where it has none.
+        """
+        maps: list[Tensor] = []
+        for part, one in self.of_calls(layer):
+            found = work(part, one)
+            if part.only is None:
+                return found
+            maps = maps or [found[part.only].new_zeros(len(found[part.only]), 1)] * len(found)
+            maps[part.only] = found[part.only]
+        return tuple(maps)
+
+    def _has_map(self, which: int) -> bool:
+        return _is_spatial(self.inputs[which]) and self.only in (None, which)
+
     def by_parts(self, work: Callable[[Call], Tensor]) -> Tensor:
         """Does work on as many samples at a time as one pass takes, and joins what it returns.
 
@@ -168,6 +232,7 @@ class Call(NamedTuple):
                 additional_forward_args=network.arguments(samples),
                 n_samples=len(samples),
             ),
+            self.only,
         )
 
     def only_spatial(self) -> int:
@@ -179,7 +244,7 @@ class Call(NamedTuple):
         Raises:
             ValueError: If several inputs have spatial dimensions.
         """
-        spatial = [index for index, whole in enumerate(self.inputs) if _is_spatial(whole)]
+        spatial = [which for which in range(len(self.inputs)) if self._has_map(which)]
         if len(spatial) > 1:
             raise ValueError(
                 f"Expected one input with spatial dimensions, got {len(spatial)}: inputs "
@@ -195,11 +260,10 @@ class Call(NamedTuple):
             maps (Tensor): N x 1 x spatial, at the resolution of the layer.
 
         Returns:
-            tuple of Tensor: The maps for every input with spatial dimensions, zero (N x 1) for
-            others.
+            tuple of Tensor: The maps for every input that is explained, zero (N x 1) for others.
         """
         nothing = maps.new_zeros(len(maps), 1)
-        return tuple(maps if _is_spatial(whole) else nothing for whole in self.inputs)
+        return tuple(maps if self._has_map(which) else nothing for which in range(len(self.inputs)))
 
     def upsample(self, maps: Tensor) -> tuple[Tensor, ...]:
         """Brings maps of a layer to the resolution of each input.
@@ -208,12 +272,12 @@ class Call(NamedTuple):
             maps (Tensor): N x 1 x spatial, at the resolution of the layer.
 
         Returns:
-            tuple of Tensor: N x 1 x spatial; zero (N x 1) for an input without spatial dimensions.
+            tuple of Tensor: N x 1 x spatial; zero (N x 1) for an input that is not explained.
         """
         nothing = maps.new_zeros(len(maps), 1)
         return tuple(
-            upsample(maps, whole.shape[2:]) if _is_spatial(whole) else nothing
-            for whole in self.inputs
+            upsample(maps, whole.shape[2:]) if self._has_map(which) else nothing
+            for which, whole in enumerate(self.inputs)
         )
 
     def score_masks(

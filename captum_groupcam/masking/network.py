@@ -281,7 +281,7 @@ class Network:
                 rows,
                 self.arguments(samples),
                 attribute_to_layer_input=layer.attribute_to_layer_input,
-                layer_call=layer.layer_call,
+                layer_call=_one_call(layer),
                 device_ids=self.device_ids,
             )
             return (layer.to_grid(activations),)
@@ -312,7 +312,7 @@ class Network:
                 self.arguments(samples),
                 partial(self.select, samples=samples),
                 attribute_to_layer_input=layer.attribute_to_layer_input,
-                layer_call=layer.layer_call,
+                layer_call=_one_call(layer),
                 device_ids=self.device_ids,
             )
             return tuple(map(layer.to_grid, found))
@@ -394,6 +394,12 @@ class Network:
             else argument
             for argument in self.additional_forward_args
         )
+
+
+def _one_call(layer: TargetLayer) -> int | None:
+    """Which call of a layer is meant, where it is not one for each input."""
+    assert not isinstance(layer.layer_call, tuple)
+    return layer.layer_call
 
 
 def finite(values: Tensor, what: str = "scores") -> Tensor:

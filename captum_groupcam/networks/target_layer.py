@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from torch import Tensor
 from torch.nn import Module
@@ -12,7 +12,10 @@ from torch.nn import Module
 from captum_groupcam import _captum
 from captum_groupcam.networks.transformers import ReshapeTransform
 
-__all__ = ["TargetLayer"]
+__all__ = ["LayerCall", "TargetLayer"]
+
+#: Which call of a layer is meant: its only one, one of several, or one for each input.
+LayerCall: TypeAlias = int | tuple[int | None, ...] | None
 
 _INPUT_OF = "input of "
 
@@ -28,8 +31,8 @@ class TargetLayer:
             Default: False.
         reshape_transform (Callable or None): Brings its activations to N x C x spatial.
             Default: None, that is what they are.
-        layer_call (int or None): Which call of it is meant, from 0, where it runs several times in
-            one pass. Default: None, it runs once.
+        layer_call (int, tuple of int or None): Which call of it is meant, from 0, where it runs
+            several times in one pass; a tuple has that of each input. Default: None, it runs once.
 
     Examples::
 
@@ -45,7 +48,7 @@ class TargetLayer:
     name: str = ""
     attribute_to_layer_input: bool = False
     reshape_transform: ReshapeTransform | None = None
-    layer_call: int | None = None
+    layer_call: LayerCall = None
 
     @classmethod
     def of(

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_groupcam import GradCAM, GroupCAM, LayerCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import (
+    GradCAM,
+    GradCAMPlusPlus,
+    GroupCAM,
+    LayerCAM,
+    ScoreCAM,
+    SelectiveGroupCAM,
+)
 
 
 class Siamese(nn.Module):
@@ -57,6 +64,81 @@ def test_each_input_has_the_map_of_its_own_call(method, images) -> None:
     assert of_a[0, 0, 5:, 5:].max() == 0
     assert of_b[0, 0, -4:, -4:].min() > 0
     assert of_b[0, 0, :-5, :-5].max() == 0
+
+
+class Comparing(nn.Module):
+    """A shared encoder for two images of any sizes, and a number besides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(inplace=True))
+        self.fc = nn.Linear(17, 5)
+
+    def forward(self, a: Tensor, number: Tensor, b: Tensor) -> Tensor:
+        a, b = (self.encoder(image).mean((2, 3)) for image in (a, b))
+        return self.fc(torch.cat([a, b, number], 1))
+
+
+@pytest.mark.filterwarnings("ignore:The maps of samples")
+@pytest.mark.parametrize("internal_batch_size", [1, 2, None])
+@pytest.mark.parametrize(
+    "method", [GroupCAM, SelectiveGroupCAM, ScoreCAM, GradCAM, GradCAMPlusPlus, LayerCAM]
+)
+def test_one_call_gives_the_map_of_each_input(method, internal_batch_size) -> None:
+    """They are those of one input after the other, the others as additional arguments."""
+    torch.manual_seed(0)
+    network = Comparing().eval()
+    a, b, number = torch.rand(3, 3, 16, 16), torch.rand(3, 3, 12, 20), torch.rand(3, 1)
+    target = torch.tensor([0, 3, 4])
+    options = {"internal_batch_size": internal_batch_size, "relu_attributions": False}
+    if method is SelectiveGroupCAM:
+        del options["relu_attributions"]
+    explainer = method(network, network.encoder)
+    maps = explainer.attribute((a, number, b), target, layer_call=(0, None, 1), **options)
+    assert isinstance(maps, tuple)
+    of_a = explainer.attribute(
+        a, target, additional_forward_args=(number, b), layer_call=0, **options
+    )
+    swapped = method(lambda b, a, number: network(a, number, b), network.encoder)
+    of_b = swapped.attribute(
+        b, target, additional_forward_args=(a, number), layer_call=1, **options
+    )
+    assert of_a.shape != of_b.shape
+    torch.testing.assert_close(maps, (of_a, torch.zeros(3, 1), of_b))
+    # Only one of them.
+    alone = explainer.attribute((a, number, b), target, layer_call=(None, None, 1), **options)
+    torch.testing.assert_close(alone, (torch.zeros(3, 1), torch.zeros(3, 1), of_b))
+
+
+@pytest.mark.parametrize(
+    ("layer_call", "message"),
+    [
+        ((0, 1), r"has the call of each of the 3 inputs.*got \(0, 1\)"),
+        ((None, None, None), "has the call of each of the 3 inputs"),
+        ((0, 1, 1), r"Input 1 has no spatial dimensions, its shape is \(2, 1\)"),
+        ((0, None, 2), "must be from 0 to 1, got 2"),
+    ],
+)
+@pytest.mark.parametrize("method", [GroupCAM, GradCAM])
+def test_a_tuple_of_calls_that_does_not_fit_the_inputs(method, layer_call, message) -> None:
+    network = Comparing().eval()
+    inputs = torch.rand(2, 3, 16, 16), torch.rand(2, 1), torch.rand(2, 3, 16, 16)
+    with pytest.raises(ValueError, match=message):
+        method(network, network.encoder).attribute(inputs, 0, layer_call=layer_call)
+
+
+def test_scores_and_masks_are_those_of_one_call() -> None:
+    network = Comparing().eval()
+    inputs = torch.rand(2, 3, 16, 16), torch.rand(2, 1), torch.rand(2, 3, 16, 16)
+    for method, option in (
+        (GroupCAM, "return_group_scores"),
+        (GroupCAM, "return_group_masks"),
+        (SelectiveGroupCAM, "return_effects"),
+    ):
+        with pytest.raises(ValueError, match="those of one call of the layer"):
+            method(network, network.encoder).attribute(
+                inputs, 0, layer_call=(0, None, 1), **{option: True}
+            )
 
 
 def test_a_call_of_a_shared_activation_is_the_layer_before_it() -> None:

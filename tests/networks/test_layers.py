@@ -4,6 +4,7 @@ import copy
 import gc
 import weakref
 from functools import partial
+from typing import ClassVar
 
 import pytest
 import torch
@@ -376,7 +377,7 @@ def test_leaves_no_trace(kind: str, fails: bool) -> None:
 class Marked(torch.autograd.Function):
     """An operation whose part of the graph can be seen to end."""
 
-    seen: list[weakref.ref] = []
+    seen: ClassVar[list[weakref.ref]] = []
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def average_drop(
                           increase_in_confidence=tensor([  0., 100.]))
     """
     maps = match_maps(maps, inputs)
-    (whole,), _, network = prepare(
+    (whole,), _, network, _ = prepare(
         forward_func,
         inputs,
         target,

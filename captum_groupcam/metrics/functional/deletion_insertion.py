@@ -210,7 +210,7 @@ def deletion_insertion(
     """
     protocol = _protocol(protocol)
     maps = match_maps(maps, inputs)
-    (whole,), (deleted,), network = prepare(
+    (whole,), (deleted,), network, _ = prepare(
         forward_func,
         inputs,
         target,
