@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import partial
 from typing import Any
 
@@ -14,38 +15,36 @@ from torch import Tensor, nn
 
 from captum_groupcam.networks import BoxScore, SelectOutput
 
-#: Sizes of the input where 224 is not admissible, or more than it takes.
-SIZES = {
+#: Sides of the input of torchvision's networks: what they were made for, or smaller. 160 if not
+#: here, and where it is not admissible, the next that is.
+SIDES = {
     "inception_v3": 299,
-    "googlenet": 224,
-    "swin_v2_t": 256,
-    "swin_v2_s": 256,
-    "swin_v2_b": 256,
+    "maxvit_t": 224,
+    "swin_[tsb]": 224,
+    "swin_v2_*": 256,
+    "vit_*_16": 112,
+    "vit_*_32": 224,
+    "vit_h_14": 112,
+    "regnet_y_128gf": 128,
 }
-VIDEO_SIZES = {"mvit_v1_b": (16, 224), "mvit_v2_s": (16, 224), "s3d": (16, 224)}
+VIDEOS = {"mvit*": (16, 224), "s3d": (16, 160), "swin3d*": (16, 128), "*": (16, 80)}
 
 #: Architectures of timm.
 TIMM = (  # noqa: SIM905 - a list would be a hundred lines
     "bat_resnext26ts beit_base_patch16_224 botnet26t_256 cait_xxs24_224 coat_lite_tiny "
     "coatnet_pico_rw_224 convit_tiny convmixer_768_32 convnext_atto convnextv2_atto "
-    "crossvit_tiny_240 cspdarknet53 cspresnet50 darknet53 davit_tiny deit3_small_patch16_224 "
-    "deit_tiny_distilled_patch16_224 deit_tiny_patch16_224 densenet121 dla34 dpn68 "
-    "eca_resnet33ts edgenext_xx_small efficientformer_l1 efficientformerv2_s0 efficientnet_b0 "
-    "efficientnet_lite0 efficientnetv2_rw_t efficientvit_b0 efficientvit_m0 ese_vovnet19b_dw "
-    "eva02_tiny_patch14_224 fastvit_t8 fbnetc_100 focalnet_tiny_srf gcvit_xxtiny gernet_s "
-    "ghostnet_100 gmlp_ti16_224 halonet26t hardcorenas_a hgnet_tiny hgnetv2_b0 hiera_tiny_224 "
-    "hrnet_w18_small inception_next_tiny inception_resnet_v2 inception_v4 lambda_resnet26t "
-    "lcnet_050 levit_128s levit_conv_128s mambaout_femto maxvit_rmlp_pico_rw_256 mixer_s32_224 "
-    "mnasnet_small mobilenetv1_100 mobilenetv2_100 mobilenetv3_small_100 mobilenetv4_conv_small "
-    "mobilevit_xxs mobilevitv2_050 mobileone_s0 mvitv2_tiny nest_tiny nextvit_small nf_resnet50 "
-    "nfnet_l0 pit_ti_224 poolformer_s12 pvt_v2_b0 rdnet_tiny regnetx_002 regnety_002 "
-    "repghostnet_050 repvgg_a0 repvit_m0_9 res2net50_14w_8s resmlp_12_224 resnest14d "
-    "resnetv2_50 rexnet_100 selecsls42 sequencer2d_s shvit_s1 skresnet18 spnasnet_100 "
-    "starnet_s1 swiftformer_xs swin_tiny_patch4_window7_224 swinv2_cr_tiny_ns_224 "
-    "swinv2_tiny_window8_256 tf_efficientnet_b5 tiny_vit_5m_224 tinynet_e tnt_s_patch16_224 "
-    "tresnet_m twins_pcpvt_small twins_svt_small vgg11 visformer_tiny "
-    "vit_base_patch16_siglip_224 vit_relpos_small_patch16_224 vit_small_patch16_224 "
-    "vitamin_small_224 volo_d1_224 xception41 xcit_nano_12_p16_224 "
+    "crossvit_tiny_240 cspdarknet53 cspresnet50 darknet53 davit_tiny "
+    "deit_tiny_distilled_patch16_224 deit_tiny_patch16_224 edgenext_xx_small efficientformer_l1 "
+    "efficientformerv2_s0 efficientnet_b0 efficientnet_lite0 efficientvit_b0 efficientvit_m0 "
+    "ese_vovnet19b_dw eva02_tiny_patch14_224 fastvit_t8 gcvit_xxtiny ghostnet_100 gmlp_ti16_224 "
+    "hgnetv2_b0 hiera_tiny_224 hrnet_w18_small lcnet_050 levit_128s levit_conv_128s "
+    "mambaout_femto maxvit_rmlp_pico_rw_256 mixer_s32_224 mobilenetv1_100 mobilenetv2_100 "
+    "mobilenetv3_small_100 mobilenetv4_conv_small mobilevit_xxs mobilevitv2_050 mobileone_s0 "
+    "nest_tiny nfnet_l0 pit_ti_224 poolformer_s12 pvt_v2_b0 regnetx_002 regnety_002 "
+    "repghostnet_050 repvgg_a0 repvit_m0_9 res2net50_14w_8s resmlp_12_224 resnetv2_50 "
+    "rexnet_100 shvit_s1 skresnet18 starnet_s1 swiftformer_xs swin_tiny_patch4_window7_224 "
+    "swinv2_tiny_window8_256 tf_efficientnet_b5 tiny_vit_5m_224 tnt_s_patch16_224 "
+    "twins_svt_small visformer_tiny vit_small_patch16_224 xcit_nano_12_p16_224 "
 ).split()
 
 #: Class, class of its configuration, and what differs from the default: small, but of full width
@@ -179,23 +178,30 @@ def _torchvision() -> Iterator[Entry]:
     models = torchvision.models
     plain = {"weights": None}
     for name in models.list_models(module=models):
-        more = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        side = _matching(SIDES, name, 160)
+        more: dict[str, Any] = {"image_size": side} if name.startswith("vit") else {}
+        if name in ("googlenet", "inception_v3"):
+            more = {"init_weights": False}
         build = partial(models.get_model, name, **plain, **more)
-        side = SIZES.get(name, 224)
         yield Entry("torchvision", name, build, (3, side, side))
     for name in models.list_models(module=models.video):
-        frames, side = VIDEO_SIZES.get(name, (16, 128))
+        frames, side = _matching(VIDEOS, name, None)
         build = partial(models.get_model, name, **plain)
         yield Entry("torchvision video", name, build, (3, frames, side, side))
     for name in models.list_models(module=models.segmentation):
         # As with its published weights, which have the auxiliary head.
         aux = {} if name.startswith("lraspp") else {"aux_loss": True}
         build = partial(_selected, name, "out", weights_backbone=None, **plain, **aux)
-        yield Entry("torchvision segmentation", name, build, (3, 160, 160))
+        yield Entry("torchvision segmentation", name, build, (3, 128, 128))
     for name in models.list_models(module=models.detection):
         build = partial(_detector, name)
         side = {"ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320}.get(name, 256)
         yield Entry("torchvision detection", name, build, (3, side, side), _best_box)
+
+
+def _matching(patterns: dict[str, Any], name: str, default: Any) -> Any:
+    """The value of the first pattern that a name matches."""
+    return next((v for pattern, v in patterns.items() if fnmatch(name, pattern)), default)
 
 
 def _selected(name: str, key: str, **options: Any) -> nn.Module:
@@ -209,6 +215,7 @@ def _detector(name: str) -> nn.Module:
     elif "rcnn" in name:
         # As it is given: neither enlarged nor padded.
         options |= {"min_size": 256, "max_size": 256, "box_score_thresh": 0.0}
+        options |= {"rpn_post_nms_top_n_test": 50}
     else:
         options |= {"min_size": 256, "max_size": 256, "score_thresh": 0.0}
     return BoxScore(torchvision.models.get_model(name, **options))
@@ -238,12 +245,29 @@ def _hugging_face() -> Iterator[Entry]:
         side = side[0] if isinstance(side, (tuple, list)) else side
         frames = getattr(vision, "num_frames", None)
         shape = (3, side, side) if frames is None else (3, frames, side, side)
-        build = partial(_of_hugging_face, getattr(transformers, network), made, frames is not None)
+        build = partial(_of_hugging_face, getattr(transformers, network), made, shape)
         yield Entry("Hugging Face", name, build, shape)
 
 
-def _of_hugging_face(network: Any, config: Any, video: bool) -> nn.Module:
+def _of_hugging_face(network: Any, config: Any, shape: tuple[int, ...]) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         made = network(config)
-    return SelectOutput(FramesSecond(made) if video else made, "logits")
+    video = len(shape) == 4
+    whole = SelectOutput(FramesSecond(made) if video else made, "logits")
+    _awake(whole, torch.rand(2, *shape))
+    return whole
+
+
+def _awake(network: nn.Module, images: Tensor) -> None:
+    """Gives weights a variance that keeps values alive, and batch norms the statistics of these.
+
+    Hugging Face's initialisation, of standard deviation 0.02, lets them vanish in some networks.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.Conv3d)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(images)

@@ -78,7 +78,8 @@ def forms(shape: torch.Size, n_samples: int, n_dims: int) -> list[Form]:
     found = []
     if len(shape) == n_dims + 2 and shape[0] == n_samples:
         found += [MAPS] * (shape[2:].numel() > 1)
-        found += [CHANNELS_LAST] * (n_dims > 1 and shape[1:-1].numel() > 1 and shape[-1] > 1)
+        several = sum(side > 1 for side in shape[1:-1])
+        found += [CHANNELS_LAST] * (several > 1 and shape[-1] > 1)
     if len(shape) == 3 and shape[-1] > 1:
         found += [TOKENS] * (shape[0] == n_samples and shape[1] > 1)
         found += [TOKENS_FIRST] * (shape[1] == n_samples and shape[0] > 1)

@@ -32,6 +32,10 @@ MOST_SLOPE = 1.3
 MOST_SHIFT = 0.25
 #: Where one draw is enough.
 CLEAR = 0.8
+#: Variance along an axis of one position, as a share of that along others, and of that of a draw.
+LOST, AGREED = 0.05, 0.7
+#: Centres that differ by less do not differ.
+SAME = 1e-5
 #: A second grid that explains more than this share of what the first does fits as well.
 AS_GOOD = 0.95
 
@@ -157,11 +161,16 @@ def choose(found: Tensor, layouts: Iterable[Layout]) -> Judgement:
             problem = f"its positions may lie on {layout} or {others[0]}"
         elif _breaks(arranged.mean(0), layout, mean):
             problem = f"its positions do not lie on one grid: parts of {layout} are shifted"
+        elif lost := _lost_axis(arranged, best, layout):
+            problem = lost
     certain = min([best.explained, *(c for c in best.correlation if not math.isnan(c))])
     hopeless = bool(problem) and best.explained < LEAST_EXPLAINED / 3 and best.n_positions > 30
+    hopeless |= _same(found)
     few = arranged[0, 0].numel() <= FEW
     enough = sum(len(draws) for draws in (DRAWS if few else DRAWS[:3]))
-    clear = hopeless or len(found) >= enough or (not problem and certain > CLEAR)
+    # What draws have in common, two tell.
+    told = len(found) > 1 or not (layout.form.tokens and 1 in layout.grid)
+    clear = hopeless or len(found) >= enough or (told and not problem and certain > CLEAR)
     return Judgement(None if problem else layout, best, problem, clear)
 
 
@@ -188,6 +197,33 @@ def _problem(fit: Fit, found: Tensor, *, tokens: bool) -> str:
     if max(abs(fit.shift[axis]) for axis in axes) > MOST_SHIFT:
         return "its grid is shifted against the input"
     return ""
+
+
+def _lost_axis(arranged: Tensor, line: Fit, layout: Layout) -> str:
+    """What to say if tokens differ along an axis on which their grid has one position.
+
+    The steps of time of each patch may come one after the other, as if they were columns.
+    """
+    n_draws = len(arranged)
+    if not layout.form.tokens or n_draws < 2:
+        return ""
+    draws = arranged.flatten(2)
+    draws = draws[..., draws.isfinite().all(0).all(0)]
+    draws = draws - draws.mean(-1, keepdim=True)
+    products = torch.einsum("iap,jap->aij", draws, draws)
+    own = products.diagonal(dim1=1, dim2=2).mean(1)
+    common = (products.sum((1, 2)) / n_draws - own) / (n_draws - 1)
+    most = max(float(common[axis]) for axis, slope in enumerate(line.slope) if slope == slope)
+    for axis, side in enumerate(layout.grid):
+        if side == 1 and common[axis] > max(LOST * most, AGREED * float(own[axis])):
+            return f"its positions differ along axis {axis}, on which {layout} has one"
+    return ""
+
+
+def _same(found: Tensor) -> bool:
+    """Whether all positions look at the same part of the input, or at none."""
+    known = found[..., found.isfinite().all(0).all(0)]
+    return known.shape[-1] == 0 or bool((known.amax(-1) - known.amin(-1)).amax() < SAME)
 
 
 def _padded(found: Tensor) -> bool:

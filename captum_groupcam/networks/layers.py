@@ -252,7 +252,7 @@ def _grids(shapes: list[torch.Size], n_dims: int) -> Iterator[tuple[int, ...]]:
             yield tuple(shape[1:-1])
 
 
-@dataclass
+@dataclass(eq=False)
 class _Candidate:
     """A step that may be chosen, or why it is not."""
 
@@ -262,6 +262,12 @@ class _Candidate:
     layout: Layout | None = None
     problem: str = ""
     clear: bool = False
+    constant: bool = False  # no value of it changes with the input
+
+    def judge(self, found: Judgement) -> None:
+        """Takes over what the evidence says."""
+        self.layout, fit, self.problem, self.clear = found
+        self.constant = fit is not None and fit.n_positions == 0
 
     def __str__(self) -> str:
         if self.place is not None:
@@ -319,7 +325,11 @@ class _Search:
     def _chosen(self, one: _Candidate | None, beside: list[_Candidate]) -> TargetLayer:
         """The layer, if what does not lead all of the input on lies on the same grid."""
         grid = one.layout.grid if one is not None and one.layout is not None else None
-        parted = [other for other in beside if other.layout and other.layout.grid != grid]
+        parted = [
+            other
+            for other in beside
+            if other.layout and other.layout.grid != grid and not self._in_a_block(other, grid)
+        ]
         if one is None or one.place is None or one.layout is None or parted:
             before = (
                 f"The last before them is {one.place}, {_text(one.step.shape)}. " if one else ""
@@ -329,12 +339,46 @@ class _Search:
                 f"side, none of them alone:\n{_listed(parted)}\n{before}Choose the layer to "
                 "explain."
             )
+        self._check_that_it_counts(one)
         return TargetLayer.of(
             self.probe.model,
             one.place.name,
             attribute_to_layer_input=one.place.at_input,
             reshape_transform=one.layout.transform,
         )
+
+    def _in_a_block(self, other: _Candidate, grid: tuple[int, ...] | None) -> bool:
+        """Whether a candidate lies in a block whose output may lie on a grid, as an attention's.
+
+        Its keys and values may lie on a coarser grid than its queries.
+
+        Returns:
+            bool: Whether a module around it gives something of the grid's size.
+        """
+        if grid is None or other.place is None:
+            return False
+        parts = other.place.name.split(".")
+        blocks = {".".join(parts[:n]) for n in range(1, len(parts))}
+        return any(
+            grid == layout.grid
+            for step in self.trace.steps
+            if not blocks.isdisjoint(step.givers)
+            for form in forms(step.shape, self.probe.n_samples, len(grid))
+            for layout in layouts(form, step.shape, self.probe.size, [grid])
+        )
+
+    def _check_that_it_counts(self, one: _Candidate) -> None:
+        """Refuses a layer if something between it and the output is constant."""
+        later = self.candidates[: self.candidates.index(one)]
+        for other in later:
+            if other.constant and not self.probe.bypassed(other.step, None, self.trace.steps):
+                raise ValueError(
+                    f"{other.place} of {type(self.probe.model).__name__} does not change with the "
+                    "input, and nothing leads past it to the output: its values are too small for "
+                    "their precision, or constant. A network with such weights cannot be "
+                    "explained; initialise or load them otherwise. The last layer whose positions "
+                    f"lie where the parts of the input are is {one.place}."
+                )
 
     def _located(self) -> Iterator[_Candidate]:
         """The candidates that the output depends on and that lie on a grid, the last first."""
@@ -347,7 +391,7 @@ class _Search:
                 found = locator.look(places, draws)
                 for one in unclear:
                     assert one.place is not None
-                    one.layout, _, one.problem, one.clear = found[one.place]
+                    one.judge(found[one.place])
                 # More draws for what comes before the first that is sure to lie on a grid.
                 sure = next((i for i, one in enumerate(batch) if one.clear and one.layout), None)
                 unclear = [one for one in batch[:sure] if not one.clear]
@@ -364,7 +408,7 @@ class _Search:
         assert one.place is not None
         for draws in DRAWS[1:]:
             asked = {one.place: (one.step.shape, one.admitted)}
-            one.layout, _, one.problem, one.clear = locator.look(asked, draws)[one.place]
+            one.judge(locator.look(asked, draws)[one.place])
             if one.clear:
                 break
 

@@ -180,3 +180,27 @@ def test_keys_in_their_heads_are_no_map() -> None:
     assert layer.name in ("embed", "keys")
     with pytest.raises(ValueError, match="norm gives 1 x 4 x 16 x 16"):
         find_reshape_transform(net, net.norm, x)
+
+
+class TimeLast(nn.Module):
+    """Tubelets in the order of rows, columns, time, as in TimeSformer; or time first."""
+
+    def __init__(self, *, last: bool) -> None:
+        super().__init__()
+        self.embed = nn.Conv3d(3, 16, (2, 8, 8), (2, 8, 8))
+        self.norm, self.head, self.last = nn.LayerNorm(16), nn.Linear(16, 5), last
+
+    def forward(self, clip: Tensor) -> Tensor:
+        maps = self.embed(clip)
+        maps = maps.permute(0, 1, 3, 4, 2) if self.last else maps
+        return self.head(self.norm(maps.flatten(2).transpose(1, 2)).mean(1))
+
+
+def test_steps_of_time_are_no_columns() -> None:
+    clip = torch.rand(1, 3, 8, 32, 32)
+    assert find_layer(TimeLast(last=False), clip).reshape_transform.keywords["grid"] == (4, 4, 4)
+    layer = find_layer(TimeLast(last=True), clip)
+    assert layer.name == "embed"  # tokens in this order lie on no grid
+    net = TimeLast(last=True)
+    with pytest.raises(ValueError, match="do not lie where the parts of the input are"):
+        find_reshape_transform(net, net.norm, clip)
