@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from captum_groupcam.masking.masks import MaskSource, upsample
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability, in_chunks
 from captum_groupcam.masking.queries import merge_masks, score_masks, score_samples
 from captum_groupcam.masking.targets import Target, Targets
+from captum_groupcam.networks.axes import check_axes
 from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = ["Call", "TensorOrTuple", "in_training", "isolated", "like_inputs", "prepare"]
@@ -423,6 +425,8 @@ def prepare(
     for position, tensor in enumerate(whole):
         _check_input(position, tensor, whole[0])
     spatial = [_is_spatial(tensor) for tensor in whole]
+    for tensor in itertools.compress(whole, spatial):
+        check_axes(tensor)
     if not any(spatial):
         raise ValueError(
             "Expected an input of shape N x C x spatial, floating point, with one to three spatial "

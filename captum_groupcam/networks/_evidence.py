@@ -27,6 +27,7 @@ from torch.nn import Module
 
 from captum_groupcam import _captum
 from captum_groupcam.networks._layouts import Form
+from captum_groupcam.networks.axes import check_axes
 from captum_groupcam.networks.trace import Place, Step, Trace, evaluating, one_tensor
 
 __all__ = ["AMOUNT", "QUANTIZED_AMOUNT", "Probe", "real"]
@@ -53,7 +54,8 @@ class Probe:
         size (torch.Size): Spatial size of the input that counts.
 
     Raises:
-        ValueError: If no input has spatial dimensions, or the network is one of TorchScript.
+        ValueError: If no input has spatial dimensions, the one that counts is a clip whose frames
+            come before its channels, or the network is one of TorchScript.
     """
 
     def __init__(self, model: Module, inputs: Tensor | tuple[Tensor, ...]) -> None:
@@ -67,6 +69,7 @@ class Probe:
         self.model = cast(Module, _captum.eager(model))
         self.inputs = tuple(tensor.detach() for tensor in whole)
         counts = self.inputs[self._which]
+        check_axes(counts)
         self.size = counts.shape[2:]
         self.n_samples = len(counts)
         spread = float(counts.float().std()) if counts.numel() > 1 else 0.0

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from captum_groupcam import GradCAM, GroupCAM, LayerCAM, ScoreCAM, SelectiveGroupCAM
 from captum_groupcam.networks import TargetLayer, check_layer, find_layer, tokens_to_grid
 
 
@@ -47,6 +48,34 @@ def test_a_class_token() -> None:
     assert layer.name == "encoder.layers.0"
     assert layer.reshape_transform.keywords["n_prefix"] == 1
     assert layer.reshape_transform.keywords["batch_first"] is False
+
+
+class WithGrid(nn.Module):
+    """The same network, with a layer that has its tokens on their grid."""
+
+    def __init__(self, network: TokensFirst) -> None:
+        super().__init__()
+        self.network, self.maps = network, nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        net = self.network
+        tokens = net.embed(x).flatten(2).permute(2, 0, 1)
+        maps = net.encoder(tokens).permute(1, 2, 0).unflatten(2, (4, 6))
+        return net.head(self.maps(maps + 0).flatten(2).mean(2))
+
+
+@pytest.mark.filterwarnings("ignore:The maps of samples")
+@pytest.mark.parametrize("internal_batch_size", [1, 2, None])
+@pytest.mark.parametrize("method", [GroupCAM, SelectiveGroupCAM, ScoreCAM, GradCAM, LayerCAM])
+def test_maps_are_those_of_the_grid(method, internal_batch_size) -> None:
+    torch.manual_seed(0)
+    net, x = TokensFirst(class_token=False).eval(), torch.rand(3, 3, 32, 48)
+    target, options = torch.tensor([0, 3, 4]), {"internal_batch_size": internal_batch_size}
+    layer = find_layer(net, x[:1])  # the transform does not depend on the number of samples
+    maps = method(net, layer.module).attribute(x, target, **layer.keywords, **options)
+    same = WithGrid(net).eval()
+    expected = method(same, same.maps).attribute(x, target, **options)
+    torch.testing.assert_close(maps, expected)
 
 
 def test_as_many_samples_as_tokens() -> None:

@@ -412,3 +412,19 @@ def test_no_graph_outlives_the_search(refused: bool) -> None:
     gc.collect()
     assert Marked.seen
     assert not [marker for marker in Marked.seen if marker() is not None]
+
+
+@pytest.mark.parametrize(
+    ("build", "size", "most"),
+    [
+        (torchvision.models.resnet18, 128, 6),
+        (small_vit, 32, 22),
+        (partial(small_timm, "mixer_s32_224", num_blocks=2), 224, 22),
+    ],
+    ids=["convolutional", "transformer", "mixer"],
+)
+def test_the_price_is_what_the_documentation_says(build, size: int, most: int) -> None:
+    net, passes = build().eval(), []
+    net.register_forward_pre_hook(lambda *_: passes.append(1))
+    find_layer(net, image(size))
+    assert len(passes) <= most

@@ -1,0 +1,122 @@
+"""Video whose frames go through an image network: as samples, or as what comes before channels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from captum_groupcam import RISE, XRAI, GradCAM, GroupCAM, ScoreCAM
+from captum_groupcam.metrics.functional import average_drop, deletion_insertion
+from captum_groupcam.networks import TargetLayer, check_layer, find_layer
+
+STEPS = 4
+
+
+class FramesAsSamples(nn.Module):
+    """A clip (N x C x T x H x W): features of each frame, then a recurrent network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU())
+        self.recurrent = nn.LSTM(8, 8, batch_first=True)
+        self.fc = nn.Linear(8, 5)
+        nn.init.normal_(self.fc.weight, std=2.0)
+
+    def head(self, maps: Tensor) -> Tensor:
+        """N x K x T x h x w to N x classes."""
+        features = maps.mean((3, 4)).transpose(1, 2)
+        return self.fc(self.recurrent(features)[0][:, -1])
+
+    def forward(self, clip: Tensor) -> Tensor:
+        maps = self.image(clip.transpose(1, 2).flatten(0, 1))
+        return self.head(by_clip(maps))
+
+
+def by_clip(maps: Tensor) -> Tensor:
+    """(N T) x K x h x w to N x K x T x h x w, whatever N is."""
+    return maps.unflatten(0, (-1, STEPS)).transpose(1, 2)
+
+
+class Volume(nn.Module):
+    """The same network with a layer that gives the features as a volume: what to compare with."""
+
+    def __init__(self, network: FramesAsSamples) -> None:
+        super().__init__()
+        self.network, self.maps = network, nn.Identity()
+
+    def forward(self, clip: Tensor) -> Tensor:
+        frames = clip.transpose(1, 2).flatten(0, 1)
+        return self.network.head(self.maps(by_clip(self.network.image(frames)) + 0))
+
+
+@pytest.fixture
+def network() -> FramesAsSamples:
+    return FramesAsSamples().eval()
+
+
+@pytest.mark.filterwarnings("ignore:The maps of samples")
+@pytest.mark.parametrize("internal_batch_size", [1, 2, None])
+@pytest.mark.parametrize("method", [GroupCAM, ScoreCAM, GradCAM])
+def test_each_frame_has_its_map(method, internal_batch_size, network) -> None:
+    """The transform runs on each chunk, before its rows are counted."""
+    clips, target = torch.rand(3, 3, STEPS, 16, 16), torch.tensor([0, 2, 4])
+    options = {"internal_batch_size": internal_batch_size, "relu_attributions": False}
+    maps = method(network, network.image).attribute(
+        clips, target, reshape_transform=by_clip, **options
+    )
+    size = (STEPS, 8, 8) if method is GradCAM else (STEPS, 16, 16)
+    assert maps.shape == (3, 1, *size)
+    assert not torch.allclose(maps[:, :, 0], maps[:, :, 1])
+    volume = Volume(network).eval()
+    expected = method(volume, volume.maps).attribute(clips, target, **options)
+    torch.testing.assert_close(maps, expected)
+    assert check_layer(
+        network, TargetLayer.of(network, "image", reshape_transform=by_clip), clips
+    ).fits
+
+
+def test_rows_that_are_no_samples_are_refused(network) -> None:
+    clips = torch.rand(2, 3, STEPS, 16, 16)
+    with pytest.raises(ValueError, match=r"batch size of \(8,\) for 2 inputs"):
+        GroupCAM(network, network.image).attribute(clips, 1)
+
+
+class FramesSecond(nn.Module):
+    """Takes N x T x C x H x W, as datasets of video give it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        features = self.conv(clip.flatten(0, 1)).relu().mean((2, 3))
+        return self.fc(features.unflatten(0, clip.shape[:2]).mean(1))
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 3, 16, 16), (1, 4, 3, 16, 16), (1, 16, 1, 24, 16)])
+def test_frames_before_channels_are_named(shape) -> None:
+    net, clip = FramesSecond().eval(), torch.rand(shape)
+    if shape[2] == 1:
+        net.conv = nn.Conv2d(1, 8, 3)
+    maps = torch.rand(len(clip), 1, *shape[2:])
+    calls = [
+        lambda: RISE(net).attribute(clip, target=1, n_masks=4),
+        lambda: XRAI(net).attribute(clip, target=1),
+        lambda: GroupCAM(net, net.conv).attribute(clip, 1),
+        lambda: GradCAM(net, net.conv).attribute(clip, 1),
+        lambda: deletion_insertion(net, maps, clip, 1),
+        lambda: average_drop(net, maps, clip, 1),
+        lambda: find_layer(net, clip),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"looks like N x T x C x H x W"):
+            call()
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 16, 16), (1, 1, 3, 16, 16), (1, 3, 3, 16, 16)])
+def test_clips_and_thin_volumes_are_taken(shape) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(5)).eval()
+    clip = torch.rand(shape)
+    net(clip)
+    assert RISE(net).attribute(clip, target=1, n_masks=4).shape == (1, 1, *shape[2:])
