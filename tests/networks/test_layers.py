@@ -418,8 +418,8 @@ def test_no_graph_outlives_the_search(refused: bool) -> None:
     ("build", "size", "most"),
     [
         (torchvision.models.resnet18, 128, 6),
-        (small_vit, 32, 22),
-        (partial(small_timm, "mixer_s32_224", num_blocks=2), 224, 22),
+        (partial(small_timm_vit, img_size=64), 64, 22),
+        (partial(small_timm, "mixer_s32_224"), 224, 22),
     ],
     ids=["convolutional", "transformer", "mixer"],
 )
