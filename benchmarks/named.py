@@ -18,9 +18,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from benchmarks.data import DATASETS, Dataset, Sample, Source
-from benchmarks.measures.registry import MEASURES, Measure
 from captum_groupcam.naming import find_object, is_reference, one_line, short_reference
+
+from .data import DATASETS, Dataset, Sample, Source
+from .measures.registry import MEASURES, Measure
 
 __all__ = ["load_dataset", "load_measure", "map_style"]
 

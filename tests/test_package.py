@@ -44,7 +44,7 @@ def modules_after(statement: str) -> set[str]:
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    return {name.partition(".")[0] for name in run.stdout.split()}
+    return {name.partition(".")[0] for name in run.stdout.splitlines()[-1].split()}
 
 
 def test_import_is_light():
@@ -58,19 +58,30 @@ def test_public_names_are_imported_when_they_are_asked_for():
         _ = captum_groupcam.NoCAM
 
 
-@pytest.mark.parametrize("arguments", [[], ["explain"], ["explore"], ["demo"]])
-def test_help_imports_nothing_heavy(arguments):
-    asking = f"""
-import sys
-from captum_groupcam.__main__ import main
-sys.argv = ["captum-groupcam", *{arguments}, "--help"]
+BENCHMARK = ["compare", "ablate", "sanity", "speed", "memory", "finetune", "report"]
+ASKING = """
+import runpy, sys
+sys.argv = ["", *{arguments}, "--help"]
 try:
-    main()
+    runpy.run_module("{module}", run_name="__main__", alter_sys=True)
 except SystemExit as ending:
     assert ending.code == 0
 """
-    loaded = modules_after(asking)
-    assert loaded.isdisjoint({*HEAVY, *INSTALLED, "gradio"} - {"rich", "typer", *SMALL})
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        *(("captum_groupcam", name.split()) for name in ["", "explain", "explore", "demo"]),
+        *(("captum_groupcam", [name]) for name in BENCHMARK),
+        ("benchmarks", []),
+        ("benchmarks", ["attack"]),
+    ],
+)
+def test_help_imports_nothing_heavy(module, arguments):
+    loaded = modules_after(ASKING.format(module=module, arguments=arguments))
+    light = {"rich", "typer", *SMALL}
+    assert loaded.isdisjoint({*HEAVY, *INSTALLED, "gradio", "lightning_fabric"} - light)
 
 
 def test_help_lists_what_there_is():
@@ -115,7 +126,8 @@ def test_package_is_typed():
 def public_modules() -> set[str]:
     names = {m.name for m in pkgutil.walk_packages(captum_groupcam.__path__, "captum_groupcam.")}
     # documented by --help
-    commands = {f"captum_groupcam.apps.{name}" for name in ("cli", "console", "names", "options")}
+    modules = ("benchmark", "cli", "console", "names", "options")
+    commands = {f"captum_groupcam.apps.{name}" for name in modules}
     return {name for name in names - commands if "._" not in name}
 
 

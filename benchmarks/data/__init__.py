@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from benchmarks.data._objects import is_difficult
-from benchmarks.data._samples import Dataset, LeftOut, Sample, Source, printable, to_inputs
-from benchmarks.data.bundled import bundled
-from benchmarks.data.categories import imagenet_classes
-from benchmarks.data.coco import coco, coco_masks
-from benchmarks.data.folder import folder
-from benchmarks.data.imagenet import imagenet
-from benchmarks.data.images import images
-from benchmarks.data.voc import voc
+from ._objects import is_difficult
+from ._samples import Dataset, LeftOut, Sample, Source, printable, to_inputs
+from .bundled import bundled
+from .categories import imagenet_classes
+from .coco import coco, coco_masks
+from .folder import folder
+from .imagenet import imagenet
+from .images import images
+from .voc import voc
 
 __all__ = ["DATASETS", "Dataset", "LeftOut", "Sample", "Source", "bundled", "coco"]
 __all__ += ["coco_masks", "folder", "imagenet", "imagenet_classes", "images", "is_difficult"]

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.data._samples import LeftOut, existing_folder
 from captum_groupcam.images import ImageError, scan_images
+
+from ._samples import LeftOut, existing_folder
 
 __all__ = ["CONTENT", "CocoAnnotation", "CocoFile", "CocoImage", "Pictures", "decode"]
 __all__ += ["find_table", "read_table"]

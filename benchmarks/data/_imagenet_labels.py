@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data._samples import LeftOut
+from ._samples import LeftOut
 
 __all__ = ["LABEL_FILES", "read_labels"]
 

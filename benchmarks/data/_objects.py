@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.data._samples import Sample
 from captum_groupcam.images import ImageError, open_image
+
+from ._samples import Sample
 
 __all__ = ["AnnotatedObject", "Annotation", "Box", "boxes_tensor", "cannot_be_read", "inside"]
 __all__ += ["is_difficult", "open_annotated", "read_xml"]

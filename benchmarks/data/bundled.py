@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.data._objects import Box, boxes_tensor
-from benchmarks.data._samples import Dataset, Sample
-from benchmarks.data.categories import N_IMAGENET, names_of_classes
 from captum_groupcam.images import sample_images
+
+from ._objects import Box, boxes_tensor
+from ._samples import Dataset, Sample
+from .categories import N_IMAGENET, names_of_classes
 
 __all__ = ["OBJECTS", "bundled"]
 

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.data._coco_file import (
+from captum_groupcam.images import ImageError, open_image
+
+from ._coco_file import (
     CocoAnnotation,
     CocoFile,
     CocoImage,
@@ -22,10 +24,9 @@ from benchmarks.data._coco_file import (
     find_table,
     read_table,
 )
-from benchmarks.data._objects import Box, boxes_tensor, inside, is_difficult, open_annotated
-from benchmarks.data._samples import Dataset, LeftOut, Sample, printable
-from benchmarks.data.categories import names_of_classes, no_class, targets_by_category
-from captum_groupcam.images import ImageError, open_image
+from ._objects import Box, boxes_tensor, inside, is_difficult, open_annotated
+from ._samples import Dataset, LeftOut, Sample, printable
+from .categories import names_of_classes, no_class, targets_by_category
 
 __all__ = ["coco", "coco_masks"]
 

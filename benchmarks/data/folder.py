@@ -11,9 +11,10 @@ from typing import TypeAlias
 
 import torch
 
-from benchmarks.data._samples import Dataset, Sample, existing_folder
-from benchmarks.data.categories import names_of_classes
 from captum_groupcam.images import ImageError, open_image
+
+from ._samples import Dataset, Sample, existing_folder
+from .categories import names_of_classes
 
 __all__ = ["folder"]
 

@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data._imagenet_labels import LABEL_FILES, read_labels
-from benchmarks.data._objects import boxes_tensor, inside, open_annotated, read_xml
-from benchmarks.data._samples import (
+from captum_groupcam.images import FolderScan, ImageError, open_image, scan_images
+
+from ._imagenet_labels import LABEL_FILES, read_labels
+from ._objects import boxes_tensor, inside, open_annotated, read_xml
+from ._samples import (
     Dataset,
     LeftOut,
     Sample,
@@ -18,13 +20,12 @@ from benchmarks.data._samples import (
     in_turn,
     printable,
 )
-from benchmarks.data.categories import (
+from .categories import (
     N_IMAGENET,
     names_of_classes,
     no_class,
     targets_by_category,
 )
-from captum_groupcam.images import FolderScan, ImageError, open_image, scan_images
 
 __all__ = ["imagenet", "wordnet_ids"]
 

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.data._samples import Dataset, LeftOut, Sample, in_turn, printable
-from benchmarks.data.categories import N_IMAGENET, ClassIndex, names_of_classes
-from benchmarks.data.imagenet import wordnet_ids
 from captum_groupcam.images import open_image, scan_images
+
+from ._samples import Dataset, LeftOut, Sample, in_turn, printable
+from .categories import N_IMAGENET, ClassIndex, names_of_classes
+from .imagenet import wordnet_ids
 
 __all__ = ["images"]
 

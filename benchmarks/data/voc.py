@@ -8,7 +8,9 @@ from pathlib import Path
 
 from torchvision.datasets import VOCDetection
 
-from benchmarks.data._objects import (
+from captum_groupcam.images import ImageError
+
+from ._objects import (
     AnnotatedObject,
     Annotation,
     Box,
@@ -19,14 +21,13 @@ from benchmarks.data._objects import (
     open_annotated,
     read_xml,
 )
-from benchmarks.data._samples import Dataset, LeftOut, Sample, existing_folder
-from benchmarks.data.categories import (
+from ._samples import Dataset, LeftOut, Sample, existing_folder
+from .categories import (
     VOC_CATEGORIES,
     names_of_classes,
     no_class,
     targets_by_category,
 )
-from captum_groupcam.images import ImageError
 
 __all__ = ["voc"]
 

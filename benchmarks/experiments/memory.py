@@ -51,7 +51,7 @@ CASES: dict[str, Case] = {
 def measure(name: str) -> Peak:
     """Runs a case in a fresh process and returns the peak of its memory."""
     finished = subprocess.run(  # noqa: S603 (this very module)
-        [sys.executable, "-m", "benchmarks.experiments.memory", name],
+        [sys.executable, "-m", __name__, name],
         check=True,
         stdout=subprocess.PIPE,
         text=True,

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from matplotlib.figure import Figure
 
-from benchmarks.data import Sample
-from benchmarks.measures.randomisation import N_LAYERS, Order, randomised_maps
-from benchmarks.run.evaluate import Evaluator
 from captum_groupcam.visualization import draw_overlay
+
+from ..data import Sample
+from ..measures.randomisation import N_LAYERS, Order, randomised_maps
+from ..run.evaluate import Evaluator
 
 __all__ = ["randomisation_figure"]
 

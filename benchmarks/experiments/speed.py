@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.experiments.timing import Timing, time_together
 from captum_groupcam import GroupCAM, ScoreCAM
 from captum_groupcam.images import sample_images
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.metrics import functional
-from captum_groupcam.models import ImageClassifier, load_model
+from captum_groupcam.models import ImageClassifier
+
+from .timing import Timing, time_together
 
 __all__ = ["COMPARISONS", "Comparison", "Timed", "run_speed"]
 
@@ -250,39 +251,34 @@ COMPARISONS: dict[str, Comparison] = {
 
 def run_speed(
     names: list[str],
+    model: ImageClassifier,
     *,
-    model: str,
-    weights: str | None,
     threads: int,
     rounds: int,
-    device: torch.device | str,
     out: Path,
 ) -> None:
     """Runs comparisons, prints a table for each, and keeps the figures.
 
     Args:
         names (list of str): Keys of :data:`COMPARISONS`.
-        model (str): A name that :func:`~captum_groupcam.models.load_model` knows.
-        weights (str, optional): Its weights, as there.
+        model (ImageClassifier): The network, where it runs.
         threads (int): Threads that PyTorch uses.
         rounds (int): Rounds of each comparison that count.
-        device (torch.device or str): Where the network runs.
         out (Path): A JSON file; results of other comparisons in it are kept.
     """
-    loaded = load_model(model, weights, device=device)
-    image = loaded.preprocess(sample_images()["cat"]()).unsqueeze(0).to(device)
+    image = model.prepare(sample_images()["cat"]())
     image = image.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        target = int(loaded.network(image).argmax())
-    timed = Timed(loaded, image, target, rounds)
+        target = int(model.network(image).argmax())
+    timed = Timed(model, image, target, rounds)
     console = Console()
     for name in names:
         comparison = COMPARISONS[name]
         timings = comparison.run(timed)
-        console.print(_table(f"{comparison.title} ({model}, {threads} threads)", timings))
+        console.print(_table(f"{comparison.title} ({model.name}, {threads} threads)", timings))
         if comparison.goal:
             console.print(f"Goal for the ratio: {comparison.goal}.")
-        _keep(out, f"{name}, {model}, {threads} threads, {device}", timings, rounds)
+        _keep(out, f"{name}, {model.name}, {threads} threads, {model.device}", timings, rounds)
 
 
 def _table(title: str, timings: list[Timing]) -> Table:

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from benchmarks.measures.explained import Explained
+from .explained import Explained
 
 __all__ = ["N_LAYERS", "Order", "chosen_layers", "parameter_randomisation", "randomised_maps"]
 

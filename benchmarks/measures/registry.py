@@ -10,15 +10,16 @@ from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
-from benchmarks.measures import quantus_measures as quantus
-from benchmarks.measures.explained import Explained
-from benchmarks.measures.randomisation import N_LAYERS, Order, parameter_randomisation
 from captum_groupcam.metrics.functional import (
     PRESETS,
     average_drop,
     deletion_insertion,
     pointing_game,
 )
+
+from . import quantus_measures as quantus
+from .explained import Explained
+from .randomisation import N_LAYERS, Order, parameter_randomisation
 
 __all__ = ["DEFAULT_MEASURES", "MEASURES", "Measure"]
 

@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report.files import markdown, tidy_csv
-from benchmarks.report.merge import Section, merge
-from benchmarks.report.page import chapter, render
-from benchmarks.run.folder import RunFolder
-from benchmarks.run.gallery import file_name
-from benchmarks.run.rows import RowError
+from ..run.folder import RunFolder
+from ..run.gallery import file_name
+from ..run.rows import RowError
+from .files import markdown, tidy_csv
+from .merge import Section, merge
+from .page import chapter, render
 
 __all__ = ["write_report"]
 

@@ -17,12 +17,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
-from benchmarks.report.labels import place_labels
-from benchmarks.report.measured import Score
-from benchmarks.report.tables import Table
-from benchmarks.run.rows import Row
 from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.visualization import LINE_COLORS, draw_curve
+
+from ..run.rows import Row
+from .labels import place_labels
+from .measured import Score
+from .tables import Table
 
 __all__ = [
     "Figure",

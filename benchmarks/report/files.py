@@ -8,9 +8,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
-from benchmarks.report.measured import Score
-from benchmarks.report.tables import Cell, Table
 from captum_groupcam.metrics.bootstrap import Interval
+
+from .measured import Score
+from .tables import Cell, Table
 
 __all__ = [
     "COLUMNS",

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
-from benchmarks.run.gallery import Shown
-from benchmarks.run.rows import Row
 from captum_groupcam.visualization import overlay_pixels
+
+from ..run.gallery import Shown
+from ..run.rows import Row
 
 __all__ = ["Mark", "Picture", "Strip", "strips"]
 

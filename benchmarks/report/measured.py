@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.report.merge import Section
-from benchmarks.run.rows import COST, Row
+from ..run.rows import COST, Row
+from .merge import Section
 
 __all__ = ["Measured", "Score"]
 

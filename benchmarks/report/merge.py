@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.run.configuration import ConfigurationError
-from benchmarks.run.folder import RunFolder
-from benchmarks.run.gallery import Shown
-from benchmarks.run.rows import Key, Row, RowError
+from ..run.configuration import ConfigurationError
+from ..run.folder import RunFolder
+from ..run.gallery import Shown
+from ..run.rows import Key, Row, RowError
 
 __all__ = ["Section", "merge", "merge_rows"]
 

@@ -13,8 +13,9 @@ from typing import Any
 import markupsafe
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from benchmarks.report import files
-from benchmarks.report.figures import (
+from ..run.rows import Row
+from . import files
+from .figures import (
     Figure,
     cost_figures,
     curve_figures,
@@ -22,10 +23,10 @@ from benchmarks.report.figures import (
     study_figures,
     varied,
 )
-from benchmarks.report.gallery import Strip, strips
-from benchmarks.report.measured import Measured, Score
-from benchmarks.report.merge import Section
-from benchmarks.report.tables import (
+from .gallery import Strip, strips
+from .measured import Measured, Score
+from .merge import Section
+from .tables import (
     ALL_SAMPLES,
     CATEGORIES,
     REFERENCE,
@@ -33,7 +34,6 @@ from benchmarks.report.tables import (
     make_table,
     section_tables,
 )
-from benchmarks.run.rows import Row
 
 __all__ = ["Chapter", "Incident", "Study", "chapter", "render"]
 

@@ -9,8 +9,9 @@ from functools import lru_cache
 import numpy as np
 from scipy.stats import ttest_1samp
 
-from benchmarks.report.measured import Measured, Score
 from captum_groupcam.metrics.bootstrap import Interval, bootstrap_mean
+
+from .measured import Measured, Score
 
 __all__ = [
     "ALL_SAMPLES",

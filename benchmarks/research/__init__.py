@@ -7,9 +7,10 @@ as in :func:`~benchmarks.run.network.counted`; a pass with gradients all the way
 counts three.
 """
 
-from benchmarks.research import choices, questions
 from captum_groupcam.masking.call import isolated
 from captum_groupcam.methods import METHODS, Method
+
+from . import choices, questions
 
 __all__ = ["RESEARCH"]
 

@@ -8,15 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 
-from benchmarks.research.finish import detail, interleaved, smoothed, with_prior
-from benchmarks.research.masks import group_masks, merged
-from benchmarks.research.regression import mask_cells, posterior, smoothness
-from benchmarks.research.steps import Probe, score_gains
 from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.masking.queries import score_samples
 from captum_groupcam.masking.targets import TargetType
 from captum_groupcam.networks.target_layer import TargetLayer
+
+from .finish import detail, interleaved, smoothed, with_prior
+from .masks import group_masks, merged
+from .regression import mask_cells, posterior, smoothness
+from .steps import Probe, score_gains
 
 __all__ = ["detailed", "group_cam", "shifts", "two_layers"]
 

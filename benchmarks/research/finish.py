@@ -11,12 +11,13 @@ from captum.attr import Saliency
 from torch import Tensor
 from torch.nn import Module
 
-from benchmarks.research.steps import Probe
 from captum_groupcam.attr.maps import divide_by_maximum
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.masking.targets import TargetType
 from captum_groupcam.methods import METHODS
+
+from .steps import Probe
 
 __all__ = ["detail", "interleaved", "smoothed", "with_prior"]
 

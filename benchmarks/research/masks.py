@@ -6,10 +6,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from benchmarks.research.runs import run_groups
-from benchmarks.research.steps import Probe
 from captum_groupcam.masking.groups import group_maps
 from captum_groupcam.masking.masks import LayerMasks, denoise
+
+from .runs import run_groups
+from .steps import Probe
 
 __all__ = ["At", "cut_out", "group_masks", "merged"]
 

@@ -10,17 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 
-from benchmarks.research.finish import detail, with_prior
-from benchmarks.research.masks import At, cut_out, group_masks, merged
-from benchmarks.research.regression import mask_cells, posterior, smoothness
-from benchmarks.research.runs import ordered
-from benchmarks.research.steps import Complements, Probe, score_gains
 from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
 from captum_groupcam.attr.rise import RandomMasks
 from captum_groupcam.masking.masks import LayerMasks, denoise, normalize, upsample
 from captum_groupcam.masking.queries import score_masks, score_samples
 from captum_groupcam.masking.targets import TargetType
 from captum_groupcam.networks.target_layer import TargetLayer
+
+from .finish import detail, with_prior
+from .masks import At, cut_out, group_masks, merged
+from .regression import mask_cells, posterior, smoothness
+from .runs import ordered
+from .steps import Complements, Probe, score_gains
 
 __all__ = ["adaptive", "chosen", "coalitions", "kept_and_removed", "random_masks"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.research.steps import lookup
+from .steps import lookup
 
 __all__ = ["ORDERS", "ordered", "run_groups"]
 

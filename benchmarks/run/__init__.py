@@ -4,6 +4,6 @@ What can be compared is :data:`~captum_groupcam.methods.METHODS`; controls and w
 it here.
 """
 
-from benchmarks import controls, research
+from .. import controls, research
 
 __all__ = ["controls", "research"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from torch.nn import Module
 
-from benchmarks.measures.explained import Explained
 from captum_groupcam import GroupCAM
 from captum_groupcam.analysis.uncertainty import maximum_probability, scored_masks, standard_error
 from captum_groupcam.methods import MethodSpec
 from captum_groupcam.models import ImageClassifier
 from captum_groupcam.visualization import method_sheet
+
+from ..measures.explained import Explained
 
 __all__ = ["certainty_figure"]
 

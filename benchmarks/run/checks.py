@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 from torch import Tensor
 
-from benchmarks.data import Sample
+from ..data import Sample
 
 __all__ = ["content_digest", "curve", "one_value"]
 

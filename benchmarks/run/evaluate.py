@@ -17,28 +17,26 @@ from torch import Tensor
 from torch.nn import Module
 from torchvision.transforms.functional import to_pil_image
 
-from benchmarks.data import Sample, to_inputs
-from benchmarks.measures.explained import Explain, Explained
-from benchmarks.measures.registry import MEASURES
-from benchmarks.run.certainty import certainty_figure
-from benchmarks.run.checks import content_digest, curve, one_value
-from benchmarks.run.folder import RunFolder
-from benchmarks.run.network import Compiled, counted
-from benchmarks.run.rows import COST, Key, Row, RowError
 from captum_groupcam.images import ImageError
 from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.methods import MethodSpec
 from captum_groupcam.metrics.functional import resize_masks
 from captum_groupcam.models import ImageClassifier
 
+from ..data import Sample, to_inputs
+from ..errors import DeviceError
+from ..measures.explained import Explain, Explained
+from ..measures.registry import MEASURES
+from .certainty import certainty_figure
+from .checks import content_digest, curve, one_value
+from .folder import RunFolder
+from .network import Compiled, counted
+from .rows import COST, Key, Row, RowError
+
 __all__ = ["DeviceError", "Evaluator", "TargetChoice"]
 
 #: Whether the class that the network predicts is explained, or the one of the label.
 TargetChoice: TypeAlias = Literal["label", "predicted"]
-
-
-class DeviceError(Exception):
-    """A device that answers no more; the message says what to do."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.run.configuration import (
+from .configuration import (
     GROWING,
     ConfigurationError,
     read_configuration,
     reject_differences,
 )
-from benchmarks.run.gallery import Gallery
-from benchmarks.run.rows import (
+from .gallery import Gallery
+from .rows import (
     COST,
     Key,
     Row,

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.run.configuration import mismatch
-from benchmarks.run.rows import write_atomically
+from .configuration import mismatch
+from .rows import write_atomically
 
 __all__ = ["Gallery", "Shown", "file_name"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from benchmarks.run.rows import RowError, write_atomically
+from .rows import RowError, write_atomically
 
 __all__ = ["locked"]
 

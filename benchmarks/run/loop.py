@@ -14,25 +14,24 @@ import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from benchmarks.data import DATASETS, Dataset, printable
-from benchmarks.measures.randomisation import N_LAYERS, chosen_layers
-from benchmarks.measures.registry import DEFAULT_MEASURES, MEASURES
-from benchmarks.run.checks import content_digest
-from benchmarks.run.configuration import ConfigurationError, fingerprint, versions
-from benchmarks.run.evaluate import Evaluator, TargetChoice
-from benchmarks.run.folder import RunFolder, done
-from benchmarks.run.lock import locked
-from benchmarks.run.processes import check_networks, end_together, in_first
-from benchmarks.run.progress import progress_of
-from benchmarks.run.rows import COST, Row, RowError
 from captum_groupcam.methods import MethodSpec
 from captum_groupcam.models import load_model
+
+from ..data import DATASETS, Dataset, printable
+from ..measures.randomisation import N_LAYERS, chosen_layers
+from ..measures.registry import DEFAULT_MEASURES, MEASURES
+from .checks import content_digest
+from .configuration import RANDOM, ConfigurationError, fingerprint, preprocessing_of, versions
+from .evaluate import Evaluator, TargetChoice
+from .folder import RunFolder, done
+from .lock import locked
+from .processes import check_networks, end_together, in_first
+from .progress import progress_of
+from .rows import COST, Row, RowError
 
 __all__ = ["RunSettings", "choose_measures", "prepare", "run"]
 
 _PACKAGES = ("captum_groupcam", "captum", "torch", "torchvision", "numpy", "quantus")
-#: Weights that are drawn.
-_RANDOM = "random"
 #: Samples with rows that are looked at again before a run goes on.
 _N_LOOKED_AT = 100
 #: Failures that are named at the end.
@@ -54,6 +53,10 @@ class RunSettings:
         model (str, optional): The network. Default: ``efficientnet_lite0``.
         weights (str, optional): A weights name, a file, or ``random``. Default: None, the model's.
         layer (str, optional): The layer to explain. Default: None, found.
+        class_names (sequence of str or str, optional): The names of its classes, or a file of them.
+            Default: None, its own.
+        preprocess (str or mapping, optional): What is done to pictures, as
+            :func:`~captum_groupcam.models.load_model` takes it. Default: None, its own.
         target (str, optional): ``label`` or ``predicted``. Default: ``label``.
         samples (str, optional): Which samples there are to the run, as a slice: ``0::2`` is every
             other one. Default: None, all.
@@ -76,6 +79,8 @@ class RunSettings:
     model: str = "efficientnet_lite0"
     weights: str | None = None
     layer: str | None = None
+    class_names: Sequence[str] | str | None = None
+    preprocess: str | dict[str, Any] | None = None
     target: TargetChoice = "label"
     samples: str | None = None
     limit: int | None = None
@@ -89,6 +94,17 @@ class RunSettings:
     num_nodes: int = 1
     strategy: str = "auto"
     precision: Any = "32-true"
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """Arguments of :func:`~captum_groupcam.models.load_model`."""
+        return {
+            "name": self.model,
+            "weights": self.weights,
+            "layer": self.layer,
+            "class_names": self.class_names,
+            "preprocess": self.preprocess,
+        }
 
 
 def run(settings: RunSettings) -> RunFolder | None:
@@ -268,7 +284,7 @@ def prepare(settings: RunSettings, device: torch.device | str = "cpu") -> tuple[
     with torch.random.fork_rng(devices=()):
         # The same in all processes and after a stop, also where weights are drawn.
         torch.default_generator.manual_seed(settings.seed)
-        model = load_model(settings.model, settings.weights, device, layer=settings.layer)
+        model = load_model(**settings.network, device=device)
     if settings.dataset not in DATASETS:
         raise ValueError(f"Unknown dataset {settings.dataset!r}; known are {', '.join(DATASETS)}.")
     dataset = DATASETS[settings.dataset](settings.root, model.class_names)
@@ -347,15 +363,16 @@ def _configuration(
         else f"{fabric.device.type}, {torch.get_num_threads()} threads"
     )
     return {
-        "model": settings.model,
+        "model": evaluator.model.name,
         "weights": fingerprint(evaluator.model.network),
+        **preprocessing_of(evaluator.model, settings.network),
         "layer": evaluator.model.layer.name,
         "dataset": settings.dataset,
         "n_samples": len(dataset),
         "samples": hashlib.sha256(ids).hexdigest()[:16],
         # Not there where all are meant, so that a folder from before there was a choice goes on.
         **({} if settings.samples is None else {"chosen_samples": settings.samples}),
-        **({"weights_seed": settings.seed} if settings.weights == _RANDOM else {}),
+        **({"weights_seed": settings.seed} if settings.weights == RANDOM else {}),
         "left_out": dict(dataset.left_out),
         "target": settings.target,
         "seed": settings.seed,

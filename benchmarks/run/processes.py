@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from benchmarks.run.configuration import ConfigurationError, fingerprint
+from .configuration import ConfigurationError, fingerprint
 
 __all__ = ["check_networks", "end_together", "in_first"]
 

@@ -15,6 +15,8 @@ from typing import BinaryIO, TypeAlias
 
 from filelock import FileLock, Timeout
 
+from ..errors import RowError
+
 __all__ = [
     "COST",
     "Key",
@@ -31,10 +33,6 @@ COST = "Cost"
 
 #: Sample, method and measure: what a row is of.
 Key: TypeAlias = tuple[str, str, str]
-
-
-class RowError(Exception):
-    """Rows that cannot be written or read; the message says what to do."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from captum_groupcam.apps.benchmark import benchmark_commands
 from captum_groupcam.apps.console import say, usage_errors
 from captum_groupcam.apps.names import OFFERED_METHODS
 from captum_groupcam.apps.options import network_options, with_options
@@ -152,3 +153,7 @@ def demo(
             )
         path = save_figure(demo_figure(n_groups), out)
     say(Console(), str(path.resolve()))
+
+
+for _command in benchmark_commands():
+    app.command(rich_help_panel="Benchmark (with the extra 'bench')")(_command)

@@ -33,8 +33,8 @@ def with_options(**groups: Callable[..., Any]) -> Callable[[_Function], Callable
         ...     return name, size
         >>> list(inspect.signature(command).parameters)
         ['name', 'height', 'width']
-        >>> command(name="b", height=1, width=1)
-        ('b', (1, 1))
+        >>> command(name="b", height=1)
+        ('b', (1, 3))
     """
 
     def decorate(command: _Function) -> Callable[..., Any]:
@@ -42,12 +42,12 @@ def with_options(**groups: Callable[..., Any]) -> Callable[[_Function], Callable
         taken = {name: list(inspect.signature(group).parameters) for name, group in groups.items()}
 
         @functools.wraps(command)
-        def with_groups(**options: Any) -> Any:
+        def with_groups(*arguments: Any, **options: Any) -> Any:
             made = {
-                name: group(**{option: options.pop(option) for option in taken[name]})
+                name: group(**{one: options.pop(one) for one in taken[name] if one in options})
                 for name, group in groups.items()
             }
-            return command(**options, **made)
+            return command(*arguments, **options, **made)
 
         hints: dict[str, Any] = {}
         shown = [parameter for parameter in parameters if parameter.name not in groups]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -130,20 +132,28 @@ def test_speed_counts_and_times(options: list[str], tmp_path: Path) -> None:
 
 
 def test_report_merges_runs(options: list[str], tmp_path: Path) -> None:
-    for methods in ("centre", "grad_cam"):
+    methods = ("centre", "grad_cam")
+    for method in methods:
         output(
             "compare",
             *options,
-            "--weights=random",
-            f"--out={tmp_path / methods}",
-            f"--methods={methods}",
+            f"--out={tmp_path / method}",
+            f"--methods={method}",
             "--measures=PointingGame",
             "--limit=1",
         )
-    printed = output(
-        "report", str(tmp_path / "centre"), str(tmp_path / "centre"), f"--out={tmp_path / 'all'}"
-    )
+    folders = [str(tmp_path / method) for method in methods]
+    printed = output("report", *folders, f"--out={tmp_path / 'all'}")
     assert Path(printed.split()[-1]).is_file()
+    rows = [json.loads(line) for line in (tmp_path / "all" / "results.jsonl").open()]
+    assert {(row["section"], row["method"]) for row in rows} == {
+        (rows[0]["section"], method) for method in methods
+    }
+    with (tmp_path / "all" / "table.csv").open(newline="") as file:
+        table = {(line["method"], line["score"]): line for line in csv.DictReader(file)}
+    for row in rows:
+        for score, value in row["scores"].items():
+            assert float(table[row["method"], score]["mean"]) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +171,6 @@ def test_report_merges_runs(options: list[str], tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(arguments: list[str], message: str, tmp_path: Path) -> None:
     if arguments[0] != "report":
         arguments = [*arguments, f"--out={tmp_path}"]
-    printed = output(*arguments, exit_code=1)
+    printed = output(*arguments, exit_code=2)
     assert message in printed
     assert "Traceback" not in printed

@@ -9,9 +9,9 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.data import printable
-from benchmarks.experiments.attack.attacks import Outcome
-from benchmarks.experiments.attack.registry import ATTACKS
+from ...data import printable
+from .attacks import Outcome
+from .registry import ATTACKS
 
 __all__ = ["attack"]
 

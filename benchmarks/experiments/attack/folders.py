@@ -13,11 +13,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
-from benchmarks.experiments.attack.attacks import Attack, Outcome, added
-from benchmarks.experiments.attack.runs import silent
-from benchmarks.experiments.attack.toys import good_loaders, good_sample, settings, toys
-from benchmarks.run.folder import RunFolder
-from benchmarks.run.loop import run
+from ...run.folder import RunFolder
+from ...run.loop import run
+from .attacks import Attack, Outcome, added
+from .runs import silent
+from .toys import good_loaders, good_sample, settings, toys
 
 __all__ = ["ATTACKS"]
 
@@ -86,16 +86,16 @@ def _ends_well(*arguments: str) -> str | None:
     code, said = _end(*arguments)
     if code == 0:
         return None
-    return said if code != 1 else (None if said.strip() else "it ended without a word")
+    return said if code not in (1, 2) else (None if said.strip() else "it ended without a word")
 
 
 def _end(*arguments: str) -> tuple[int, str]:
-    """The exit status of a command and what it said; 2 and the exception if it raised one."""
-    from benchmarks.__main__ import app  # which knows the attacks
+    """The exit status of a command and what it said; -1 and the exception if it raised one."""
+    from ...commands import app  # which knows the attacks
 
     done = CliRunner().invoke(app, arguments)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
-        return 2, f"{type(done.exception).__name__}: {done.exception}"
+        return -1, f"{type(done.exception).__name__}: {done.exception}"
     return done.exit_code, done.output
 
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.experiments.attack.attacks import Attack, Outcome
-from benchmarks.experiments.attack.runs import results_of, silent
-from benchmarks.experiments.attack.toys import good_loaders, settings, toys
-from benchmarks.run.folder import RunFolder
-from benchmarks.run.loop import run
-from benchmarks.run.rows import RowWriter
+from ...run.folder import RunFolder
+from ...run.loop import run
+from ...run.rows import RowWriter
+from .attacks import Attack, Outcome
+from .runs import results_of, silent
+from .toys import good_loaders, settings, toys
 
 __all__ = ["ATTACKS"]
 

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.data import Sample
-from benchmarks.experiments.attack.toys import N_CLASSES
 from captum_groupcam.images import ImageError
+
+from ...data import Sample
+from .toys import N_CLASSES
 
 __all__ = [
     "BOXES",

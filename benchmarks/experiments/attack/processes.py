@@ -17,17 +17,17 @@ from typing import Any
 
 import torch
 
-from benchmarks.data import Sample
-from benchmarks.experiments.attack import kinds
-from benchmarks.experiments.attack.attacks import Attack, Outcome
-from benchmarks.experiments.attack.runs import results_of, silent
-from benchmarks.experiments.attack.toys import good_loaders, good_sample, settings, toys
-from benchmarks.run.folder import RunFolder
-from benchmarks.run.loop import run
+from ...data import Sample
+from ...run.folder import RunFolder
+from ...run.loop import run
+from . import kinds
+from .attacks import Attack, Outcome
+from .runs import results_of, silent
+from .toys import good_loaders, good_sample, settings, toys
 
 __all__ = ["ATTACKS"]
 
-_ROOT = Path(__file__).parents[3]
+_ROOT = Path(__file__).parents[__spec__.name.count(".")]
 _KINDS = {**kinds.LOADERS, **kinds.LABELS, **kinds.BOXES, **kinds.MASKS, **kinds.IMAGES}
 _OPTIONS = (
     "--model=attacked",
@@ -57,7 +57,7 @@ def _die(index: int) -> Sample:
 
 
 def _victim(attack: str, out: str) -> None:
-    from benchmarks.__main__ import app  # which knows the attacks
+    from ...commands import app  # which knows the attacks
 
     torch.set_num_threads(1)
     loaders: dict[str, Callable[[], Any]] = (
@@ -106,7 +106,7 @@ def _unequal_networks(folder: Path, _small: bool) -> Outcome:
     """Each process has a network of its own: the run does not begin, and says so in a line."""
     done = _attacked("unequal", folder / "run")
     said = done.stderr.split("other weights than the first")
-    refused = done.returncode == 1 and len(said) == 2 and "Traceback" not in done.stderr
+    refused = done.returncode == 2 and len(said) == 2 and "Traceback" not in done.stderr
     wrong = not refused or (folder / "run" / "results.jsonl").exists()
     return Outcome(1, {"networks mixed": int(wrong)}, [done.stderr] if wrong else [])
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.experiments.attack import folders, kills, processes, runs
-from benchmarks.experiments.attack.attacks import Attack
+from . import folders, kills, processes, runs
+from .attacks import Attack
 
 __all__ = ["ATTACKS"]
 

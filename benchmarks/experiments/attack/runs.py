@@ -18,19 +18,20 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import Module
 
-from benchmarks.data import Sample
-from benchmarks.experiments.attack import kinds
-from benchmarks.experiments.attack.attacks import Attack, Outcome, added
-from benchmarks.experiments.attack.toys import good_loaders, good_sample, settings, toys
-from benchmarks.measures.registry import Measure
-from benchmarks.report import write_report
-from benchmarks.run import folder as run_folder
-from benchmarks.run import rows as run_rows
-from benchmarks.run.configuration import ConfigurationError
-from benchmarks.run.folder import RunFolder
-from benchmarks.run.loop import run
-from benchmarks.run.rows import Row, RowError
 from captum_groupcam.methods import Method, MethodSpec
+
+from ...data import Sample
+from ...measures.registry import Measure
+from ...report import write_report
+from ...run import folder as run_folder
+from ...run import rows as run_rows
+from ...run.configuration import ConfigurationError
+from ...run.folder import RunFolder
+from ...run.loop import run
+from ...run.rows import Row, RowError
+from . import kinds
+from .attacks import Attack, Outcome, added
+from .toys import good_loaders, good_sample, settings, toys
 
 __all__ = ["ATTACKS", "results_of", "silent"]
 

@@ -14,11 +14,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_tensor
 
-from benchmarks.data import DATASETS, Dataset, Sample
-from benchmarks.measures.registry import MEASURES, Measure
-from benchmarks.run.loop import RunSettings
 from captum_groupcam.methods import METHODS, Method, MethodSpec
 from captum_groupcam.models import MODELS, ImageClassifier
+
+from ...data import DATASETS, Dataset, Sample
+from ...measures.registry import MEASURES, Measure
+from ...run.loop import RunSettings
 
 __all__ = ["N_CLASSES", "Network", "entered", "good_loaders", "good_sample", "settings", "toys"]
 

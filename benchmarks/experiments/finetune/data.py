@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from benchmarks.data.imagenet import wordnet_ids
 from captum_groupcam.images import open_image
 from captum_groupcam.models import ImageClassifier
+
+from ...data.imagenet import wordnet_ids
 
 __all__ = ["Batch", "Pictures", "class_indices", "derived_seed", "image_folder", "shuffled"]
 
@@ -41,31 +43,27 @@ class Pictures(Dataset[tuple[Tensor, int, int]]):
     Attributes:
         folder (ImageFolder): Pictures in one folder for each class.
         labels (sequence of int): The network's output for each class of the folder.
-        transform (Callable): Turns a picture into 3 x H x W.
+        transform (Callable): Turns a picture into C x H x W.
         seed (int or None): Seed of what the transform draws, together with a picture's number.
     """
 
     folder: ImageFolder
     labels: Sequence[int]
-    transform: transforms.Compose
+    transform: Callable[[Image.Image], Tensor]
     seed: int | None = None
 
     @classmethod
     def training(
-        cls,
-        folder: ImageFolder,
-        model: ImageClassifier,
-        labels: Sequence[int],
-        size: int,
-        seed: int,
+        cls, folder: ImageFolder, model: ImageClassifier, labels: Sequence[int], seed: int
     ) -> Pictures:
         """Random crops and flips, as the paper's authors train (and everybody on ImageNet)."""
+        height, width = model.prepare(Image.new("RGB", (64, 64))).shape[2:]
         return cls(
             folder,
             labels,
             transforms.Compose(
                 [
-                    transforms.RandomResizedCrop(size),
+                    transforms.RandomResizedCrop((height, width)),
                     transforms.RandomHorizontalFlip(),
                     transforms.ToTensor(),
                     transforms.Normalize(model.mean, model.std),
@@ -76,21 +74,10 @@ class Pictures(Dataset[tuple[Tensor, int, int]]):
 
     @classmethod
     def validation(
-        cls, folder: ImageFolder, model: ImageClassifier, labels: Sequence[int], size: int
+        cls, folder: ImageFolder, model: ImageClassifier, labels: Sequence[int]
     ) -> Pictures:
-        """The middle of each picture, seven eighths of its shorter side."""
-        return cls(
-            folder,
-            labels,
-            transforms.Compose(
-                [
-                    transforms.Resize(round(size * 8 / 7)),
-                    transforms.CenterCrop(size),
-                    transforms.ToTensor(),
-                    transforms.Normalize(model.mean, model.std),
-                ]
-            ),
-        )
+        """As the network's preprocessing has them."""
+        return cls(folder, labels, model.preprocess)
 
     def __len__(self) -> int:
         return len(self.folder)

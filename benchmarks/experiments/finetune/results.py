@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.run.rows import write_atomically
 from captum_groupcam.metrics.bootstrap import Interval
 from captum_groupcam.visualization import save_figure
+
+from ...run.rows import write_atomically
 
 __all__ = ["DamagedError", "EpochRow", "Run", "crossed_bootstrap", "write_results"]
 

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from benchmarks.controls import ShiftedBlur
-from captum_groupcam.augmentation import BackgroundBlur, GradCAMBlur, GroupCAMBlur
-
-__all__ = ["ARMS", "FineTuneSettings"]
-
-#: What is done to the training pictures, by name; None is nothing.
-ARMS: Mapping[str, Callable[..., BackgroundBlur] | None] = {
-    "plain": None,
-    "group_cam": GroupCAMBlur,
-    "random": ShiftedBlur,
-    "grad_cam": GradCAMBlur,
-}
+__all__ = ["FineTuneSettings"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +22,9 @@ class FineTuneSettings:
 
     Args:
         data (Path): A folder with ``train`` and ``val``, each with one folder for each class.
-        model, weights, layer: As in :func:`captum_groupcam.models.load_model`.
+        network (mapping, optional): Arguments of :func:`captum_groupcam.models.load_model`.
+            Pictures are prepared for training at the size that its preprocessing gives, and for
+            validation as this does. Default: those of ``efficientnet_lite0``.
         keep_head (bool, optional): Whether the network keeps its classes, which those of the data
             are among by name or WordNet id; accuracy is that among all of them. Otherwise its last
             layer is drawn anew, with the data's classes. Default: False.
@@ -49,7 +41,6 @@ class FineTuneSettings:
             Default: 0.001.
         momentum (float, optional): Default: 0.9.
         weight_decay (float, optional): Default: 1e-4.
-        image_size (int, optional): Side of the network's inputs in pixels. Default: 224.
         train_per_class (int, optional): Pictures of each class to train with, drawn anew for each
             seed. Default: None, all.
         n_groups (int, optional): Groups of Group-CAM. Default: 16.
@@ -61,9 +52,7 @@ class FineTuneSettings:
     """
 
     data: Path
-    model: str = "efficientnet_lite0"
-    weights: str | None = None
-    layer: str | None = None
+    network: Mapping[str, Any] = field(default_factory=lambda: {"name": "efficientnet_lite0"})
     keep_head: bool = False
     train_from: str | None = None
     batch_statistics: bool = False
@@ -73,7 +62,6 @@ class FineTuneSettings:
     learning_rate: float = 1e-3
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    image_size: int = 224
     train_per_class: int | None = None
     n_groups: int = 16
     probability: float = 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,21 +18,31 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # noqa: PLC2701 - no public name
 
-from benchmarks.experiments.finetune.data import (
+from captum_groupcam.augmentation import BackgroundBlur, GradCAMBlur, GroupCAMBlur
+from captum_groupcam.methods import METHODS
+from captum_groupcam.models import ImageClassifier, load_model
+
+from ...controls import ShiftedBlur
+from ...run.processes import end_together
+from .data import (
     Pictures,
     class_indices,
     derived_seed,
     image_folder,
     shuffled,
 )
-from benchmarks.experiments.finetune.results import DamagedError, EpochRow, Run
-from benchmarks.experiments.finetune.settings import ARMS, FineTuneSettings
-from benchmarks.run.processes import end_together
-from captum_groupcam.augmentation import BackgroundBlur, GradCAMBlur
-from captum_groupcam.methods import METHODS
-from captum_groupcam.models import ImageClassifier, load_model
+from .results import DamagedError, EpochRow, Run
+from .settings import FineTuneSettings
 
-__all__ = ["map_entropy", "train"]
+__all__ = ["ARMS", "map_entropy", "train"]
+
+#: What is done to the training pictures, by name; None is nothing.
+ARMS: Mapping[str, Callable[..., BackgroundBlur] | None] = {
+    "plain": None,
+    "group_cam": GroupCAMBlur,
+    "random": ShiftedBlur,
+    "grad_cam": GradCAMBlur,
+}
 
 
 def map_entropy(maps: Tensor) -> Tensor:
@@ -107,7 +118,7 @@ class _Session:
                 "processes evenly."
             )
         torch.manual_seed(derived_seed(seed))  # for weights that are random
-        loaded = load_model(settings.model, settings.weights, layer=settings.layer)
+        loaded = load_model(**settings.network)
         self._prepare_data(loaded)
         network = loaded.network
         if not settings.keep_head:
@@ -145,9 +156,8 @@ class _Session:
         if validation.classes != names:
             raise ValueError(f"{root} has other classes in val than in train.")
         labels = class_indices(loaded, names) if settings.keep_head else range(len(names))
-        size = settings.image_size
-        self.training = Pictures.training(training, loaded, labels, size, self.seed)
-        self.validation = Pictures.validation(validation, loaded, labels, size)
+        self.training = Pictures.training(training, loaded, labels, self.seed)
+        self.validation = Pictures.validation(validation, loaded, labels)
         self.targets = [labels[target] for target in self.validation.folder.targets]
         self.chosen = self.training.some_of_each_class(settings.train_per_class, self.seed)
         self.n_steps = len(self.chosen) // settings.batch_size

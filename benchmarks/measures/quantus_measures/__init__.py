@@ -15,11 +15,11 @@ Written against Quantus 0.6.0, whose behaviour shapes these modules:
 Every function takes :class:`~benchmarks.measures.explained.Explained` and returns N values.
 """
 
-from benchmarks.measures.quantus_measures._complexity import (
+from ._complexity import (
     complexity,
     sparseness,
 )
-from benchmarks.measures.quantus_measures._faithfulness import (
+from ._faithfulness import (
     dividing_patch_size,
     faithfulness_correlation,
     faithfulness_estimate,
@@ -36,7 +36,7 @@ from benchmarks.measures.quantus_measures._faithfulness import (
     sensitivity_n,
     sufficiency,
 )
-from benchmarks.measures.quantus_measures._localisation import (
+from ._localisation import (
     attribution_localisation,
     auc,
     pointing_game,
@@ -44,7 +44,7 @@ from benchmarks.measures.quantus_measures._localisation import (
     relevance_rank_accuracy,
     top_k_intersection,
 )
-from benchmarks.measures.quantus_measures._randomisation import (
+from ._randomisation import (
     mprt,
     random_logit,
 )

@@ -14,7 +14,7 @@ from quantus.helpers.model.pytorch_model import PyTorchModel
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from benchmarks.measures.explained import Explained
+from ..explained import Explained
 
 Array: TypeAlias = NDArray[Any]
 

@@ -12,8 +12,8 @@ from quantus.functions.perturb_func import noisy_linear_imputation
 from scipy.stats import pearsonr
 from torch import Tensor
 
-from benchmarks.measures.explained import Explained
-from benchmarks.measures.quantus_measures._calls import (
+from ..explained import Explained
+from ._calls import (
     NO_SCORE,
     Array,
     finite_scores,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import quantus
 from torch import Tensor
 
-from benchmarks.measures.explained import Explained
-from benchmarks.measures.quantus_measures._calls import (
+from ..explained import Explained
+from ._calls import (
     NO_MASS,
     finite_scores,
     make_metric,

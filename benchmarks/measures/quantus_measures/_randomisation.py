@@ -11,8 +11,8 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from benchmarks.measures.explained import Explained
-from benchmarks.measures.quantus_measures._calls import (
+from ..explained import Explained
+from ._calls import (
     NO_SCORE,
     Array,
     finite_scores,

@@ -12,12 +12,10 @@ from typing import Any
 import torch
 import typer
 from lightning_fabric import Fabric
-from PIL import Image
-from torch import Tensor, nn
-from torchvision import transforms
+from torch import nn
 
-from benchmarks.experiments.finetune import finetune
-from captum_groupcam.models import MODELS, ImageClassifier
+from benchmarks.experiments.finetune.command import finetune
+from captum_groupcam.models import MODELS, ImageClassifier, Preprocessing
 
 
 def tiny(_name: str, _weights: str | None, _n_classes: int | None) -> ImageClassifier:
@@ -32,11 +30,8 @@ def tiny(_name: str, _weights: str | None, _n_classes: int | None) -> ImageClass
         network.pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         network.head = nn.Linear(8, 5)
         nn.init.normal_(network.head.weight)
-    return ImageClassifier(network, to_tensor, layer="more")
-
-
-def to_tensor(image: Image.Image) -> Tensor:
-    return transforms.functional.to_tensor(image) * 2 - 1
+    preprocess = Preprocessing(32, (0.5,) * 3, (0.5,) * 3, resize=36)
+    return ImageClassifier(network, preprocess, layer="more")
 
 
 MODELS["tiny"] = tiny

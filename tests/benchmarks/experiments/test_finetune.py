@@ -22,7 +22,7 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.controls import ShiftedBlur
-from benchmarks.experiments.finetune import finetune
+from benchmarks.experiments.finetune.command import finetune
 from benchmarks.experiments.finetune.data import (
     Pictures,
     class_indices,
@@ -45,7 +45,7 @@ OPTIONS: dict[str, Any] = {
     "plain_epochs": 1,
     "batch_size": 4,
     "learning_rate": 0.05,
-    "image_size": 24,
+    "image_size": "24",
     "train_per_class": 6,
     "n_groups": 4,
     "n_maps": 3,
@@ -204,18 +204,18 @@ def test_committed_results_are_what_their_files_say() -> None:
 
 @pytest.mark.parametrize("arm", ["plain", "random"])
 def test_training_is_a_plain_loop(arm: str, whole: Path, data: Path) -> None:
-    model = load_model("tiny")
+    model = load_model("tiny", preprocess={"image_size": 24})
     network = model.network
     torch.manual_seed(derived_seed(1))
     network.head = nn.Linear(8, 2)
     folder = image_folder(data / "train")
-    chosen = Pictures.training(folder, model, [0, 1], 24, 1).some_of_each_class(6, 1)
+    chosen = Pictures.training(folder, model, [0, 1], 1).some_of_each_class(6, 1)
     blur = ShiftedBlur(network, network.more, 4, seed=1)
     parameters = list(network.parameters())
     velocity = [torch.zeros_like(p) for p in parameters]
     losses: list[float] = []
     for epoch in range(4):
-        pictures = Pictures.training(folder, model, [0, 1], 24, derived_seed(1, epoch))
+        pictures = Pictures.training(folder, model, [0, 1], derived_seed(1, epoch))
         order = chosen[shuffled(12, 1, epoch)]
         for step in range(3):
             items = [pictures[int(index)] for index in order[4 * step : 4 * step + 4]]
@@ -346,7 +346,7 @@ def test_classes_by_name_and_wordnet_id(lite0: ImageClassifier) -> None:
 
 
 def test_pictures_do_not_depend_on_who_loads_them(data: Path) -> None:
-    pictures = Pictures.training(image_folder(data / "train"), load_model("tiny"), [0, 1], 24, 5)
+    pictures = Pictures.training(image_folder(data / "train"), load_model("tiny"), [0, 1], 5)
     state = torch.get_rng_state()
     alone = [pictures[index][0] for index in (3, 1)]
     assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,74 @@
+"""Names for the help of commands, which is shown before anything heavy is imported."""
+
+from __future__ import annotations
+
+__all__ = ["ARM_NAMES", "COMPARISON_NAMES", "CONTROL_NAMES", "DATASET_NAMES", "DEFAULT_NAMES"]
+__all__ += ["MEASURE_NAMES", "STUDY_NAMES"]
+
+#: Of :data:`~benchmarks.controls.CONTROLS`.
+CONTROL_NAMES = ("random", "centre", "edges")
+
+#: Of :data:`~benchmarks.data.DATASETS`.
+DATASET_NAMES = ("bundled", "images", "folder", "imagenet", "coco", "coco_masks", "voc")
+
+#: Of :data:`~benchmarks.measures.registry.MEASURES`.
+MEASURE_NAMES = (
+    "DeletionInsertion",
+    "DeletionInsertion.rise",
+    "DeletionInsertion.official",
+    "AverageDrop",
+    "PointingGame",
+    "PointingGame.0px",
+    "ParameterRandomisation.cascading",
+    "ParameterRandomisation.independent",
+    "quantus.FaithfulnessCorrelation",
+    "quantus.FaithfulnessEstimate",
+    "quantus.MonotonicityCorrelation",
+    "quantus.PixelFlipping",
+    "quantus.RegionPerturbation",
+    "quantus.Selectivity",
+    "quantus.SensitivityN",
+    "quantus.IROF",
+    "quantus.ROAD",
+    "quantus.Infidelity",
+    "quantus.Sufficiency",
+    "quantus.PointingGame",
+    "quantus.AttributionLocalisation",
+    "quantus.TopKIntersection",
+    "quantus.RelevanceRankAccuracy",
+    "quantus.RelevanceMassAccuracy",
+    "quantus.AUC",
+    "quantus.Sparseness",
+    "quantus.Complexity",
+    "quantus.MPRT",
+    "quantus.RandomLogit",
+)
+
+#: :data:`~benchmarks.measures.registry.DEFAULT_MEASURES`.
+DEFAULT_NAMES = (
+    "DeletionInsertion",
+    "AverageDrop",
+    "PointingGame",
+    "PointingGame.0px",
+    "quantus.RelevanceRankAccuracy",
+    "quantus.RelevanceMassAccuracy",
+    "quantus.Sparseness",
+)
+
+#: Of :data:`~benchmarks.experiments.ablation.STUDIES`.
+STUDY_NAMES = (
+    "theta",
+    "theta_input",
+    "n_groups",
+    "n_groups_input",
+    "grouping",
+    "weights",
+    "baseline",
+    "denoise_at",
+)
+
+#: Of :data:`~benchmarks.experiments.speed.COMPARISONS`.
+COMPARISON_NAMES = ("group_cam", "batch_sizes", "score_cam", "deletion_insertion")
+
+#: Of :data:`~benchmarks.experiments.finetune.training.ARMS`.
+ARM_NAMES = ("plain", "group_cam", "random", "grad_cam")
