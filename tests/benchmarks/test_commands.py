@@ -145,7 +145,9 @@ def test_report_merges_runs(options: list[str], tmp_path: Path) -> None:
     folders = [str(tmp_path / method) for method in methods]
     printed = output("report", *folders, f"--out={tmp_path / 'all'}")
     assert Path(printed.split()[-1]).is_file()
-    rows = [json.loads(line) for line in (tmp_path / "all" / "results.jsonl").open()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "all" / "results.jsonl").read_text().splitlines()
+    ]
     assert {(row["section"], row["method"]) for row in rows} == {
         (rows[0]["section"], method) for method in methods
     }
