@@ -79,6 +79,61 @@ pixels = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8
 Image.fromarray(pixels).save('noise.png')"
 user/bin/captum-groupcam explain noise.png --out maps/
 ls maps
+status=0
+user/bin/captum-groupcam compare 2> needs.log || status=$?
+if [ "$status" != 2 ] || [ "$(wc -l < needs.log)" != 1 ]; then
+    echo "Without its extra, the benchmark should end in one line and status 2:" >&2
+    cat needs.log >&2
+    exit 1
+fi
+grep -F "captum_groupcam[bench]" needs.log
+
+step "The benchmark, for a network of one's own: [bench]"
+user/bin/python -m pip install --quiet "$wheel[bench]" "$@"
+user/bin/python -m pip check
+mkdir mypkg
+touch mypkg/__init__.py
+cat > mypkg/model.py <<'PYTHON'
+from torch import nn
+
+
+def build(num_classes=2):
+    layers = [nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(8, num_classes))
+PYTHON
+user/bin/python - <<'PYTHON'
+import shutil
+from pathlib import Path
+
+import torch
+from mypkg.model import build
+
+torch.manual_seed(0)
+torch.save({"state_dict": build().state_dict()}, "best.pt")
+Path("classes.txt").write_text("cat\ndog\n")
+for place in ("photos", "pets/train/cat", "pets/train/dog", "pets/val/cat", "pets/val/dog"):
+    Path(place).mkdir(parents=True)
+    shutil.copy("noise.png", place)
+PYTHON
+network=(--model mypkg.model:build --weights best.pt --class-names classes.txt
+    --preprocess imagenet --image-size 32 --accelerator cpu)
+methods=(--methods "group_cam:n_groups=4 centre")
+measures=(--measures "AverageDrop quantus.Sparseness")
+photos=(--dataset images --root photos)
+groupcam=user/bin/captum-groupcam
+"$groupcam" compare "${network[@]}" "${photos[@]}" "${methods[@]}" "${measures[@]}"
+"$groupcam" ablate "${network[@]}" "${photos[@]}" --studies weights --measures AverageDrop
+"$groupcam" sanity "${network[@]}" "${photos[@]}" --methods "grad_cam edges"
+"$groupcam" speed methods group_cam "${network[@]}" "${photos[@]}" "${methods[@]}" --rounds 1
+"$groupcam" finetune "${network[@]}" --data pets --out out/finetune --epochs 1 --batch-size 1 \
+    --arms "plain group_cam" --seeds 1 --n-groups 4
+"$groupcam" compare --limit 1 "${methods[@]}" --out out/bundled
+"$groupcam" report out/compare out/ablate out/bundled --out out/report
+"$groupcam" memory
+grep -q mypkg.model:build out/report/index.html
+user/bin/python -I -c "
+from importlib.util import find_spec
+assert find_spec('benchmarks') is None, 'The wheel brings a module that is called benchmarks.'"
 
 step "All passed. What was tried lies in dist/:"
 ls "$OLDPWD/dist"

@@ -276,7 +276,7 @@ def _checkpoints(folder: Path, small: bool) -> Outcome:
         good_sample(index).image.save(place / f"{index}.png")
     command = (
         "finetune", f"--data={data}", f"--out={out}", "--model=attacked", "--arms=plain",
-        "--seeds=1", "--epochs=2", "--batch-size=2", "--image-size=32", "--n-maps=0",
+        "--seeds=1", "--epochs=2", "--batch-size=2", "--n-maps=0",
         "--accelerator=cpu",
     )  # fmt: skip
     with toys({}):
