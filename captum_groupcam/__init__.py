@@ -4,12 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captum_groupcam.attr.cam import CAM
+    from captum_groupcam.attr.eigen_cam import EigenCAM, EigenGradCAM
+    from captum_groupcam.attr.element_wise_cam import ElementWiseCAM
     from captum_groupcam.attr.grad_cam import GradCAM, GradCAMPlusPlus
     from captum_groupcam.attr.group_cam import GroupCAM
+    from captum_groupcam.attr.hires_cam import HiResCAM
     from captum_groupcam.attr.layer_cam import LayerCAM
     from captum_groupcam.attr.rise import RISE
     from captum_groupcam.attr.score_cam import ScoreCAM
     from captum_groupcam.attr.selective import SelectiveGroupCAM
+    from captum_groupcam.attr.x_grad_cam import XGradCAM
     from captum_groupcam.attr.xrai import XRAI
 
 __version__ = "0.1.0"
@@ -17,12 +21,17 @@ __all__ = [
     "CAM",
     "RISE",
     "XRAI",
+    "EigenCAM",
+    "EigenGradCAM",
+    "ElementWiseCAM",
     "GradCAM",
     "GradCAMPlusPlus",
     "GroupCAM",
+    "HiResCAM",
     "LayerCAM",
     "ScoreCAM",
     "SelectiveGroupCAM",
+    "XGradCAM",
 ]
 
 #: Where each name is defined. It is imported when it is first asked for: torch and captum take
@@ -31,12 +40,17 @@ _HOMES = {
     "CAM": "cam",
     "RISE": "rise",
     "XRAI": "xrai",
+    "EigenCAM": "eigen_cam",
+    "EigenGradCAM": "eigen_cam",
+    "ElementWiseCAM": "element_wise_cam",
     "GradCAM": "grad_cam",
     "GradCAMPlusPlus": "grad_cam",
     "GroupCAM": "group_cam",
+    "HiResCAM": "hires_cam",
     "LayerCAM": "layer_cam",
     "ScoreCAM": "score_cam",
     "SelectiveGroupCAM": "selective",
+    "XGradCAM": "x_grad_cam",
 }
 
 if not TYPE_CHECKING:

@@ -67,6 +67,7 @@ def layer_activations(
     layer: Module,
     inputs: tuple[Tensor, ...],
     additional_forward_args: tuple[Any, ...],
+    select: Callable[[Tensor], object] | None = None,
     *,
     attribute_to_layer_input: bool = False,
     layer_call: int | None = None,
@@ -74,11 +75,15 @@ def layer_activations(
 ) -> Tensor:
     """What the layer gives (or gets) for the inputs, without a graph: N x ...
 
+    The output is passed to ``select``, if that is given, for its errors.
+
     Raises:
         ValueError: If the layer is never called, several times without a layer_call, or does not
             have exactly one tensor.
     """
     network, device_ids = eager(forward_func), _devices(forward_func, device_ids)
+    if select is not None:
+        network = _selecting(network, select)
     if layer_call is not None:
         with _taking(layer, attribute_to_layer_input, layer_call, begin_graph=False) as taken:
             run_forward(network, inputs, additional_forward_args)
@@ -98,6 +103,15 @@ def layer_activations(
         )
         check()
     return _dequantized(cast(Tensor, activations))
+
+
+def _selecting(network: ForwardFunc, select: Callable[[Tensor], object]) -> ForwardFunc:
+    def selected(*args: Any) -> Tensor:
+        output = run_forward(network, args, ())
+        select(output)
+        return output
+
+    return selected
 
 
 def layer_gradients_and_activations(

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_groupcam import CAM, RISE, GradCAMPlusPlus, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import CAM, RISE, GroupCAM, ScoreCAM, SelectiveGroupCAM
 from captum_groupcam.networks.layers import find_layer
-from tests.toy_networks import Recorder, classifier, hooks, images
+from tests.toy_networks import FORMULAS, Recorder, classifier, hooks, images
 
 METHODS: dict[str, Callable[[Any, nn.Module, Tensor], Tensor]] = {
     "GroupCAM": lambda net, layer, x: GroupCAM(net, layer).attribute(
@@ -124,13 +124,14 @@ def test_weights_that_change_count(method, form):
     torch.testing.assert_close(after, METHODS[method](net, net.features, x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", [method for method in FORMULAS if method is not CAM])
 @every_form
-def test_weights_at_the_layer(form):
+def test_weights_at_the_layer(method, form):
     plain, x = classifier(seed=2), images(2, 14, 16)
-    expected = GradCAMPlusPlus(plain, plain.features).attribute(x, 1)
+    expected = method(plain, plain.features).attribute(x, 1)
     counter = Counter()
     compiled, layer = form(copy.deepcopy(plain), counter)
-    torch.testing.assert_close(GradCAMPlusPlus(compiled, layer).attribute(x, 1), expected)
+    torch.testing.assert_close(method(compiled, layer).attribute(x, 1), expected)
     assert not counter.batch_sizes
 
 

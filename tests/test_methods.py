@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.controls import CONTROLS
 from captum_groupcam.methods import METHODS, offered_methods
 from captum_groupcam.networks.target_layer import TargetLayer
-from tests.toy_networks import SmallCNN, real_image, small_inputs
+from tests.toy_networks import Recorder, SmallCNN, real_image, small_inputs
 
 NAMES = [*offered_methods(), *CONTROLS]
 ON_LAYER = [name for name in NAMES if METHODS[name].on_layer]
@@ -27,6 +27,9 @@ OPTIONS = {
     "integrated_gradients": {"n_steps": 8},
     "smooth_grad": {"n_samples": 5, "internal_batch_size": 2},
 }
+
+#: The target changes nothing: they say what is in the layer, or in the image.
+WHATEVER_THE_CLASS = {*CONTROLS, "eigen_cam"}
 
 every_method = pytest.mark.parametrize("name", NAMES)
 
@@ -54,11 +57,22 @@ def test_batch_is_its_samples_one_at_a_time_and_targets_have_several_forms(name)
 
 
 @every_method
-def test_target_matters_to_all_but_controls(name):
+def test_target_matters_to_all_but_those_that_say_so(name):
     network, inputs = SmallCNN(), small_inputs(1)
     explain = method(name, network)
     first, other = explain(inputs, 0), explain(inputs, 1)
-    assert torch.allclose(first, other, rtol=1e-3) == (name in CONTROLS)
+    assert torch.allclose(first, other, rtol=1e-3) == (name in WHATEVER_THE_CLASS)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if METHODS[name].passes is not None])
+def test_costs_the_forward_passes_that_it_declares(name):
+    recorder, options = Recorder(SmallCNN()), OPTIONS.get(name, {})
+    METHODS[name](recorder, recorder.network.features, **options)(small_inputs(1), 1)
+    passes = sum(recorder.batch_sizes)
+    declared = METHODS[name].n_passes(**options)
+    # Masks without information cost none, Selective Group-CAM asks for no more than it declares.
+    assert passes <= declared
+    assert passes == declared or METHODS[name].grouped or name == "group_cam_selective"
 
 
 @every_method
@@ -274,7 +288,9 @@ def test_grad_cam_is_captums_brought_to_the_size_of_the_input():
     torch.testing.assert_close(method("grad_cam", network)(inputs, 1), expected)
 
 
-@pytest.mark.parametrize("name", ["grad_cam", "grad_cam_plus_plus", "layer_cam"])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if METHODS[name].fixed.get("relu_attributions")]
+)
 def test_class_activation_maps_are_positive_as_in_their_papers(name):
     network, inputs = SmallCNN(), small_inputs(2)
     maps = METHODS[name](network, network.features[2])(inputs, 1)  # before the ReLU

@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_groupcam import RISE, GradCAMPlusPlus, GroupCAM, ScoreCAM, SelectiveGroupCAM
-from captum_groupcam.methods import METHODS
+from captum_groupcam import CAM, RISE, GroupCAM, ScoreCAM, SelectiveGroupCAM
 from captum_groupcam.networks.layers import find_layer
-from tests.toy_networks import classifier, images
+from tests.toy_networks import FORMULAS, classifier, images
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -39,10 +38,11 @@ EVERY_METHOD: dict[str, Explain] = {
         x, 2, n_groups=4, relu_attributions=False, gradient_free=True
     ),
     "ScoreCAM": lambda net, layer, x: ScoreCAM(net, layer).attribute(x, 2, relu_attributions=False),
-    "GradCAMPlusPlus": lambda net, layer, x: GradCAMPlusPlus(net, layer).attribute(
-        x, 2, relu_attributions=False
-    ),
-    "Grad-CAM": lambda net, layer, x: METHODS["grad_cam"](net, layer)(x, 2),
+    **{
+        formula.__name__: lambda net, layer, x, formula=formula: formula(net, layer).attribute(x, 2)
+        for formula in FORMULAS
+        if formula is not CAM  # of another network, see tests/attr/test_cam.py
+    },
     "RISE": lambda net, _, x: RISE(net).attribute(x, target=2, n_masks=20),
 }
 

@@ -12,6 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
+from captum_groupcam.attr.layer_formula import LayerFormula
+from captum_groupcam.methods import METHODS
+
+#: The methods that are a formula of a layer, each class once.
+FORMULAS = list(
+    dict.fromkeys(
+        method.explain
+        for method in METHODS.values()
+        if isinstance(method.explain, type) and issubclass(method.explain, LayerFormula)
+    )
+)
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 POOLS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 

@@ -1,4 +1,4 @@
-"""What class activation maps share: sums of channels, their scale, and edges of the image."""
+"""What class activation maps share: sums and principal components of channels, scale, edges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["divide_by_maximum", "guided_filter", "weighted_sum"]
+__all__ = ["divide_by_maximum", "guided_filter", "principal_component", "weighted_sum"]
 
 
 def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
@@ -28,6 +28,32 @@ def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
     with torch.autocast(activations.device.type, enabled=False):
         maps = weights.unsqueeze(1) @ activations.flatten(2)
     return maps.view(len(maps), 1, *activations.shape[2:])
+
+
+def principal_component(maps: Tensor) -> Tensor:
+    """Projects the channels of each sample onto the direction in which they vary most.
+
+    The positions are the observations, the channels the variables. The sign, which a principal
+    component does not have, is that by which the result goes along with the sum of the channels.
+
+    Args:
+        maps (Tensor): N x K x spatial.
+
+    Returns:
+        Tensor: N x 1 x spatial, with mean zero; zero where all positions are alike.
+
+    Examples::
+
+        >>> import torch
+        >>> principal_component(torch.tensor([[[3.0, 0.0, 0.0], [4.0, 0.0, 0.0]]]))
+        tensor([[[ 3.3333, -1.6667, -1.6667]]])
+    """
+    with torch.autocast(maps.device.type, enabled=False):
+        channels = maps.flatten(2)
+        centred = channels - channels.mean(2, keepdim=True)
+        axes = torch.linalg.svd(centred, full_matrices=False).U[..., 0]
+    signs = torch.where(axes.sum(1, keepdim=True) < 0, -1, 1)
+    return weighted_sum(centred.view_as(maps), axes * signs)
 
 
 def divide_by_maximum(maps: Tensor) -> Tensor:

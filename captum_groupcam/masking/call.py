@@ -64,11 +64,13 @@ class Call(NamedTuple):
             for whole, baseline in zip(self.inputs, self.baselines, strict=True)
         )
 
-    def activations(self, layer: TargetLayer) -> Tensor:
+    def activations(self, layer: TargetLayer, *, check_target: bool = False) -> Tensor:
         """The activations of a layer, without gradients.
 
         Args:
             layer (TargetLayer): The layer.
+            check_target (bool, optional): Whether the target is looked up in the output, for
+                methods that ask for no score. Default: False.
 
         Returns:
             Tensor: A, N x K x spatial.
@@ -76,8 +78,10 @@ class Call(NamedTuple):
         Raises:
             ValueError: If they have no spatial dimensions, or not those that the masks of the
                 inputs need; if they are not finite; or if the layer is never called.
+            TargetError: If the target is checked and there is no such output.
         """
-        return self._checked(self.network.activations(layer, self.inputs))
+        found = self.network.activations(layer, self.inputs, check_target=check_target)
+        return self._checked(found)
 
     def gradients_and_activations(self, layer: TargetLayer) -> tuple[Tensor, Tensor]:
         """Gradients of the output at the target with respect to a layer, and its activations.

@@ -260,18 +260,23 @@ class Network:
         """Whether each row gets a part of an argument."""
         return isinstance(argument, Tensor) and argument.shape[:1] == (self.n_samples,)
 
-    def activations(self, layer: TargetLayer, inputs: tuple[Tensor, ...]) -> Tensor:
+    def activations(
+        self, layer: TargetLayer, inputs: tuple[Tensor, ...], *, check_target: bool = False
+    ) -> Tensor:
         """The layer's activations A for all samples.
 
         Args:
             layer (TargetLayer): The layer.
             inputs (tuple of Tensor): Inputs, N x C x spatial each.
+            check_target (bool, optional): Whether the target is looked up in the output.
+                Default: False.
 
         Returns:
             Tensor: Activations on the layer's grid, N x K x spatial.
 
         Raises:
             ValueError: As :meth:`by_sample`.
+            TargetError: If the target is checked and there is no such output.
         """
 
         def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
@@ -280,6 +285,7 @@ class Network:
                 layer.module,
                 rows,
                 self.arguments(samples),
+                partial(self.select, samples=samples) if check_target else None,
                 attribute_to_layer_input=layer.attribute_to_layer_input,
                 layer_call=_one_call(layer),
                 device_ids=self.device_ids,

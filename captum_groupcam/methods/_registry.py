@@ -10,12 +10,16 @@ from torch.nn import Module
 
 from captum_groupcam.attr import input_methods
 from captum_groupcam.attr.cam import CAM
+from captum_groupcam.attr.eigen_cam import EigenCAM, EigenGradCAM
+from captum_groupcam.attr.element_wise_cam import ElementWiseCAM
 from captum_groupcam.attr.grad_cam import GradCAM, GradCAMPlusPlus
 from captum_groupcam.attr.group_cam import GroupCAM
+from captum_groupcam.attr.hires_cam import HiResCAM
 from captum_groupcam.attr.layer_cam import LayerCAM
 from captum_groupcam.attr.rise import RISE
 from captum_groupcam.attr.score_cam import ScoreCAM
 from captum_groupcam.attr.selective import SelectiveGroupCAM
+from captum_groupcam.attr.x_grad_cam import XGradCAM
 from captum_groupcam.attr.xrai import XRAI
 from captum_groupcam.methods._method import Method
 from captum_groupcam.naming import find_object, is_reference, short_reference
@@ -52,7 +56,14 @@ METHODS: dict[str, Method] = {
         ),
         Method("grad_cam", "Grad-CAM", GradCAM, _POSITIVE, passes=lambda: 1),
         Method("grad_cam_plus_plus", "Grad-CAM++", GradCAMPlusPlus, _POSITIVE, passes=lambda: 1),
+        Method("hires_cam", "HiResCAM", HiResCAM, _POSITIVE, passes=lambda: 1),
         Method("layer_cam", "LayerCAM", LayerCAM, _POSITIVE, passes=lambda: 1),
+        Method("x_grad_cam", "XGrad-CAM", XGradCAM, _POSITIVE, passes=lambda: 1),
+        Method(
+            "element_wise_cam", "Element-wise Grad-CAM", ElementWiseCAM, _POSITIVE, passes=lambda: 1
+        ),
+        Method("eigen_cam", "Eigen-CAM", EigenCAM, _POSITIVE, passes=lambda: 1),
+        Method("eigen_grad_cam", "Eigen-Grad-CAM", EigenGradCAM, _POSITIVE, passes=lambda: 1),
         Method("cam", "CAM", CAM, passes=lambda: 2),
         Method("score_cam", "Score-CAM", ScoreCAM),
         Method("rise", "RISE", RISE, passes=lambda n_masks: n_masks),

@@ -7,11 +7,14 @@ import torch
 from captum.attr import LayerAttribution, LayerGradCam, NoiseTunnel
 from torch import nn
 
-from captum_groupcam import CAM, GradCAM, GradCAMPlusPlus, LayerCAM
+from captum_groupcam import CAM, ElementWiseCAM, GradCAM
 from captum_groupcam.attr.layer_formula import LayerFormula
-from tests.toy_networks import Recorder, SmallCNN, TokenCNN, small_inputs
+from captum_groupcam.masking.targets import TargetError
+from tests.toy_networks import FORMULAS, Recorder, SmallCNN, TokenCNN, small_inputs
 
-every_formula = pytest.mark.parametrize("method", [CAM, GradCAM, GradCAMPlusPlus, LayerCAM])
+#: Their maps have no negative values.
+POSITIVE = (ElementWiseCAM,)
+every_formula = pytest.mark.parametrize("method", FORMULAS)
 
 
 @every_formula
@@ -31,7 +34,8 @@ def test_input_of_the_layer_and_relu(method):
     network, inputs = SmallCNN(), small_inputs(2)
     network.features[3] = nn.Identity()  # activations of both signs
     signed = method(network, network.features).attribute(inputs, 3)
-    assert signed.min() < 0 < signed.max()
+    assert signed.max() > 0
+    assert signed.min() < 0 or method in POSITIVE
     positive = method(network, network.features).attribute(inputs, 3, None, False, True)
     torch.testing.assert_close(positive, signed.relu())
     at_input = method(network, network.pooling).attribute(inputs, 3, None, True)
@@ -69,6 +73,14 @@ def test_batch_is_its_samples_and_asked_in_parts(method):
         one = slice(index, index + 1)
         alone = explained.attribute(inputs[one], target, scale[one])
         torch.testing.assert_close(together[one], alone)
+
+
+@every_formula
+def test_a_wrong_target_is_an_error_and_one_pass_is_enough_to_see_it(method):
+    recorder = Recorder(SmallCNN())
+    with pytest.raises(TargetError, match="out of range"):
+        method(recorder, recorder.network.features).attribute(small_inputs(2), [0, 5])
+    assert len(recorder.calls) <= 2 if method is CAM else 1
 
 
 @every_formula

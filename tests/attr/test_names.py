@@ -7,12 +7,17 @@ NAMES = {
     "CAM": "CAM",
     "RISE": "RISE",
     "XRAI": "XRAI",
+    "EigenCAM": "Eigen-CAM",
+    "EigenGradCAM": "Eigen-Grad-CAM",
+    "ElementWiseCAM": "Element-wise Grad-CAM",
     "GradCAM": "Grad-CAM",
     "GradCAMPlusPlus": "Grad-CAM++",
     "GroupCAM": "Group-CAM",
+    "HiResCAM": "HiResCAM",
     "LayerCAM": "LayerCAM",
     "ScoreCAM": "Score-CAM",
     "SelectiveGroupCAM": "Selective Group-CAM",
+    "XGradCAM": "XGrad-CAM",
 }
 
 

@@ -15,18 +15,8 @@ import torch
 from torch import nn
 
 import captum_groupcam
-from captum_groupcam import (
-    CAM,
-    RISE,
-    XRAI,
-    GradCAM,
-    GradCAMPlusPlus,
-    GroupCAM,
-    LayerCAM,
-    ScoreCAM,
-    SelectiveGroupCAM,
-)
-from tests.toy_networks import classifier, images
+from captum_groupcam import CAM, RISE, XRAI, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from tests.toy_networks import FORMULAS, classifier, images
 
 pytest.importorskip("captum.testing", reason="the wheel of captum 0.8 has no captum.testing")
 from captum.attr import NoiseTunnel
@@ -61,7 +51,7 @@ class Boxes(nn.Module):
         return self.inner(x).unflatten(1, (5, 4, 3))
 
 
-SEVERAL_INPUTS = [GradCAM, GradCAMPlusPlus, LayerCAM, GroupCAM, ScoreCAM]
+SEVERAL_INPUTS = [*(method for method in FORMULAS if method is not CAM), GroupCAM, ScoreCAM]
 ON_LAYER = [*SEVERAL_INPUTS, CAM, SelectiveGroupCAM]
 NETWORK = classifier(seed=2, pooled=1)
 X = images(3, 20, 24)

@@ -34,17 +34,9 @@ CHEAP = {
     "smooth_grad": {"n_samples": 20},
     "occlusion": {"window": 112},
 }
-#: They ask the network nothing, or once.
-AT_MOST_ONE_QUERY = {
-    "layer_cam",
-    "random",
-    "centre",
-    "edges",
-    "grad_cam",
-    "grad_cam_plus_plus",
-    "cam",
-    "guided_backprop",
-    "input_x_gradient",
+#: They ask the network nothing, or once; CAM watches its second pass.
+AT_MOST_ONE_QUERY = {"cam"} | {
+    name for name, method in METHODS.items() if method.passes and method.n_passes() <= 1
 }
 
 
