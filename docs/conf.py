@@ -1,8 +1,12 @@
 """Sphinx configuration. Built with warnings as errors: ``make docs``."""
 
 import doctest
+from html import escape
 from importlib.metadata import version as installed_version
 from pathlib import Path
+
+from docutils import nodes
+from latex2mathml.converter import convert
 
 project = "captum_groupcam"
 author = copyright = "the captum_groupcam contributors"  # noqa: A001
@@ -12,17 +16,20 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "**/_*.md"]
+exclude_patterns = ["_build", "**/_*.md", "tutorial.ipynb"]
 
 html_theme = "furo"
 html_title = f"captum_groupcam {release}"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_math_renderer = "mathml"  # what browsers draw themselves, so that pages need no network
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+myst_update_mathjax = False
 
 # Pages with code cells are run for every build, so that their numbers and pictures are those of the
 # code. A cell that raises, or writes to stderr (as a warning does), fails the build.
@@ -31,6 +38,7 @@ nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_output_stderr = "warn"
 nb_merge_streams = True
+nb_ipywidgets_js = {}  # no page has a widget, whose programs would come from a CDN
 nb_code_prompt_show = "Show the code of the picture"
 nb_code_prompt_hide = "Hide the code of the picture"
 
@@ -48,8 +56,19 @@ doctest_default_flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 doctest_global_setup = (Path(__file__).parent / "how-to" / "example.py").read_text("utf-8")
 
 
+def draw_math(self, node):
+    """Writes an equation as MathML."""
+    display = "block" if isinstance(node, nodes.math_block) else "inline"
+    drawn = convert(node.astext(), display=display)
+    # For who reads or copies the source.
+    drawn = drawn.replace("<math ", f'<math alttext="{escape(node.astext())}" ', 1)
+    self.body.append(f'<div class="math">{drawn}</div>' if display == "block" else drawn)
+    raise nodes.SkipNode
+
+
 def setup(app):
-    """Leaves the cells alone where the examples are run, which needs no pictures."""
+    """Draws equations; where examples are run, which needs no pictures, leaves the cells alone."""
+    app.add_html_math_renderer("mathml", (draw_math, None), (draw_math, None))
 
     def execute_for_pages(app):
         if app.builder.name == "doctest":

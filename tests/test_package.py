@@ -27,6 +27,7 @@ INSTALLED |= {"typing_extensions"}
 SMALL = {"typing_extensions"}
 # What an extra brings, and where it may be imported at once.
 EXTRAS = {
+    "apps/_doctor.py": {"packaging"},
     "apps/_explain.py": {"rich"},
     "apps/cli.py": {"rich", "typer"},
     "apps/console.py": {"rich", "typer"},

@@ -155,5 +155,15 @@ def demo(
     say(Console(), str(path.resolve()))
 
 
+@app.command()
+def doctor() -> None:
+    """Prints versions, devices and what works: for a report of a fault."""
+    from captum_groupcam.apps._doctor import diagnosis
+
+    console = Console()
+    for line in diagnosis():
+        say(console, line)
+
+
 for _command in benchmark_commands():
     app.command(rich_help_panel="Benchmark (with the extra 'bench')")(_command)
