@@ -13,8 +13,16 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from .explained import Explained
+from .measure import Measure
 
-__all__ = ["N_LAYERS", "Order", "chosen_layers", "parameter_randomisation", "randomised_maps"]
+__all__ = [
+    "N_LAYERS",
+    "RANDOMISATION",
+    "Order",
+    "chosen_layers",
+    "parameter_randomisation",
+    "randomised_maps",
+]
 
 #: ``cascading``: from the output down, each layer in addition to those above it. ``independent``:
 #: one layer at a time, the others as they were.
@@ -123,3 +131,24 @@ def _spearman(reference: NDArray[np.float64], other: NDArray[np.float64]) -> flo
     if not np.ptp(reference) or not np.ptp(other):
         return 0.0
     return float(spearmanr(reference, other, axis=None).statistic)
+
+
+def _parameter_randomisation_measure(order: Order) -> Measure:
+    return Measure(
+        f"ParameterRandomisation.{order}",
+        "randomisation",
+        {f"{order}.ssim": False, f"{order}.spearman": False},
+        parameter_randomisation,
+        "Adebayo et al. 2018, arXiv 1810.03292",
+        frozenset({"model", "explain"}),
+        {"order": order, "n_layers": N_LAYERS},
+        explanations=N_LAYERS,
+        curves=("ssim", "spearman"),
+    )
+
+
+#: In the order of the registry.
+RANDOMISATION = (
+    _parameter_randomisation_measure("cascading"),
+    _parameter_randomisation_measure("independent"),
+)

@@ -9,6 +9,8 @@ from captum_groupcam.metrics.functional.deletion_insertion import (
     deletion_insertion,
     rise_blur,
 )
+from captum_groupcam.metrics.functional.grid_pointing_game import grid_cells, grid_pointing_game
+from captum_groupcam.metrics.functional.localisation import LocalisationResult, localisation
 from captum_groupcam.metrics.functional.pointing_game import pointing_game
 
 __all__ = [
@@ -16,9 +18,13 @@ __all__ = [
     "AverageDropResult",
     "DeletionInsertionProtocol",
     "DeletionInsertionResult",
+    "LocalisationResult",
     "average_drop",
     "boxes_to_masks",
     "deletion_insertion",
+    "grid_cells",
+    "grid_pointing_game",
+    "localisation",
     "pointing_game",
     "resize_masks",
     "rise_blur",
