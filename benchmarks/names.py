@@ -9,7 +9,7 @@ __all__ += ["MEASURE_NAMES", "STUDY_NAMES"]
 CONTROL_NAMES = ("random", "centre", "edges")
 
 #: Of :data:`~benchmarks.data.DATASETS`.
-DATASET_NAMES = ("bundled", "images", "folder", "imagenet", "coco", "coco_masks", "voc")
+DATASET_NAMES = ("bundled", "images", "folder", "imagenet", "coco", "coco_masks", "voc", "grid")
 
 #: Of :data:`~benchmarks.measures.registry.MEASURES`.
 MEASURE_NAMES = (
@@ -19,6 +19,8 @@ MEASURE_NAMES = (
     "AverageDrop",
     "PointingGame",
     "PointingGame.0px",
+    "GridPointingGame",
+    "PlantedEvidence",
     "ParameterRandomisation.cascading",
     "ParameterRandomisation.independent",
     "quantus.FaithfulnessCorrelation",

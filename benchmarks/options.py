@@ -42,7 +42,8 @@ def run_options(
     dataset: Annotated[
         str,
         typer.Option(
-            help=f"One of {', '.join(DATASET_NAMES)}; or your own, a data set of PyTorch or a "
+            help=f"One of {', '.join(DATASET_NAMES)}, with options as in grid:of=imagenet,n=3; or "
+            "your own, a data set of PyTorch or a "
             "function that makes it: package.module:object or FILE.py:object."
         ),
     ] = "bundled",

@@ -8,13 +8,15 @@ from .bundled import bundled
 from .categories import imagenet_classes
 from .coco import coco, coco_masks
 from .folder import folder
+from .grid import grid
 from .imagenet import imagenet
 from .images import images
+from .sources import open_dataset
 from .voc import voc
 
 __all__ = ["DATASETS", "Dataset", "LeftOut", "Sample", "Source", "bundled", "coco"]
 __all__ += ["coco_masks", "folder", "imagenet", "imagenet_classes", "images", "is_difficult"]
-__all__ += ["printable", "to_inputs", "voc"]
+__all__ += ["grid", "open_dataset", "printable", "to_inputs", "voc"]
 
 #: Every data set: name to a function of its root folder and the names of the network's classes.
 DATASETS: dict[str, Source] = {
@@ -25,4 +27,5 @@ DATASETS: dict[str, Source] = {
     "coco": coco,
     "coco_masks": coco_masks,
     "voc": voc,
+    "grid": grid,
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torchvision.transforms.functional import normalize, to_tensor
 from captum_groupcam.models import ImageClassifier
 
 __all__ = ["Dataset", "LeftOut", "Sample", "Source", "existing_folder", "in_turn"]
-__all__ += ["printable", "to_inputs"]
+__all__ += ["input_size", "printable", "to_inputs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,8 @@ class Sample:
         difficult (bool): Whether the sample is of the difficult subset. Default: False.
         file (Path, optional): The file that the image is from, by which a run notices that it has
             changed. Default: None, its pixels tell.
+        as_it_is (bool): Whether the network gets the image at its own size, and not at that of the
+            network's preprocessing. Default: False.
 
     Raises:
         ValueError: If something is not as described; the message names the sample.
@@ -60,6 +62,7 @@ class Sample:
     masks: Tensor | None = None
     difficult: bool = False
     file: Path | None = None
+    as_it_is: bool = False
 
     def __post_init__(self) -> None:
         problem = _image_problem(self.image) or _targets_problem(self.targets)
@@ -219,6 +222,8 @@ class Dataset:
             them out, and the names of the first ones. Default: none.
         notes (sequence of str): What there is to say of how the data were read, where there was a
             choice. Default: none.
+        about (mapping of str to str): What the report says of how the data were made. Rows belong
+            together only where it is the same. Default: nothing.
         failures (dict of str to str): Why samples could not be loaded, by their ids; of those that
             had their turn.
     """
@@ -227,6 +232,7 @@ class Dataset:
     has_objects: bool = True
     left_out: LeftOut = field(default_factory=LeftOut)
     notes: Sequence[str] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -333,11 +339,18 @@ def printable(text: str) -> str:
     )
 
 
+def input_size(model: ImageClassifier) -> tuple[int, int]:
+    """Height and width of what a network's own preprocessing gives."""
+    height, width = model.preprocess(Image.new("RGB", (64, 64))).shape[1:]
+    return height, width
+
+
 def to_inputs(samples: Sequence[Sample], model: ImageClassifier) -> Tensor:
     """Turns images into what a network takes, none of it cut off.
 
-    Each axis is resized (bicubic) to the size that the model's own preprocessing gives, and colours
-    are normalised as the model wants. So boxes scale with the image; they are left as they are,
+    Each axis is resized (bicubic) to the size that the model's own preprocessing gives, but for
+    samples that the network gets as they are, and colours are normalised as the model wants. So
+    boxes scale with the image; they are left as they are,
     since measures take the images' sizes beside them.
 
     Args:
@@ -352,9 +365,13 @@ def to_inputs(samples: Sequence[Sample], model: ImageClassifier) -> Tensor:
     """
     if not samples:
         raise ValueError("Expected at least one sample, got none.")
-    height, width = model.preprocess(Image.new("RGB", (64, 64))).shape[1:]
+    height, width = input_size(model)
     resized = [
-        to_tensor(sample.image.resize((width, height), Image.Resampling.BICUBIC))
+        to_tensor(
+            sample.image
+            if sample.as_it_is
+            else sample.image.resize((width, height), Image.Resampling.BICUBIC)
+        )
         for sample in samples
     ]
     inputs: Tensor = normalize(torch.stack(resized), model.mean, model.std)

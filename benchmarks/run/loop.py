@@ -17,7 +17,7 @@ from rich.console import Console
 from captum_groupcam.methods import MethodSpec
 from captum_groupcam.models import load_model
 
-from ..data import DATASETS, Dataset, printable
+from ..data import DATASETS, Dataset, open_dataset, printable
 from ..measures.randomisation import N_LAYERS, chosen_layers
 from ..measures.registry import DEFAULT_MEASURES, MEASURES
 from .checks import content_digest
@@ -47,7 +47,8 @@ class RunSettings:
         methods (sequence of MethodSpec): The methods.
         measures (sequence of str, optional): Names of measures. Default: None,
             :data:`~benchmarks.measures.registry.DEFAULT_MEASURES` as far as the data allow.
-        dataset (str, optional): A name of :data:`~benchmarks.data.DATASETS`.
+        dataset (str, optional): A name of :data:`~benchmarks.data.DATASETS`, with options as in
+            ``grid:of=imagenet,n=3``.
             Default: ``bundled``.
         root (Path, optional): Where the data set lies. Default: None.
         model (str, optional): The network. Default: ``efficientnet_lite0``.
@@ -285,9 +286,7 @@ def prepare(settings: RunSettings, device: torch.device | str = "cpu") -> tuple[
         # The same in all processes and after a stop, also where weights are drawn.
         torch.default_generator.manual_seed(settings.seed)
         model = load_model(**settings.network, device=device)
-    if settings.dataset not in DATASETS:
-        raise ValueError(f"Unknown dataset {settings.dataset!r}; known are {', '.join(DATASETS)}.")
-    dataset = DATASETS[settings.dataset](settings.root, model.class_names)
+    dataset = open_dataset(DATASETS, settings.dataset, settings.root, model)
     if settings.samples is not None:
         dataset = dataset.part(_slice(settings.samples))
     if not len(dataset):
@@ -372,6 +371,7 @@ def _configuration(
         "samples": hashlib.sha256(ids).hexdigest()[:16],
         # Not there where all are meant, so that a folder from before there was a choice goes on.
         **({} if settings.samples is None else {"chosen_samples": settings.samples}),
+        **({"data": dict(dataset.about)} if dataset.about else {}),
         **({"weights_seed": settings.seed} if settings.weights == RANDOM else {}),
         "left_out": dict(dataset.left_out),
         "target": settings.target,

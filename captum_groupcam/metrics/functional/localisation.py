@@ -31,7 +31,7 @@ class LocalisationResult(NamedTuple):
 
 
 def localisation(maps: Tensor, masks: Tensor) -> LocalisationResult:
-    r"""How well a map finds evidence whose place is known.
+    r"""How well a map finds evidence whose place is known (Arras et al. 2022, arXiv 2003.07258).
 
     The map is taken for a score of each pixel, and the mask for its label. The two areas depend on
     the order of the pixels alone, so no strictly increasing change of the map moves them; the share
