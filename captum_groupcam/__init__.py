@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from captum_groupcam.attr.ablation_cam import AblationCAM
     from captum_groupcam.attr.cam import CAM
     from captum_groupcam.attr.eigen_cam import EigenCAM, EigenGradCAM
     from captum_groupcam.attr.element_wise_cam import ElementWiseCAM
@@ -21,6 +22,7 @@ __all__ = [
     "CAM",
     "RISE",
     "XRAI",
+    "AblationCAM",
     "EigenCAM",
     "EigenGradCAM",
     "ElementWiseCAM",
@@ -37,6 +39,7 @@ __all__ = [
 #: Where each name is defined. It is imported when it is first asked for: torch and captum take
 #: seconds, which ``captum-groupcam --help`` does without.
 _HOMES = {
+    "AblationCAM": "ablation_cam",
     "CAM": "cam",
     "RISE": "rise",
     "XRAI": "xrai",

@@ -25,6 +25,7 @@ __all__ = [
     "layer_gradients_and_activations",
     "log_usage",
     "progress_bar",
+    "replacing",
     "run_forward",
     "uncompiled",
 ]
@@ -317,6 +318,37 @@ def _hooked(layer: Module, at_input: bool, hook: Callable[..., Any]) -> Iterator
             yield
     finally:
         handle.remove()
+
+
+@contextmanager
+def replacing(
+    layer: Module,
+    replace: Callable[[Tensor], Tensor],
+    *,
+    attribute_to_layer_input: bool = False,
+    layer_call: int | None = None,
+) -> Iterator[None]:
+    """What runs inside sees something else in the place of what the layer gives (or gets).
+
+    Args:
+        layer (Module): The layer.
+        replace (Callable): Gets the tensor, returns another of its shape.
+        attribute_to_layer_input (bool): Whether the layer's input is replaced. Default: False.
+        layer_call (int, optional): Which call of the layer is meant, from 0. Default: None, each.
+    """
+    calls = 0
+
+    def put(_module: Module, args: Any, output: Any = None) -> Any:
+        nonlocal calls
+        number, calls = calls, calls + 1
+        if layer_call not in {None, number}:
+            return None
+        whole = args if attribute_to_layer_input else output
+        other = replace(_only_tensor(layer, whole, attribute_to_layer_input))
+        return type(whole)((other,)) if isinstance(whole, (tuple, list)) else other
+
+    with _hooked(layer, attribute_to_layer_input, put):
+        yield
 
 
 @contextmanager

@@ -17,6 +17,7 @@ OFFERED_METHODS = (
     "element_wise_cam",
     "eigen_cam",
     "eigen_grad_cam",
+    "ablation_cam",
     "cam",
     "score_cam",
     "rise",

@@ -14,7 +14,6 @@ from captum_groupcam import _captum
 from captum_groupcam.attr.layer_formula import LayerFormula
 from captum_groupcam.attr.maps import weighted_sum
 from captum_groupcam.masking.call import Call
-from captum_groupcam.masking.network import raw_score
 from captum_groupcam.masking.targets import Target
 from captum_groupcam.networks.target_layer import TargetLayer
 
@@ -96,9 +95,7 @@ class _LinearCalls(TorchFunctionMode):
 
 def _class_weights(call: Call, activations: Tensor) -> Tensor:
     """The weights of each sample's class in the linear layer after the pooling: N x K."""
-    network = replace(
-        call.network, forward_func=_captum.eager(call.network.forward_func), score_func=raw_score
-    )
+    network = replace(call.network, forward_func=_captum.eager(call.network.forward_func))
     target = network.target
     assert isinstance(target, Target)
     pooled = activations.flatten(2).mean(-1)

@@ -10,6 +10,7 @@ from torch import Tensor
 from captum_groupcam import _captum
 from captum_groupcam.attr._shared import Titled, shared_arguments
 from captum_groupcam.masking.call import Call, TensorOrTuple, isolated, like_inputs, prepare
+from captum_groupcam.masking.network import raw_score
 from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
@@ -90,6 +91,7 @@ class LayerFormula(Titled, LayerAttribution):
                 target,
                 additional_forward_args,
                 masked=False,
+                score_func=raw_score,
                 internal_batch_size=internal_batch_size,
                 device_ids=self.device_ids,
             )

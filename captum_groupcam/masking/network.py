@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -213,6 +213,33 @@ class Network:
             output = _captum.run_forward(self.forward_func, inputs, self.arguments(samples))
             output = _at_least_float32(_with_rows(output, len(samples)))
             return self.target.select(self.score_func(output), samples)
+
+    def scores_without(
+        self, inputs: tuple[Tensor, ...], samples: Tensor, layer: TargetLayer, channels: Tensor
+    ) -> Tensor:
+        """F_c for each of Q rows, in a network where one channel of a layer is zero.
+
+        The network runs as written, on one device.
+
+        Args:
+            inputs (tuple of Tensor): Inputs, Q x C x spatial each.
+            samples (Tensor): Q indices of the samples that they come from.
+            layer (TargetLayer): The layer.
+            channels (Tensor): Q indices of channels of its grid, one for each row.
+
+        Returns:
+            Tensor: Q scores, or Q x T for T targets.
+        """
+        network = _captum.eager(self.forward_func)
+        if isinstance(network, torch.nn.DataParallel):
+            network = network.module
+        with _captum.replacing(
+            layer.module,
+            lambda activations: layer.without_channels(activations, channels),
+            attribute_to_layer_input=layer.attribute_to_layer_input,
+            layer_call=_one_call(layer),
+        ):
+            return replace(self, forward_func=network).scores(inputs, samples)
 
     def select(self, output: Tensor, samples: Tensor) -> Tensor:
         """Takes the raw output at the target of each of Q rows.

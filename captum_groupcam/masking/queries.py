@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from captum_groupcam import _captum
 from captum_groupcam.masking.masks import MaskSource
 from captum_groupcam.masking.network import Network, finite, in_chunks
 
-__all__ = ["blend", "merge_masks", "score_masks", "score_samples"]
+__all__ = ["blend", "merge_masks", "score_masks", "score_samples", "score_stream"]
 
 
 def blend(inputs: Tensor, baselines: Tensor, masks: Tensor) -> Tensor:
@@ -84,32 +84,72 @@ def score_masks(
     covered = [(i, b) for i, b in zip(inputs, baselines, strict=True) if b is not None]
     differs = torch.stack([(i != b).flatten(1).any(1) for i, b in covered]).any(0)
     queried = masks.informative & differs.unsqueeze(1)
+
+    def ask(rows: Tensor, which: Tensor) -> Tensor:
+        seen = tuple(
+            whole[rows]
+            if baseline is None
+            else blend(whole[rows], baseline[rows], masks.render(rows, which, whole.shape[2:]))
+            for whole, baseline in zip(inputs, baselines, strict=True)
+        )
+        return network.scores(seen, rows)
+
+    scores = score_stream(
+        network, inputs, queried, ask, description=description, show_progress=show_progress
+    )
+    return scores, queried
+
+
+def score_stream(
+    network: Network,
+    inputs: tuple[Tensor, ...],
+    queried: Tensor,
+    ask: Callable[[Tensor, Tensor], Tensor],
+    *,
+    description: str = "",
+    show_progress: bool = False,
+) -> Tensor:
+    """Asks G questions about each sample, as many at a time as one forward pass takes.
+
+    Args:
+        network (Network): Says how many that are, and how many targets it has.
+        inputs (tuple of Tensor): Inputs, N samples each.
+        queried (Tensor): N x G booleans: which questions are asked.
+        ask (Callable): Gets Q indices of samples and Q of questions; gives Q scores (Q x T).
+        description (str, optional): Title of the progress bar. Default: "".
+        show_progress (bool, optional): Whether to show a progress bar. Default: False.
+
+    Returns:
+        Tensor: Scores, N x G (N x G x T for T targets); zero for what is not asked.
+
+    Raises:
+        ValueError: If a score is NaN or infinite.
+
+    Examples::
+
+        >>> from captum_groupcam.masking.targets import Target
+        >>> network = Network(torch.nn.Identity(), Target(None), (), n_samples=2)
+        >>> queried = torch.tensor([[True, True], [False, True]])
+        >>> inputs = (torch.zeros(2, 1, 3),)
+        >>> score_stream(network, inputs, queried, lambda rows, which: 10.0 * rows + which)
+        tensor([[ 0.,  1.],
+                [ 0., 11.]])
+    """
     samples, which = queried.nonzero().unbind(1)
     scores = inputs[0].new_zeros(
         *queried.shape,
         *network.target.shape,
         dtype=torch.promote_types(inputs[0].dtype, torch.float32),
     )
-
     with _captum.progress_bar(description, len(samples), show_progress) as bar:
 
         def query(chunk: slice) -> None:
             rows = samples[chunk]
-            seen = tuple(
-                whole[rows]
-                if baseline is None
-                else blend(
-                    whole[rows],
-                    baseline[rows],
-                    masks.render(rows, which[chunk], whole.shape[2:]),
-                )
-                for whole, baseline in zip(inputs, baselines, strict=True)
-            )
-            scores[rows, which[chunk]] = network.scores(seen, rows).to(scores)
+            scores[rows, which[chunk]] = ask(rows, which[chunk]).to(scores)
             bar.update(len(rows))
 
         in_chunks(len(samples), network.batch_size(inputs[0].device), query)
-    return finite(scores), queried
+    return finite(scores)
 
 
 def score_samples(network: Network, inputs: tuple[Tensor, ...]) -> Tensor:

@@ -9,6 +9,7 @@ from captum.attr import Attribution
 from torch.nn import Module
 
 from captum_groupcam.attr import input_methods
+from captum_groupcam.attr.ablation_cam import AblationCAM
 from captum_groupcam.attr.cam import CAM
 from captum_groupcam.attr.eigen_cam import EigenCAM, EigenGradCAM
 from captum_groupcam.attr.element_wise_cam import ElementWiseCAM
@@ -64,6 +65,7 @@ METHODS: dict[str, Method] = {
         ),
         Method("eigen_cam", "Eigen-CAM", EigenCAM, _POSITIVE, passes=lambda: 1),
         Method("eigen_grad_cam", "Eigen-Grad-CAM", EigenGradCAM, _POSITIVE, passes=lambda: 1),
+        Method("ablation_cam", "Ablation-CAM", AblationCAM, _POSITIVE),
         Method("cam", "CAM", CAM, passes=lambda: 2),
         Method("score_cam", "Score-CAM", ScoreCAM),
         Method("rise", "RISE", RISE, passes=lambda n_masks: n_masks),

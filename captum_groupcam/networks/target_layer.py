@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
+import torch
 from torch import Tensor
 from torch.nn import Module
 
@@ -116,6 +117,31 @@ class TargetLayer:
         """
         transform = self.reshape_transform
         return activations if transform is None else transform(activations)
+
+    def without_channels(self, activations: Tensor, channels: Tensor) -> Tensor:
+        """What the layer gives, with zero for all that one channel of each row's grid is made of.
+
+        Args:
+            activations (Tensor): Q x ..., as the layer gives them.
+            channels (Tensor): Q indices of channels.
+
+        Returns:
+            Tensor: Activations of the same shape; those of tokens that are not on the grid, such as
+            a class token, stay.
+        """
+        rows = torch.arange(len(channels), device=activations.device)
+        channels = channels.to(activations.device)
+        if self.reshape_transform is None:
+            changed = activations.clone()
+            changed[rows, channels] = 0
+            return changed
+        with torch.enable_grad():
+            leaf = torch.zeros_like(activations, requires_grad=True)
+            grid = self.to_grid(leaf)
+            chosen = torch.zeros_like(grid)
+            chosen[rows, channels] = 1
+            (reached,) = torch.autograd.grad(grid, leaf, chosen)
+        return activations.masked_fill(reached != 0, 0)
 
     @property
     def keywords(self) -> dict[str, Any]:

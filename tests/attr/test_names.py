@@ -4,6 +4,7 @@ import captum_groupcam
 from captum_groupcam import GroupCAM
 
 NAMES = {
+    "AblationCAM": "Ablation-CAM",
     "CAM": "CAM",
     "RISE": "RISE",
     "XRAI": "XRAI",
