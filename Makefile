@@ -53,11 +53,12 @@ test-oldest: ## run the library's tests with the oldest packages that pyproject.
 release: ## build wheel and sdist, and try them where the checkout is not
 	PYTHON=$(PYTHON) scripts/check_release.sh
 
-lint: $(READY) ## style, docstrings, types, and who imports what
+lint: $(READY) ## style, docstrings, types, phrases, and who imports what
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python scripts/check_phrases.py
 
 docs: $(READY) ## build the documentation and run its examples
 	$(VENV)/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html

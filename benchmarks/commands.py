@@ -122,7 +122,7 @@ def attack(
         bool, typer.Option("--small", help="A few tries of each kind, as in the tests.")
     ] = False,
 ) -> None:
-    """Does on purpose what must do no harm, and counts what comes of it."""
+    """Attacks runs, files and calls, and counts the damage: none is expected."""
     from .experiments.attack.command import attack
 
     attack(themes, small=small)
@@ -138,7 +138,7 @@ def _ending(command: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(errors, "Stopped. The same command goes on from here.")
+        say(errors, "Stopped. The same command continues from here.")
         raise typer.Exit(130) from None
     except (ConfigurationError, ValueError, ModuleNotFoundError, OSError) as error:
         if isinstance(error, ModuleNotFoundError):

@@ -114,7 +114,7 @@ class InsightsMethod(Attribution):
             additional_forward_args (Any, optional): As in Captum. Default: None.
             baselines (tuple of Tensor, optional): The features' baselines, of the inputs' shapes.
                 Insights passes zeros for a feature without a baseline transform. Default: None.
-            baseline (str, optional): "auto" takes the features' baselines, but in the place of
+            baseline (str, optional): "auto" takes the features' baselines, but instead of
                 zeros the method's own (for Group-CAM the blurred input); "feature" takes zeros,
                 too. Default: "auto".
             **options (Any): Keywords of the method's ``attribute``.

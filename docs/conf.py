@@ -60,7 +60,7 @@ def draw_math(self, node):
     """Writes an equation as MathML."""
     display = "block" if isinstance(node, nodes.math_block) else "inline"
     drawn = convert(node.astext(), display=display)
-    # For who reads or copies the source.
+    # For those who read or copy the source.
     drawn = drawn.replace("<math ", f'<math alttext="{escape(node.astext())}" ', 1)
     self.body.append(f'<div class="math">{drawn}</div>' if display == "block" else drawn)
     raise nodes.SkipNode

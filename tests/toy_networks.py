@@ -200,7 +200,7 @@ def hooks(network: nn.Module) -> Counter[str]:
 
 
 class FinishedMaps:
-    """Maps in the place of torchcam's extractors, as far as its metrics look at those."""
+    """Maps instead of torchcam's extractors, as far as its metrics look at those."""
 
     _hooks_off = staticmethod(torch.no_grad)
 

@@ -58,7 +58,7 @@ class Figure:
 
     Args:
         source (str): A data URI.
-        text (str): What it shows, for who cannot see it.
+        text (str): What it shows, for those who cannot see it.
         name (str, optional): That of its file beside the page. Default: "", none.
     """
 

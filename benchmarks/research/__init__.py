@@ -1,6 +1,6 @@
 """Ideas for a better map than the paper's, as methods that the benchmark can compare.
 
-They were on trial: the reason for each, and what came of it, is in ``docs/research``. Each is a
+They were on trial: the reason for each, and its results, are in ``docs/research``. Each is a
 function of the network, inputs (N x C x H x W), target and options of its own that gives
 N x 1 x H x W for at most 34 queries an image. A query is an image that passes through the network,
 as in :func:`~benchmarks.run.network.counted`; a pass with gradients all the way back to the input

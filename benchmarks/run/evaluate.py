@@ -314,7 +314,7 @@ class Evaluator:
         return max(sample.targets, key=lambda index: float(scores[index]))
 
     def _free_memory(self) -> None:
-        """What failed for want of memory leaves none behind for the next."""
+        """Frees what a call without enough memory has left behind."""
         gc.collect()
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -169,7 +169,7 @@ class RowWriter:
     def _failure(self, error: OSError) -> RowError:
         return RowError(
             f"{self._path} cannot be written: {error.strerror}. All rows before are kept; once "
-            "this is put right, the same command goes on from here."
+            "this is put right, the same command continues from here."
         )
 
 

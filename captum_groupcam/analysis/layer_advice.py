@@ -32,7 +32,7 @@ class LayerAdvice(NamedTuple):
         over_all (Interval): Mean over the images of insertion minus deletion, ``(mean, low, high,
             n)``; higher is better.
         difference_to_best (Interval): The same images' difference to the layer in the first place;
-            the layers differ where the interval leaves out 0.
+            the layers differ where the interval excludes 0.
     """
 
     layer: TargetLayer
@@ -59,7 +59,7 @@ def suggest_layer(
 
     The first place is taken on the very images that it is judged by, so its lead is flattered, the
     more so the fewer images and the more layers there are. What another layer is behind by counts
-    where the interval of the difference leaves out 0.
+    where the interval of the difference excludes 0.
 
     Each image and layer cost ``n_groups + 2`` forward passes for the map, one of them also
     backwards, and about ``2 / step`` for deletion and insertion: 84 with the defaults.

@@ -55,7 +55,7 @@ class Explaining:
         target (int or None): The class; None is each picture's likeliest.
         kinds (list of str): What is drawn: "" is the map, "_groups" and "_curves".
         out (Path): Folder for the pictures.
-        force (bool): Whether files that are there are overwritten, whoever wrote them.
+        force (bool): Whether existing files are overwritten, even those of another program.
         console, errors (rich.console.Console): Where to print.
     """
 

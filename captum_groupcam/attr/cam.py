@@ -79,7 +79,7 @@ class _Linear(NamedTuple):
 
 
 class _LinearCalls(TorchFunctionMode):
-    """Takes down every call of a linear layer, whoever makes it."""
+    """Records every call of a linear layer."""
 
     def __init__(self) -> None:
         super().__init__()

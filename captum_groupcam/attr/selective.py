@@ -77,7 +77,7 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
 
     With its defaults it takes no more forward passes than :class:`~captum_groupcam.GroupCAM`: one
     with gradients at the layer, one with gradients at the input, which costs as much as three, 13
-    groups, the baseline, and 4 maps of 2 shares shown and hidden. What it gains is measured in
+    groups, the baseline, and 4 maps of 2 shares shown and hidden. Measured in
     :doc:`/research/a-better-map`. Step 4 asks what deletion and insertion ask, so they are not all
     to judge it by.
 

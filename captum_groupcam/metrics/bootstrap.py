@@ -88,7 +88,7 @@ def paired_bootstrap(
     """The mean difference a - b over the same samples, with its percentile bootstrap interval.
 
     Whole samples are resampled, so what makes a sample hard for both sides cancels out. The
-    difference is significant at the level ``1 - confidence`` when the interval leaves out 0.
+    difference is significant at the level ``1 - confidence`` when the interval excludes 0.
 
     Source: as for :func:`bootstrap_mean`.
 

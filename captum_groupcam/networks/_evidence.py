@@ -356,7 +356,7 @@ class Probe:
     # --- noise
 
     def _with(self, counts: Tensor) -> tuple[Tensor, ...]:
-        """The inputs, with another one in the place of the one that counts."""
+        """The inputs, with the one that counts replaced."""
         which = self._which
         return (*self.inputs[:which], counts, *self.inputs[which + 1 :])
 

@@ -14,7 +14,7 @@ from captum_groupcam.metrics.functional import DeletionInsertionResult
 
 __all__ = ["LINE_COLORS", "curves", "draw_curve"]
 
-#: Colours of lines, told apart by colour-blind people (Okabe and Ito 2008).
+#: Colours of lines that colour-blind people can distinguish (Okabe and Ito 2008).
 LINE_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 

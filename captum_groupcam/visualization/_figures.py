@@ -13,7 +13,7 @@ __all__ = ["INCH", "POSITIVE_COLORS", "SIGNED_COLORS", "is_own_picture", "save_f
 
 #: Colour map of maps without negative values: its lightness rises steadily, for every kind of eye.
 POSITIVE_COLORS = "inferno"
-#: Colour map of signed maps: purple against orange, which colour-blind people can tell apart.
+#: Colour map of signed maps: purple against orange, which colour-blind people can distinguish.
 SIGNED_COLORS = "PuOr_r"
 #: Width of one picture of several.
 INCH = 2.6

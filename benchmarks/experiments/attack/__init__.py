@@ -1,1 +1,1 @@
-"""Attacks: what must do no harm is done on purpose, and what comes of it is counted."""
+"""Attacks: misuse and interruptions that must do no damage, and a count of the damage."""

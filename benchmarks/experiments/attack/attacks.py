@@ -1,4 +1,4 @@
-"""What an attack is, and what comes of it."""
+"""What an attack is, and how its result is counted."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def attack(
         bool, typer.Option("--small", help="A few tries of each kind, as in the tests.")
     ] = False,
 ) -> None:
-    """Does on purpose what must do no harm, and counts what comes of it."""
+    """Attacks runs, files and calls, and counts the damage: none is expected."""
     unknown = sorted({*(themes or ())} - {*_THEMES})
     if unknown:
         raise ValueError(f"Unknown: {', '.join(unknown)}; known are {', '.join(_THEMES)}.")

@@ -268,7 +268,7 @@ def _names(folder: Path, small: bool) -> Outcome:
 
 
 def _checkpoints(folder: Path, small: bool) -> Outcome:
-    """What a fine-tuning goes on from is damaged: it says so in a line."""
+    """The checkpoint of a fine-tuning is damaged: one line says so."""
     data, out = folder / "data", folder / "run"
     for index in range(8):
         place = data / ("train" if index < 4 else "val") / f"class {index % 2}"

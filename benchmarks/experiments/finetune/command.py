@@ -24,7 +24,7 @@ def finetune(
         Path, typer.Option(help="A folder with train/ and val/, each with a folder a class.")
     ],
     out: Annotated[
-        Path, typer.Option(help="The folder of results. A stopped run goes on from it.")
+        Path, typer.Option(help="The folder of results. A stopped run continues from it.")
     ],
     arms: Annotated[
         str, typer.Option(help="What is done to the training pictures; several in quotes.")

@@ -284,7 +284,7 @@ class _Session:
         self.fabric.barrier()
 
     def load(self, path: Path) -> None:
-        """Goes on from a checkpoint."""
+        """Continues from a checkpoint."""
         state = self._state()
         failure = None
         try:

@@ -121,7 +121,7 @@ def _loaded(model: ImageClassifier, source: Mapping[str, Any], layer: str) -> st
 
 
 def _given(model: ImageClassifier, layer: str, name: str) -> str:
-    """Takes a network that no name stands for from whoever runs the program."""
+    """Asks the user of the program for a network that has no name."""
     what = f"The explorer was given its network, {model.name}, as an object."
     run = f"\n    runpy.run_path({name!r}, {{'model': model}})"
     code = _GIVEN.format(what=what, run=run)
