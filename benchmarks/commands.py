@@ -22,6 +22,8 @@ from captum_groupcam.apps.options import network_options, with_options
 
 from .errors import ConfigurationError, DeviceError, RowError
 from .experiments.finetune.command import finetune
+from .experiments.judge.command import judge
+from .experiments.planted.command import planted
 from .names import COMPARISON_NAMES, CONTROL_NAMES, STUDY_NAMES
 from .options import run_options
 
@@ -172,7 +174,8 @@ def _ended(command: Callable[..., None]) -> Callable[..., None]:
 
 #: What ``captum-groupcam`` offers, too, where the benchmark is installed.
 COMMANDS = tuple(
-    _ended(command) for command in (compare, ablate, sanity, speed, memory, finetune, report)
+    _ended(command)
+    for command in (compare, ablate, sanity, speed, memory, finetune, judge, planted, report)
 )
 
 app = typer.Typer(

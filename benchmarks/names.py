@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 __all__ = ["ARM_NAMES", "COMPARISON_NAMES", "CONTROL_NAMES", "DATASET_NAMES", "DEFAULT_NAMES"]
-__all__ += ["MEASURE_NAMES", "STUDY_NAMES"]
+__all__ += ["MEASURE_NAMES", "STUDY_NAMES", "VARIANT_NAMES"]
 
 #: Of :data:`~benchmarks.controls.CONTROLS`.
 CONTROL_NAMES = ("random", "centre", "edges")
 
 #: Of :data:`~benchmarks.data.DATASETS`.
-DATASET_NAMES = ("bundled", "images", "folder", "imagenet", "coco", "coco_masks", "voc", "grid")
+DATASET_NAMES = (
+    "bundled",
+    "images",
+    "folder",
+    "imagenet",
+    "coco",
+    "coco_masks",
+    "voc",
+    "grid",
+    "planted",
+)
+
+#: Of :data:`~benchmarks.data.scenes.Variant`.
+VARIANT_NAMES = ("patch", "mark")
 
 #: Of :data:`~benchmarks.measures.registry.MEASURES`.
 MEASURE_NAMES = (
@@ -21,6 +34,9 @@ MEASURE_NAMES = (
     "PointingGame.0px",
     "GridPointingGame",
     "PlantedEvidence",
+    "MaxSensitivity",
+    "Agreement",
+    "ADCC",
     "ParameterRandomisation.cascading",
     "ParameterRandomisation.independent",
     "quantus.FaithfulnessCorrelation",

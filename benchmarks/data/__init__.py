@@ -11,12 +11,13 @@ from .folder import folder
 from .grid import grid
 from .imagenet import imagenet
 from .images import images
+from .planted import planted
 from .sources import open_dataset
 from .voc import voc
 
 __all__ = ["DATASETS", "Dataset", "LeftOut", "Sample", "Source", "bundled", "coco"]
 __all__ += ["coco_masks", "folder", "imagenet", "imagenet_classes", "images", "is_difficult"]
-__all__ += ["grid", "open_dataset", "printable", "to_inputs", "voc"]
+__all__ += ["grid", "open_dataset", "planted", "printable", "to_inputs", "voc"]
 
 #: Every data set: name to a function of its root folder and the names of the network's classes.
 DATASETS: dict[str, Source] = {
@@ -28,4 +29,5 @@ DATASETS: dict[str, Source] = {
     "coco_masks": coco_masks,
     "voc": voc,
     "grid": grid,
+    "planted": planted,
 }

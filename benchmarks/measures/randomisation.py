@@ -6,14 +6,12 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from quantus.helpers.model.pytorch_model import PyTorchModel
-from scipy.stats import spearmanr
-from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from .explained import Explained
 from .measure import Measure
+from .similarity import rank_correlation, ssim
 
 __all__ = [
     "N_LAYERS",
@@ -51,17 +49,14 @@ def parameter_randomisation(
         tuple of Tensor: SSIM and Spearman's rank correlation, means over the layers, N each; and
         their curves, N x layers.
     """
-    ssim, spearman = [], []
+    alike, correlated = [], []
     for index in range(len(explained)):
         one = explained.sample(index)
-        reference = one.maps[0, 0].cpu().double().numpy()
-        again = [
-            maps[0, 0].cpu().double().numpy() for _, maps in randomised_maps(one, order, n_layers)
-        ]
-        ssim.append([_ssim(reference, other) for other in again])
-        spearman.append([_spearman(reference, other) for other in again])
-    curves = torch.tensor(ssim, dtype=torch.float64), torch.tensor(spearman, dtype=torch.float64)
-    return curves[0].mean(1), curves[1].mean(1), *curves
+        again = [maps[0] for _, maps in randomised_maps(one, order, n_layers)]
+        alike.append([ssim(one.maps[0], other) for other in again])
+        correlated.append([rank_correlation(one.maps[0], other) for other in again])
+    first, second = (torch.tensor(values, dtype=torch.float64) for values in (alike, correlated))
+    return first.mean(1), second.mean(1), first, second
 
 
 def randomised_maps(explained: Explained, order: Order, n_layers: int) -> list[tuple[str, Tensor]]:
@@ -114,23 +109,6 @@ def _as_written(network: nn.Module) -> nn.Module:
     inner = getattr(network, "_orig_mod", network)
     assert isinstance(inner, nn.Module)
     return inner
-
-
-def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = float(values.min()), float(values.max())
-    return (values - low) / (high - low)
-
-
-def _ssim(reference: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    if not np.ptp(reference) or not np.ptp(other):
-        return 0.0
-    return float(structural_similarity(_unit(reference), _unit(other), data_range=1.0))
-
-
-def _spearman(reference: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    if not np.ptp(reference) or not np.ptp(other):
-        return 0.0
-    return float(spearmanr(reference, other, axis=None).statistic)
 
 
 def _parameter_randomisation_measure(order: Order) -> Measure:

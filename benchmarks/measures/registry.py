@@ -7,12 +7,14 @@ from .localisation import LOCALISATION
 from .measure import Measure
 from .quantus_entries import QUANTUS
 from .randomisation import RANDOMISATION
+from .robustness import ROBUSTNESS
 
 __all__ = ["DEFAULT_MEASURES", "MEASURES", "Measure"]
 
 #: Every measure by name.
 MEASURES: dict[str, Measure] = {
-    measure.name: measure for measure in (*FAITHFULNESS, *LOCALISATION, *RANDOMISATION, *QUANTUS)
+    measure.name: measure
+    for measure in (*FAITHFULNESS, *LOCALISATION, *ROBUSTNESS, *RANDOMISATION, *QUANTUS)
 }
 
 #: A set that says something in each category that needs no further explanations, for 202 forward

@@ -25,6 +25,7 @@ from captum_groupcam.models import ImageClassifier
 
 from ..data import Sample, to_inputs
 from ..errors import DeviceError
+from ..known import truth_is
 from ..measures.explained import Explain, Explained
 from ..measures.registry import MEASURES
 from .certainty import certainty_figure
@@ -207,9 +208,9 @@ class Evaluator:
             if self.compiled and str(spec) not in self._compiled_for:
                 # The first map compiles, which is not what a map takes.
                 self._compiled_for.add(str(spec))
-                with self._observed(device):
+                with self._observed(device), truth_is(explained.objects):
                     explain(self._network, inputs, explained.targets)
-            with self._observed(device) as seen:
+            with self._observed(device) as seen, truth_is(explained.objects):
                 maps = explain(self._network, inputs, explained.targets)
             if seen["error"]:
                 for measure in [COST] if COST in names else names:

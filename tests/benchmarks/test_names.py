@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from benchmarks import names
 from benchmarks.controls import CONTROLS
 from benchmarks.data import DATASETS
+from benchmarks.data.scenes import Variant
 from benchmarks.experiments.ablation import STUDIES
 from benchmarks.experiments.finetune.training import ARMS
 from benchmarks.experiments.speed import COMPARISONS
@@ -19,3 +22,4 @@ def test_help_lists_what_there_is() -> None:
     assert tuple(STUDIES) == names.STUDY_NAMES
     assert tuple(COMPARISONS) == names.COMPARISON_NAMES
     assert tuple(ARMS) == names.ARM_NAMES
+    assert get_args(Variant) == names.VARIANT_NAMES

@@ -65,7 +65,7 @@ def needing(*needs: str) -> pytest.MarkDecorator:
 def test_registry_holds_everything_and_names_agree():
     ours = {"DeletionInsertion", "DeletionInsertion.rise", "DeletionInsertion.official"}
     ours |= {"AverageDrop", "PointingGame", "PointingGame.0px"}
-    ours |= {"GridPointingGame", "PlantedEvidence"}
+    ours |= {"GridPointingGame", "PlantedEvidence", "MaxSensitivity", "Agreement", "ADCC"}
     ours |= {"ParameterRandomisation.cascading", "ParameterRandomisation.independent"}
     theirs = {f"quantus.{kind}": category for category in QUANTUS for kind in QUANTUS[category]}
     assert set(MEASURES) == ours | set(theirs)

@@ -1,0 +1,92 @@
+"""The small networks that decide by planted evidence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from captum_groupcam.models import MODELS, ImageClassifier, Loader, Preprocessing
+
+from .scenes import CLASSES, SIZE, Variant
+
+__all__ = ["PlantedNet", "model_name", "weights_file"]
+
+_MEAN = _STD = (0.5,) * 3
+
+
+class _Block(nn.Module):
+    """A residual block of two convolutions; it halves the resolution if it widens."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        stride = 1 if n_in == n_out else 2
+        self.first = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(n_out)
+        self.second = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.second_norm = nn.BatchNorm2d(n_out)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1:
+            self.shortcut = nn.Conv2d(n_in, n_out, 1, stride, bias=False)
+        self.first_relu, self.last_relu = nn.ReLU(), nn.ReLU()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """N x C x H x W to N x C' x H' x W'."""
+        inner = self.first_relu(self.first_norm(self.first(inputs)))
+        found: Tensor = self.last_relu(self.second_norm(self.second(inner)) + self.shortcut(inputs))
+        return found
+
+
+class PlantedNet(nn.Module):
+    """A residual network of 75,000 weights: N x 3 x H x W to N x classes.
+
+    Examples::
+
+        >>> PlantedNet().eval()(torch.zeros(2, 3, 96, 96)).shape
+        torch.Size([2, 9])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 16, 5, 2, 2, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+        )
+        self.blocks = nn.Sequential(_Block(16, 32), _Block(32, 64))
+        self.pooling = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(64, len(CLASSES))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """N x 3 x H x W to N x classes."""
+        features = self.pooling(self.blocks(self.stem(inputs))).flatten(1)
+        scores: Tensor = self.classifier(features)
+        return scores
+
+
+def model_name(variant: Variant) -> str:
+    """The network of a variant, as ``--model`` takes it."""
+    return "planted" if variant == "patch" else f"planted_{variant}"
+
+
+def weights_file(variant: Variant) -> Path:
+    """Where the weights of a variant are kept."""
+    return Path(__file__).parent / f"{model_name(variant)}.pt"
+
+
+def _loader(variant: Variant) -> Loader:
+    def load(_name: str, weights: str | None, n_classes: int | None) -> ImageClassifier:
+        if n_classes not in (None, len(CLASSES)):
+            raise ValueError(f"{model_name(variant)} has {len(CLASSES)} classes, not {n_classes}.")
+        network = PlantedNet()
+        if weights != "random":
+            path = weights_file(variant) if weights is None else Path(weights)
+            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        network.eval()
+        preprocess = Preprocessing(SIZE, _MEAN, _STD)
+        return ImageClassifier(network, preprocess, list(CLASSES), network.blocks)
+
+    return load
+
+
+MODELS.update({model_name(variant): _loader(variant) for variant in get_args(Variant)})

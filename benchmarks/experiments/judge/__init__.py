@@ -1,0 +1,1 @@
+"""Judges the judges: how well do measures rank maps of known quality?"""
