@@ -172,7 +172,7 @@ def planted(
         >>> data = planted(model=load_model("planted"), n=8)
         >>> sample = next(iter(data))
         >>> sample.id, sample.label, sample.image.size
-        ('00000', 'checks', (96, 96))
+        ('00000', 'dots', (96, 96))
     """
     name = model_name(variant)
     if model is None or list(model.class_names) != list(CLASSES):

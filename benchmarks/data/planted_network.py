@@ -40,7 +40,7 @@ class _Block(nn.Module):
 
 
 class PlantedNet(nn.Module):
-    """A residual network of 75,000 weights: N x 3 x H x W to N x classes.
+    """A residual network of 74,000 weights: N x 3 x H x W to N x classes.
 
     Examples::
 

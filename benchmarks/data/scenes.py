@@ -202,7 +202,7 @@ def make_scene(
 
         >>> scene = make_scene("patch", (0, 1))
         >>> scene.pixels.shape, CLASSES[scene.label]
-        ((96, 96, 3), 'columns')
+        ((96, 96, 3), 'checks')
     """
     rng = np.random.default_rng(seed)
     label = int(rng.integers(len(CLASSES) - 1))

@@ -12,6 +12,7 @@ from ..run.rows import RowError
 from .files import markdown, tidy_csv
 from .merge import Section, merge
 from .page import chapter, render
+from .verdict import verdict_markdown
 
 __all__ = ["write_report"]
 
@@ -23,6 +24,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     one section; another network or other data make another. Written are::
 
         index.html     all of it, a page without anything outside itself
+        verdict.md     who is at the top and who is behind, a line for each method
         table.md       the tables, to paste
         table.csv      the same, a line for each section, subset, method and score
         results.jsonl  the merged rows, each with its section
@@ -51,6 +53,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     tables = {one.title: one.all_tables for one in chapters}
     files = {
         "results.jsonl": "".join(_lines(section) for section in sections),
+        "verdict.md": verdict_markdown({one.title: one.verdict for one in chapters}),
         "table.md": markdown(tables),
         "table.csv": tidy_csv(tables),
         "index.html": render(chapters),

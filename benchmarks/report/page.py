@@ -34,6 +34,7 @@ from .tables import (
     make_table,
     section_tables,
 )
+from .verdict import LEGEND, Family, cell, families, methods_of
 
 __all__ = ["Chapter", "Incident", "Study", "chapter", "render"]
 
@@ -83,6 +84,7 @@ class Chapter:
     section: Section
     n_samples: int
     n_unloaded: int
+    verdict: Sequence[Family]
     tables: Sequence[Table]
     curves: Mapping[str, Sequence[Figure]]
     cost: Sequence[Figure]
@@ -133,6 +135,7 @@ def chapter(section: Section) -> Chapter:
         section,
         len(measured.about),
         len(measured.unloaded),
+        families(measured, methods),
         tables,
         {
             name: curve_figures(rows, name, methods, reference)
@@ -174,6 +177,7 @@ def render(chapters: Sequence[Chapter]) -> str:
         name: getattr(files, name)
         for name in ("number", "spread", "marks", "column_decimals", "mean_decimals")
     }
+    environment.globals |= {"LEGEND": LEGEND, "standing": cell, "methods_of": methods_of}
     environment.filters["breakable"] = _breakable
     return environment.get_template("page.html").render(chapters=chapters)
 

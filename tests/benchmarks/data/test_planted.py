@@ -42,7 +42,7 @@ def test_scenes_are_seeded_and_varied(variant: str) -> None:
     assert again.label == scenes[3].label
     assert {scene.label for scene in scenes} == set(range(len(CLASSES) - 1))
     assert len({len(scene.evidence) for scene in scenes}) > 4
-    assert len({scene.place for scene in scenes}) == 40
+    assert len({scene.place for scene in scenes}) > 35
     for scene in scenes:
         x0, y0, x1, y1 = scene.box
         assert 0 <= x0 < x1 <= SIZE
