@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -17,7 +20,17 @@ from tests.own_networks import NAMES, forgotten, prepare, prepare_others
 
 PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "own-networks.md").read_text("utf-8")
 TOML = PAGE.partition("```toml\n")[2].partition("```")[0]
-ROWS = re.findall(r"^\| ([^|]+) \| `captum-groupcam (explain [^`|]+)` \|$", PAGE, re.MULTILINE)
+WELL, _, WRONGLY = PAGE.partition("## What is typed wrongly")
+ROWS = re.findall(r"^\| ([^|]+) \| `captum-groupcam ([^`|]+)` \|$", WELL, re.MULTILINE)
+WRONG = re.findall(r"^\| `captum-groupcam ([^`|]+)` \| ([^|]+) \|$", WRONGLY, re.MULTILINE)
+
+
+def rows_of(*commands: str) -> list[Any]:
+    return [
+        pytest.param(command, id=what)
+        for what, command in ROWS
+        if command.partition(" ")[0] in commands
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -43,16 +56,84 @@ def folder(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def test_the_page_has_a_row_for_each_kind() -> None:
-    assert len(ROWS) >= 11
+    kinds = Counter(command.partition(" ")[0] for _, command in ROWS)
+    expected = {"explain": 11, "explore": 2, "compare": 3, "ablate": 1, "sanity": 1, "finetune": 1}
+    assert kinds == expected
+    assert len(WRONG) >= 18
 
 
-@pytest.mark.parametrize(("what", "command"), ROWS, ids=[what for what, _ in ROWS])
-def test_what_you_have_and_what_you_type(what: str, command: str, folder: Path) -> None:
+@pytest.mark.parametrize("command", rows_of("explain"))
+def test_explained(command: str, folder: Path) -> None:
     result = CliRunner().invoke(app, shlex.split(command))
     assert result.exit_code == 0, result.output
     assert len(list((folder / "out").glob("*.png"))) == 2
-    named = "class-names" in command or "described" in command or "toml" in command or "hf:" in what
+    named = any(part in command for part in ("class-names", "described", "toml", "hf:"))
     assert any(name in result.stdout for name in NAMES) or not named
     assert ("the weights under" in result.stdout) == any(
         name in command for name in ("best.pt", ".ckpt", "both.pt", ".toml")
     )
+
+
+@pytest.mark.parametrize("command", rows_of("explore"))
+def test_explored(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gradio")
+    from captum_groupcam.apps import explorer
+
+    served: dict[str, Any] = {}
+    monkeypatch.setattr(explorer, "explore", lambda models, **_: served.update(models=models))
+    result = CliRunner().invoke(app, shlex.split(command))
+    assert result.exit_code == 0, result.output
+    name = shlex.split(command)[-1]
+    assert served["models"] == [name]
+    # What the page is built with, and the program that it gives.
+    (model,) = Models(served["models"])
+    assert name in str(model)
+
+
+@pytest.mark.parametrize("command", rows_of("compare", "ablate", "sanity"))
+def test_measured(command: str, folder: Path) -> None:
+    (folder / "photos" / "notes.txt").touch()
+    result = CliRunner().invoke(app, [*shlex.split(command), "--accelerator=cpu"])
+    assert result.exit_code == 0, result.output
+    run = folder / "out" / command.partition(" ")[0]
+    rows = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+    assert len(rows) >= 4
+    assert not [row for row in rows if row.get("error")]
+    page = (run / "report" / "index.html").read_text(encoding="utf-8")
+    model = re.search(r"--model (\S+)", command)
+    assert model
+    assert f"{model[1].removesuffix('.toml')} on " in page
+    assert any(name in page for name in NAMES)
+    if "photos" in command:
+        assert "notes.txt" in page
+        assert "notes.txt" in result.stdout
+    if "mypkg.measures" in command:
+        assert {"mypkg.measures:spread"} <= {row["measure"] for row in rows}
+        assert {"mypkg.methods:brightest:power=2.0"} <= {row["method"] for row in rows}
+
+
+@pytest.mark.parametrize("command", rows_of("finetune"))
+def test_fine_tuned(command: str, folder: Path) -> None:
+    result = CliRunner().invoke(app, [*shlex.split(command), "--accelerator=cpu"])
+    assert result.exit_code == 0, result.output
+    summary = (folder / "finetuned" / "summary.md").read_text()
+    assert "mypkg.model:build" in summary
+    assert re.search(r"^\| group_cam \| \d", summary, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("command", "message"), WRONG, ids=[command for command, _ in WRONG])
+def test_typed_wrongly(
+    command: str, message: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "explore" in command:
+        pytest.importorskip("gradio")
+    constants = pytest.importorskip("huggingface_hub").constants
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # as without a network
+    (folder / "names.json").write_text('["cat", "dog"]')
+    before = set(folder.rglob("*"))
+    result = CliRunner().invoke(app, shlex.split(command))
+    assert result.exit_code == 2, result.output
+    assert message in " ".join(result.stderr.split())
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    written = {path for path in set(folder.rglob("*")) - before if "__pycache__" not in path.parts}
+    assert not written

@@ -144,7 +144,7 @@ class LeftOut(Mapping[str, int]):
     """How many things make no sample, by reason, with the names of the first ones of each reason.
 
     Args:
-        n_named (int, optional): How many names of a reason are kept. Default: 10.
+        n_named (int, optional): How many names of a reason are kept. Default: 20.
 
     Examples::
 
@@ -157,9 +157,11 @@ class LeftOut(Mapping[str, int]):
         ['6: box without area (a.jpg, b.jpg, ...)']
         >>> left_out.lines(n_named=1)
         ['6: box without area (a.jpg, ...)']
+        >>> left_out.named()
+        {'box without area': ['a.jpg', 'b.jpg', '...']}
     """
 
-    def __init__(self, n_named: int = 10) -> None:
+    def __init__(self, n_named: int = 20) -> None:
         self._n_named = n_named
         self._counts: dict[str, int] = {}
         # A name more than are shown, which tells whether there are more.
@@ -185,13 +187,20 @@ class LeftOut(Mapping[str, int]):
         Args:
             n_named (int, optional): How many names at most. Default: None, all that are kept.
         """
+        named = self.named(n_named)
+        return [f"{count}: {reason} ({', '.join(named[reason])})" for reason, count in self.items()]
+
+    def named(self, n_named: int | None = None) -> dict[str, list[str]]:
+        """The names by reason, and dots where there are more.
+
+        Args:
+            n_named (int, optional): As in :meth:`lines`.
+        """
         n_shown = self._n_named if n_named is None else n_named
-        return [
-            f"{count}: {reason} ({', '.join(self.names(reason)[:n_shown])}"
-            + ", ..." * (len(self._names[reason]) > n_shown)
-            + ")"
-            for reason, count in self.items()
-        ]
+        return {
+            reason: [*self.names(reason)[:n_shown], *["..."] * (len(names) > n_shown)]
+            for reason, names in self._names.items()
+        }
 
     def __getitem__(self, reason: str) -> int:
         return self._counts[reason]

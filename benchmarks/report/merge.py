@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..run.configuration import ConfigurationError
+from ..run.configuration import GROWING, TOLD, ConfigurationError
 from ..run.folder import RunFolder
 from ..run.gallery import Shown
 from ..run.rows import Key, Row, RowError
@@ -17,7 +17,7 @@ from ..run.rows import Key, Row, RowError
 __all__ = ["Section", "merge", "merge_rows"]
 
 #: What runs of one network on the same data may differ in.
-_FREE = ("methods", "measures", "studies", "environment")
+_FREE = (*GROWING, *TOLD)
 #: Scores that are another on every run.
 _TIMES = ("seconds", "forward_passes")
 #: Scores that depend on the machine, and on what else it does.
@@ -135,7 +135,7 @@ def _titles(identities: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _section(title: str, folders: Sequence[RunFolder]) -> Section:
     configuration = dict(folders[0].configuration)
-    for group in ("methods", "measures", "studies"):
+    for group in GROWING:
         configuration[group] = _union(group, folders)
     places = {
         kind: {name: place for place, name in enumerate(configuration[kind])}

@@ -18,7 +18,7 @@ from captum_groupcam.naming import is_reference
 
 from ..errors import ConfigurationError
 
-__all__ = ["GROWING", "ConfigurationError", "fingerprint", "mismatch", "read_configuration"]
+__all__ = ["GROWING", "TOLD", "ConfigurationError", "fingerprint", "mismatch", "read_configuration"]
 __all__ += ["RANDOM", "preprocessing_of", "reject_differences", "versions"]
 
 #: What ``--weights`` says where weights are drawn.
@@ -26,6 +26,8 @@ RANDOM = "random"
 
 #: What may differ from one start of a run to the next, and grow.
 GROWING = ("methods", "measures", "studies")
+#: What is told in the report, and does not make another configuration.
+TOLD = ("environment", "left_out_names")
 #: What only says in words what an entry is.
 _WORDS = ("description", "source")
 #: What a configuration has at least.
@@ -60,6 +62,8 @@ def read_configuration(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         problem = mismatch(found, _SHAPE)
+        if not problem:  # runs of old do not name what was left out
+            problem = mismatch(found.get("left_out_names", {}), {"*": [str]}, "'left_out_names'")
     except (OSError, ValueError, RecursionError) as error:
         problem = str(error)
     if problem:
@@ -80,7 +84,7 @@ def reject_differences(path: Path, before: Mapping[str, Any], wanted: Mapping[st
     """
     differing = [
         f"{name}: {before.get(name)!r}, now {wanted.get(name)!r}"
-        for name in sorted({*before, *wanted} - {"environment", *GROWING})
+        for name in sorted({*before, *wanted} - {*TOLD, *GROWING})
         if before.get(name) != wanted.get(name)
     ]
     differing += [

@@ -34,6 +34,8 @@ __all__ = ["RunSettings", "choose_measures", "prepare", "run"]
 _PACKAGES = ("captum_groupcam", "captum", "torch", "torchvision", "numpy", "quantus")
 #: Samples with rows that are looked at again before a run goes on.
 _N_LOOKED_AT = 100
+#: Things of each kind that are named as left out; the report names more.
+_N_LEFT_OUT = 10
 #: Failures that are named at the end.
 _N_NAMED = 5
 
@@ -158,7 +160,7 @@ def run(settings: RunSettings) -> RunFolder | None:
                 console.print(text, style="yellow", markup=False)
             for note in dataset.notes:
                 console.print(note, markup=False)
-            for line in dataset.left_out.lines():
+            for line in dataset.left_out.lines(_N_LEFT_OUT):
                 console.print(f"Left out, {line}", markup=False)
 
         in_first(fabric, begin)
@@ -374,6 +376,7 @@ def _configuration(
         **({"data": dict(dataset.about)} if dataset.about else {}),
         **({"weights_seed": settings.seed} if settings.weights == RANDOM else {}),
         "left_out": dict(dataset.left_out),
+        "left_out_names": dataset.left_out.named(),
         "target": settings.target,
         "seed": settings.seed,
         "precision": str(settings.precision),

@@ -106,6 +106,9 @@ def read_description(path: str | Path) -> dict[str, Any]:
         for key, value in content.items()
         if key != "layer"
     }
+    preprocess = content.get("preprocess")
+    if isinstance(preprocess, dict) and isinstance(preprocess.get("base"), str):
+        beside["preprocess"] = {**preprocess, "base": _beside(path.parent, preprocess["base"])}
     return {**content, **beside}
 
 

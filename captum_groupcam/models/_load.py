@@ -75,13 +75,23 @@ def load_model(
     given = {key: value for key, value in given.items() if value is not None}
     described = read_description(name) if str(name).endswith(".toml") else {"network": str(name)}
     model = _loaded(**_merged(described, given))
-    model.name = Path(name).stem if str(name).endswith(".toml") else short_reference(str(name))
+    model.name = _short(str(name))
     if not callable(preprocess):
         model.source = {"name": str(name), **given}
     # Depthwise and grouped convolutions on the CPU are much slower channels first.
     model.network.to(memory_format=torch.channels_last)
     model.network.to(device)
     return model
+
+
+def _short(name: str) -> str:
+    """A network's name without the folders of its file."""
+    family, _, member = name.partition(":")
+    if name.endswith(".toml"):
+        return Path(name).stem
+    if family == "hf" and Path(member).is_dir():
+        return f"hf:{Path(member).resolve().name}"
+    return short_reference(name)
 
 
 def _merged(described: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

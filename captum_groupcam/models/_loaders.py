@@ -29,6 +29,12 @@ __all__ = ["MODELS", "Loader", "find_loader"]
 Loader: TypeAlias = Callable[[str, str | None, int | None], ImageClassifier]
 
 
+#: How long an answer of Hugging Face's hub is waited for.
+_SECONDS = 10
+#: What weights are called there.
+_WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
 def find_loader(name: str) -> Callable[[str | None, int | None], ImageClassifier]:
     """Looks up what loads a network.
 
@@ -78,6 +84,29 @@ def _published(what: str, load: Callable[[], Any]) -> Any:
             f"The weights of {what} are not on this computer and could not be downloaded ({said}). "
             "Give a file of weights (--weights FILE), or weights that are drawn (--weights random)."
         ) from error
+
+
+def _is_cached(repository: str) -> bool:
+    """Whether weights of Hugging Face's hub have been downloaded before."""
+    find = importlib.import_module("huggingface_hub").try_to_load_from_cache
+    return any(isinstance(find(repository, name), str) for name in _WEIGHTS_FILES)
+
+
+def _ask_hub(repository: str) -> None:
+    """Asks Hugging Face's hub once: a download tries again for most of a minute.
+
+    Raises:
+        ConnectionError: If there is no answer in a few seconds.
+    """
+    hub = importlib.import_module("huggingface_hub")
+    errors = importlib.import_module("huggingface_hub.utils")
+    try:
+        hub.HfApi().model_info(repository, timeout=_SECONDS)
+    except errors.HfHubHTTPError:  # a no, which the download says better
+        return
+    except Exception as error:  # of several packages
+        said = " ".join(str(error).split())
+        raise ConnectionError(f"Hugging Face does not answer: {said}") from error
 
 
 # --- loaders
@@ -172,7 +201,16 @@ def _timm(name: str, weights: str | None, n_classes: int | None) -> ImageClassif
     if weights == "random":
         network = build(n_classes)
     elif weights is None:
-        network = _published(f"timm:{name}", lambda: timm.create_model(name, pretrained=True))
+        config = timm.get_pretrained_cfg(name)
+        repository = config.hf_hub_id if config is not None and not config.file else None
+
+        def download() -> Module:
+            if repository and not _is_cached(repository):
+                _ask_hub(repository)
+            created: Module = timm.create_model(name, pretrained=True)
+            return created
+
+        network = _published(f"timm:{name}", download)
     else:
         network, _, notes = with_weights(build, weights, n_classes)
     config = timm.data.resolve_model_data_config(network)
@@ -183,18 +221,25 @@ def _timm(name: str, weights: str | None, n_classes: int | None) -> ImageClassif
 
 def _hugging_face(name: str, weights: str | None, n_classes: int | None) -> ImageClassifier:
     transformers = _package("transformers", f"hf:{name}", "'captum_groupcam[hf]'")
-    # A folder is read as it is, and nothing of it is looked for elsewhere.
-    where: dict[str, Any] = {"local_files_only": Path(name).is_dir()}
+    is_folder = Path(name).is_dir()
 
     def part(kind: str, **options: Any) -> Any:
         read = getattr(transformers, kind).from_pretrained
         try:
-            return read(name, **where, **options)
+            try:
+                return read(name, local_files_only=True, **options)
+            except Exception:
+                # A folder is read as it is, and nothing of it is looked for elsewhere.
+                if is_folder:
+                    raise
+            _ask_hub(name)
+            return read(name, **options)
         except Exception as error:  # as many kinds as there are mistakes
             said = " ".join(str(error).split())
             raise ValueError(
                 f"hf:{name}: expected an image classifier of Hugging Face with its processor, in "
-                f"this folder or (by a download) of this name: {said[:300]}"
+                f"this folder or (by a download) of this name; without a network, give the folder "
+                f"of a copy. {said[:300]}"
             ) from error
 
     kind = "AutoModelForImageClassification"

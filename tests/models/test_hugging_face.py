@@ -134,3 +134,19 @@ def test_a_name_without_a_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ValueError, match="hf:nobody/nothing: expected an image") as caught:
         load_model("hf:nobody/nothing")
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["hf:nobody/nothing", "timm:resnet10t"])
+def test_without_a_network_it_is_asked_once(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm")
+    constants = pytest.importorskip("huggingface_hub").constants
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+        # What follows the question, and tries again and again, is not reached.
+        with pytest.raises(ValueError, match="Hugging Face does not answer") as caught:
+            load_model(name)
+    assert len(str(caught.value).splitlines()) == 1

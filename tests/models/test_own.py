@@ -244,6 +244,24 @@ def test_a_file_describes_a_network_once(folder: Path) -> None:
     assert other.layer.name == "more"
 
 
+def test_a_transform_is_named_relative_to_the_file_that_describes(folder: Path) -> None:
+    (folder / "described").mkdir()
+    (folder / "described" / "transforms.py").write_text(
+        "from captum_groupcam.models import Preprocessing\n"
+        "own = Preprocessing(48, (0.1,) * 3, (0.2,) * 3)\n"
+    )
+    path = describe(
+        """
+        network = "squeezenet1_1"
+        weights = "random"
+        preprocess = {base = "transforms.py:own", interpolation = "bicubic"}
+        """,
+        folder / "described",
+    )
+    expected = Preprocessing(48, (0.1,) * 3, (0.2,) * 3, interpolation="bicubic")
+    assert load_model(path).preprocess == expected
+
+
 def test_a_file_describes_a_published_network(folder: Path) -> None:
     path = describe(
         """

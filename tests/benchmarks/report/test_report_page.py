@@ -136,7 +136,8 @@ def test_it_says_how_numbers_were_taken(page: Path) -> None:
         "What DeletionInsertion is.",
         "tolerance = 15.0",
         "cpu, 2 threads",
-        "3: no class of the network",
+        "3: no class of the network (a&lt;b&gt;.jpg, b.jpg, ...)",
+        "1: crowd annotation",
         "10,000 bootstrap resamples",
     ):
         assert said in text, said
