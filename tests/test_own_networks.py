@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.data import DATASETS
+from benchmarks.measures.registry import MEASURES
 from captum_groupcam.apps.cli import app
 from captum_groupcam.methods import METHODS
 from tests.own_networks import NAMES, forgotten, prepare, prepare_others
@@ -48,11 +50,11 @@ def folder(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     """A copy of it, the current folder."""
     here = shutil.copytree(prepared, tmp_path / "here")
     monkeypatch.chdir(here)
-    methods = dict(METHODS)
     with forgotten():
         yield here
-    METHODS.clear()
-    METHODS.update(methods)
+    for registry in (METHODS, MEASURES, DATASETS):
+        for name in [name for name in registry if name.startswith("mypkg.")]:
+            del registry[name]
 
 
 def test_the_page_has_a_row_for_each_kind() -> None:
@@ -83,11 +85,15 @@ def test_explored(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(explorer, "explore", lambda models, **_: served.update(models=models))
     result = CliRunner().invoke(app, shlex.split(command))
     assert result.exit_code == 0, result.output
-    name = shlex.split(command)[-1]
-    assert served["models"] == [name]
-    # What the page is built with, and the program that it gives.
-    (model,) = Models(served["models"])
-    assert name in str(model)
+    (found,) = served["models"]
+    typed = shlex.split(command)[1:]
+    if isinstance(found, str):
+        assert ["--model", found] == typed
+        return
+    # What the program that the page gives loads again.
+    assert found.class_names == NAMES
+    assert [f"--{key.replace('_', '-')}" for key in found.source] == ["--name", *typed[2::2]]
+    assert list(found.source.values()) == typed[1::2]
 
 
 @pytest.mark.parametrize("command", rows_of("compare", "ablate", "sanity"))
@@ -109,7 +115,7 @@ def test_measured(command: str, folder: Path) -> None:
         assert "notes.txt" in result.stdout
     if "mypkg.measures" in command:
         assert {"mypkg.measures:spread"} <= {row["measure"] for row in rows}
-        assert {"mypkg.methods:brightest:power=2.0"} <= {row["method"] for row in rows}
+        assert {"mypkg.methods:brightest:power=2"} <= {row["method"] for row in rows}
 
 
 @pytest.mark.parametrize("command", rows_of("finetune"))

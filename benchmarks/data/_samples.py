@@ -316,7 +316,7 @@ class Source(Protocol):
 def existing_folder(root: str | Path | None, content: str) -> Path:
     """The folder of a data set, or an error that says what it should contain."""
     if root is None:
-        raise ValueError(f"This data set needs its folder (root): {content}.")
+        raise ValueError(f"This data set needs its folder (--root FOLDER): {content}.")
     if not Path(root).is_dir():
         raise ValueError(f"Expected a folder with {content}: there is no folder {root}.")
     return Path(root)

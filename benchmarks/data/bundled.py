@@ -63,7 +63,7 @@ def bundled(
     if n_classes != N_IMAGENET:
         raise ValueError(
             f"The bundled images are labelled with ImageNet's {N_IMAGENET} classes, but the "
-            f"network has {n_classes}."
+            f"network has {n_classes}. Give pictures of your own: --dataset images --root FOLDER."
         )
     return Dataset({f"{image}:{label}": partial(_load, image, label) for image, label in OBJECTS})
 

@@ -58,7 +58,9 @@ def images(root: str | Path | None = None, class_names: Sequence[str] | None = N
         [('tiger_cat/tom.png', (282,), 'tiger_cat')]
     """
     if root is None:
-        raise ValueError("This data set needs its folder (root): pictures, nested or flat.")
+        raise ValueError(
+            "This data set needs its folder (--root FOLDER): pictures, nested or flat."
+        )
     root = Path(root)
     names = names_of_classes(class_names)
     find = _finder(names)

@@ -15,7 +15,7 @@ from rich.console import Console
 from captum_groupcam.apps.benchmark import benchmark_commands
 from captum_groupcam.apps.console import say, usage_errors
 from captum_groupcam.apps.names import OFFERED_METHODS
-from captum_groupcam.apps.options import network_options, with_options
+from captum_groupcam.apps.options import network_details, network_options, with_options
 
 __all__ = ["app"]
 
@@ -82,6 +82,7 @@ def explain(
 
 
 @app.command()
+@with_options(details=network_details)
 def explore(
     model: Annotated[
         list[str] | None,
@@ -116,18 +117,27 @@ def explore(
         list[str] | None,
         typer.Option(help="A name that leads to the page, of a proxy in front of it, say."),
     ] = None,
+    *,
+    details: dict[str, Any],
 ) -> None:
     """Opens a page to explain images on: classes, methods side by side, groups, curves, code."""
     with usage_errors():
         from captum_groupcam.apps._explain import find_device
         from captum_groupcam.apps.explorer import explore as serve
+        from captum_groupcam.models import load_model
 
+        names, place = model or ["efficientnet_lite0"], find_device(device)
+        if details and len(names) > 1:
+            raise ValueError(
+                f"--{next(iter(details)).replace('_', '-')} is of one network, and there are "
+                f"{len(names)}: describe each in a file, model.toml."
+            )
         serve(
-            model or "efficientnet_lite0",
+            [load_model(names[0], device=place, **details)] if details else names,
             methods=method or (),
             host=host,
             port=port,
-            device=find_device(device),
+            device=place,
             time_limit=time_limit,
             allowed_hosts=allow_host or (),
         )
