@@ -328,7 +328,7 @@ def replacing(
     attribute_to_layer_input: bool = False,
     layer_call: int | None = None,
 ) -> Iterator[None]:
-    """What runs inside sees something else in the place of what the layer gives (or gets).
+    """What runs inside sees something else instead of what the layer gives (or gets).
 
     Args:
         layer (Module): The layer.

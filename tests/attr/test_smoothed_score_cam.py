@@ -61,7 +61,7 @@ def test_is_the_loop_over_masks(options, variants):
 
 
 class OurNoise:
-    """In the place of torchcam's distribution: one draw for each channel, in our order."""
+    """Instead of torchcam's distribution: one draw for each channel, in our order."""
 
     def __init__(self, noise_level: float, seed: int, like: torch.Tensor):
         self.alter, self.draw, self.like = noisy(noise_level, seed), 0, like
