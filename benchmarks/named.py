@@ -20,7 +20,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from captum_groupcam.naming import find_object, is_reference, one_line, short_reference
 
-from .data import DATASETS, Dataset, Sample, Source
+from .data import DATASETS, Dataset, Sample
 from .measures.registry import MEASURES, Measure
 
 __all__ = ["load_dataset", "load_measure", "map_style"]
@@ -107,7 +107,11 @@ def load_dataset(name: str) -> str:
             "function that makes it."
         )
     _arguments(make, name, None, None)
-    DATASETS[short] = cast(Source, partial(_made, make, name))
+
+    def source(root: str | Path | None = None, class_names: Sequence[str] | None = None) -> Dataset:
+        return _made(make, name, root, class_names)
+
+    DATASETS[short] = source
     return short
 
 
@@ -151,8 +155,8 @@ def map_style(
 def _made(
     make: Callable[..., Any],
     name: str,
-    root: str | Path | None = None,
-    class_names: Sequence[str] | None = None,
+    root: str | Path | None,
+    class_names: Sequence[str] | None,
 ) -> Dataset:
     arguments = _arguments(make, name, root, class_names)
     try:
