@@ -35,6 +35,7 @@ N_PATCHES = {1: 8, 2: 3, 3: 3}
 DRAWS = (1, 3, 8)
 #: What the place of the change has to have in common with that of the patch.
 LEAST_CORRELATION = 0.7
+MOST_OF = 0.9
 MOST_SHIFT = 0.15
 #: Gigabytes, more than which a run begins anew in a fresh process.
 MOST_MEMORY = 7.0
@@ -116,7 +117,7 @@ def places(model: nn.Module, layer: TargetLayer, inputs: tuple[Tensor, ...], dra
     """Where a layer's grid changes when one patch of the first input is replaced by noise.
 
     What changes everywhere says nothing, so each position is read as a share of what it changes by
-    with all patches; the place of the change is that of the largest share.
+    with all patches; the place of the change is that of the largest shares.
 
     Args:
         model (torch.nn.Module): The network.
@@ -147,13 +148,16 @@ def places(model: nn.Module, layer: TargetLayer, inputs: tuple[Tensor, ...], dra
             after = values_of(model, layer, (changed, *others))
             changes[which] += (after - before).square().sum(1)[0]
     shares = changes / changes.sum(0).clamp_min(1e-300)
-    peaks = torch.stack(torch.unravel_index(shares.flatten(1).argmax(1), grid), 1)
+    most = shares.flatten(1).amax(1).view(-1, *(1 for _ in grid))
+    peaks = (shares >= MOST_OF * most).double()
+    peaks /= peaks.flatten(1).sum(1).view(most.shape)
     correlation, shift = [], []
     for axis, cells in enumerate(grid):
         if cells == 1:
             continue  # of one position, there is nothing to be wrong about but the others
-        where = (torch.tensor([patch[axis] for patch in patches]) + 0.5) / n_patches[axis]
-        found = (peaks[:, axis] + 0.5) / cells
+        where = (torch.tensor([p[axis] for p in patches]).double() + 0.5) / n_patches[axis]
+        lines = peaks.movedim(axis + 1, 1).flatten(2).sum(2)
+        found = lines @ (torch.arange(cells, dtype=torch.double) + 0.5) / cells
         both = torch.corrcoef(torch.stack([where, found]))
         correlation.append(float(both[0, 1].nan_to_num()))
         shift.append(float((found - where).mean()))
@@ -161,7 +165,7 @@ def places(model: nn.Module, layer: TargetLayer, inputs: tuple[Tensor, ...], dra
 
 
 def reaches(model: nn.Module, layer: TargetLayer, inputs: tuple[Tensor, ...]) -> bool:
-    """Whether NaN in the layer reaches the output."""
+    """Whether the output is another one with NaN in the layer."""
 
     def spoil(_module: nn.Module, args: object, output: object = None) -> object:
         value = args if layer.attribute_to_layer_input else output
@@ -175,10 +179,12 @@ def reaches(model: nn.Module, layer: TargetLayer, inputs: tuple[Tensor, ...]) ->
         if layer.attribute_to_layer_input
         else module.register_forward_hook
     )
+    with torch.no_grad():
+        before = model(*inputs)
     handle = register(spoil)
     try:
         with torch.no_grad():
-            return bool(model(*inputs).isnan().any())
+            return not torch.equal(before, model(*inputs))
     finally:
         handle.remove()
 

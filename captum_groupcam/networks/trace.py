@@ -199,9 +199,7 @@ class Trace:
     def _gives(self, name: str) -> Any:
         def hook(module: Module, _args: tuple[Any, ...], output: Any) -> None:
             self.calls[name] += 1
-            if self.first_parameters is None and any(
-                True for _ in module.parameters(recurse=False)
-            ):
+            if self.first_parameters is None and _has_weights(module):
                 self.first_parameters = len(self.steps)
             step = self._step(one_tensor(output))
             # A module that passes its input on (dropout, identity) did not make it; a block did.
@@ -223,6 +221,12 @@ class Trace:
                 return step
         self.steps.append(Step(tensor, self))
         return self.steps[-1]
+
+
+def _has_weights(module: Module) -> bool:
+    """Whether a module has parameters of its own; those of quantised ones are packed."""
+    packed = type(module).__module__.startswith("torch.ao.nn") and hasattr(module, "weight")
+    return packed or any(True for _ in module.parameters(recurse=False))
 
 
 def one_tensor(values: Any) -> Tensor | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_groupcam import RISE, GradCAM, GroupCAM, ScoreCAM
+from captum_groupcam.networks import find_layer
 from tests.toy_networks import classifier
 
 
@@ -76,4 +77,5 @@ def test_statically_quantised_networks() -> None:
         maps = GroupCAM(layers, layers[2]).attribute(x, 1, gradient_free=True, n_groups=4)
         assert maps.shape == (2, 1, 32, 32)
         assert maps.any()
+        assert str(find_layer(layers, x)) == "2"
         assert ScoreCAM(layers, layers[2]).attribute(x, 1, relu_attributions=False).any()
