@@ -18,16 +18,21 @@ from captum_groupcam.networks import BoxScore, SelectOutput
 #: Sides of the input of torchvision's networks: what they were made for, or smaller. 160 if not
 #: here, and where it is not admissible, the next that is.
 SIDES = {
-    "inception_v3": 299,
+    "inception_v3": 224,
     "maxvit_t": 224,
-    "swin_[tsb]": 224,
-    "swin_v2_*": 256,
     "vit_*_16": 112,
     "vit_*_32": 224,
     "vit_h_14": 112,
     "regnet_y_128gf": 128,
+    "vgg*": 128,
+    "regnet_*_16gf": 128,
+    "regnet_*_32gf": 128,
+    "resne*101*": 128,
+    "resnet152": 128,
+    "wide_*": 128,
+    "efficientnet_v2_[ml]": 128,
 }
-VIDEOS = {"mvit*": (16, 224), "s3d": (16, 160), "swin3d*": (16, 128), "*": (16, 80)}
+VIDEOS = {"mvit*": (16, 224), "s3d": (16, 128), "swin3d*": (16, 96), "*": (16, 64)}
 
 #: Architectures of timm.
 TIMM = (  # noqa: SIM905 - a list would be a hundred lines
@@ -50,12 +55,12 @@ TIMM = (  # noqa: SIM905 - a list would be a hundred lines
 #: Class, class of its configuration, and what differs from the default: small, but of full width
 #: where widths have misled (a pooled vector of 784 or 1024 looks like tokens).
 HUGGING_FACE: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "BEiT": ("BeitForImageClassification", "BeitConfig", {"num_hidden_layers": 4}),
+    "BEiT": ("BeitForImageClassification", "BeitConfig", {"num_hidden_layers": 2}),
     "BiT": ("BitForImageClassification", "BitConfig", {"depths": [1, 1, 1, 1]}),
     "CLIP": (
         "CLIPForImageClassification",
         "CLIPConfig",
-        {"vision_config": {"num_hidden_layers": 4}},
+        {"vision_config": {"num_hidden_layers": 2}},
     ),
     "ConvNeXt": ("ConvNextForImageClassification", "ConvNextConfig", {"depths": [1, 1, 1, 1]}),
     "ConvNeXt V2": (
@@ -67,15 +72,15 @@ HUGGING_FACE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Data2Vec": (
         "Data2VecVisionForImageClassification",
         "Data2VecVisionConfig",
-        {"num_hidden_layers": 4},
+        {"num_hidden_layers": 2},
     ),
-    "DeiT": ("DeiTForImageClassification", "DeiTConfig", {"num_hidden_layers": 4}),
+    "DeiT": ("DeiTForImageClassification", "DeiTConfig", {"num_hidden_layers": 2}),
     "Hiera": ("HieraForImageClassification", "HieraConfig", {"depths": [1, 1, 2, 1]}),
-    "DINOv2": ("Dinov2ForImageClassification", "Dinov2Config", {"num_hidden_layers": 4}),
+    "DINOv2": ("Dinov2ForImageClassification", "Dinov2Config", {"num_hidden_layers": 2}),
     "DINOv2 with registers": (
         "Dinov2WithRegistersForImageClassification",
         "Dinov2WithRegistersConfig",
-        {"num_hidden_layers": 4, "image_size": 224},
+        {"num_hidden_layers": 2, "image_size": 224},
     ),
     "EfficientNet": (
         "EfficientNetForImageClassification",
@@ -83,7 +88,7 @@ HUGGING_FACE: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280, "image_size": 224},
     ),
     "FocalNet-B": ("FocalNetForImageClassification", "FocalNetConfig", {"embed_dim": 128}),
-    "I-JEPA": ("IJepaForImageClassification", "IJepaConfig", {"num_hidden_layers": 4}),
+    "I-JEPA": ("IJepaForImageClassification", "IJepaConfig", {"num_hidden_layers": 2}),
     "LeViT": ("LevitForImageClassification", "LevitConfig", {}),
     "LeViT distilled": ("LevitForImageClassificationWithTeacher", "LevitConfig", {}),
     "MobileNet V1": ("MobileNetV1ForImageClassification", "MobileNetV1Config", {}),
@@ -99,7 +104,7 @@ HUGGING_FACE: dict[str, tuple[str, str, dict[str, Any]]] = {
     "SigLIP": (
         "SiglipForImageClassification",
         "SiglipConfig",
-        {"vision_config": {"num_hidden_layers": 4}},
+        {"vision_config": {"num_hidden_layers": 2}},
     ),
     "SwiftFormer": ("SwiftFormerForImageClassification", "SwiftFormerConfig", {}),
     "Swin-B": (
@@ -128,8 +133,8 @@ HUGGING_FACE: dict[str, tuple[str, str, dict[str, Any]]] = {
         "VideoMAEConfig",
         {"num_hidden_layers": 2, "image_size": 64, "patch_size": 8, "num_frames": 8},
     ),
-    "ViT": ("ViTForImageClassification", "ViTConfig", {"num_hidden_layers": 4}),
-    "ViT MSN": ("ViTMSNForImageClassification", "ViTMSNConfig", {"num_hidden_layers": 4}),
+    "ViT": ("ViTForImageClassification", "ViTConfig", {"num_hidden_layers": 2}),
+    "ViT MSN": ("ViTMSNForImageClassification", "ViTMSNConfig", {"num_hidden_layers": 2}),
     "ViViT": (
         "VivitForVideoClassification",
         "VivitConfig",
@@ -195,7 +200,7 @@ def _torchvision() -> Iterator[Entry]:
         yield Entry("torchvision segmentation", name, build, (3, 128, 128))
     for name in models.list_models(module=models.detection):
         build = partial(_detector, name)
-        side = {"ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320}.get(name, 256)
+        side = {"ssd300_vgg16": 300, "ssdlite320_mobilenet_v3_large": 320}.get(name, 160)
         yield Entry("torchvision detection", name, build, (3, side, side), _best_box)
 
 
@@ -214,10 +219,10 @@ def _detector(name: str) -> nn.Module:
         options |= {"score_thresh": 0.0, "topk_candidates": 50}
     elif "rcnn" in name:
         # As it is given: neither enlarged nor padded.
-        options |= {"min_size": 256, "max_size": 256, "box_score_thresh": 0.0}
+        options |= {"min_size": 160, "max_size": 160, "box_score_thresh": 0.0}
         options |= {"rpn_post_nms_top_n_test": 50}
     else:
-        options |= {"min_size": 256, "max_size": 256, "score_thresh": 0.0}
+        options |= {"min_size": 160, "max_size": 160, "score_thresh": 0.0}
     return BoxScore(torchvision.models.get_model(name, **options))
 
 

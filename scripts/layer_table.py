@@ -31,7 +31,7 @@ from captum_groupcam.networks import TargetLayer, find_layer
 from scripts.layer_networks import Entry, entries
 
 #: Patches along each axis, and how often each is replaced: more only while that tells too little.
-N_PATCHES = {1: 8, 2: 3, 3: 3}
+N_PATCHES = {1: 8, 2: 3, 3: 2}
 DRAWS = (1, 3, 8)
 #: What the place of the change has to have in common with that of the patch.
 LEAST_CORRELATION = 0.7

@@ -73,8 +73,10 @@ def _isolated(samples: Explained) -> Iterator[None]:
     initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = range(torch.cuda.device_count()) if initialized else ()
     numpy_state = np.random.get_state()  # noqa: NPY002
+    # Before CUDA is initialised it would replace the seed that waits for it.
+    seed = torch.manual_seed if initialized else torch.default_generator.manual_seed
     with torch.random.fork_rng(devices):
-        torch.manual_seed(samples.seed)
+        seed(samples.seed)
         np.random.seed(samples.seed)  # noqa: NPY002
         try:
             yield
