@@ -186,3 +186,21 @@ def test_checkpoints_run_a_layer_again_only_backwards() -> None:
     network, x = Checkpointed().eval(), torch.rand(1, 3, 12, 12)
     maps = GradCAM(network, network.features[0]).attribute(x, 2)
     assert maps.shape == (1, 1, 10, 10)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_a_reentrant_checkpoint_is_named_as_a_reason() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    class Reentrant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(checkpoint(self.features, x, use_reentrant=True))
+
+    network, x = Reentrant().eval(), torch.rand(1, 3, 12, 12)
+    with pytest.raises(ValueError, match=r"checkpoints with use_reentrant=True"):
+        GradCAM(network, network.features[0]).attribute(x, 2)
