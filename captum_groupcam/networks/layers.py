@@ -373,7 +373,7 @@ class _Search:
         """Refuses a layer if something between it and the output is constant."""
         later = self.candidates[: self.candidates.index(one)]
         for other in later:
-            if other.constant and not self.probe.bypassed(other.step, None, self.trace.steps):
+            if other.constant and not self._constant_is_bypassed(other):
                 raise ValueError(
                     f"{other.place} of {type(self.probe.model).__name__} does not change with the "
                     "input, and nothing leads past it to the output: its values are too small for "
@@ -381,6 +381,12 @@ class _Search:
                     "explained; initialise or load them otherwise. The last layer whose positions "
                     f"lie where the parts of the input are is {one.place}."
                 )
+
+    def _constant_is_bypassed(self, one: _Candidate) -> bool:
+        if self.by_gradients:
+            return self.probe.bypassed(one.step, None, self.trace.steps)
+        assert one.place is not None
+        return self.probe.bypassed_when_held(one.place)
 
     def _located(self) -> Iterator[_Candidate]:
         """The candidates that the output depends on and that lie on a grid, the last first."""

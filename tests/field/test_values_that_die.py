@@ -38,6 +38,19 @@ def test_a_constant_branch_beside_a_shortcut_counts_for_nothing() -> None:
     assert find_layer(Dying(shortcut=True), torch.rand(1, 3, 16, 16)).name == "first"
 
 
+class WithoutGradients(Dying):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().forward(x)
+
+
+def test_the_same_without_gradients() -> None:
+    x = torch.rand(1, 3, 16, 16)
+    assert find_layer(WithoutGradients(shortcut=True), x).name == "first"
+    with pytest.raises(ValueError, match="second.* 64 of its 64 positions do not depend"):
+        find_layer(WithoutGradients(shortcut=False), x)
+
+
 class Attention(nn.Module):
     """Keys and values on a grid of half the resolution, as in CvT."""
 
