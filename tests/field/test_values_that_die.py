@@ -47,7 +47,7 @@ class WithoutGradients(Dying):
 def test_the_same_without_gradients() -> None:
     x = torch.rand(1, 3, 16, 16)
     assert find_layer(WithoutGradients(shortcut=True), x).name == "first"
-    with pytest.raises(ValueError, match="second.* 64 of its 64 positions do not depend"):
+    with pytest.raises(ValueError, match=r"second.* 64 of its 64 positions do not depend"):
         find_layer(WithoutGradients(shortcut=False), x)
 
 
