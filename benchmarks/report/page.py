@@ -34,7 +34,7 @@ from .tables import (
     make_table,
     section_tables,
 )
-from .verdict import LEGEND, Family, cell, families, methods_of
+from .verdict import LEGEND, Family, cell, families, heading, methods_of
 
 __all__ = ["Chapter", "Incident", "Study", "chapter", "render"]
 
@@ -177,7 +177,12 @@ def render(chapters: Sequence[Chapter]) -> str:
         name: getattr(files, name)
         for name in ("number", "spread", "marks", "column_decimals", "mean_decimals")
     }
-    environment.globals |= {"LEGEND": LEGEND, "standing": cell, "methods_of": methods_of}
+    environment.globals |= {
+        "LEGEND": LEGEND,
+        "standing": cell,
+        "heading": heading,
+        "methods_of": methods_of,
+    }
     environment.filters["breakable"] = _breakable
     return environment.get_template("page.html").render(chapters=chapters)
 

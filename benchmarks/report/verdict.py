@@ -14,13 +14,24 @@ from captum_groupcam.metrics.bootstrap import resampling_counts
 from .measured import Measured, Score
 from .tables import ALL_SAMPLES, make_table
 
-__all__ = ["LEGEND", "Family", "Standing", "cell", "families", "methods_of", "verdict_markdown"]
+__all__ = [
+    "LEGEND",
+    "Family",
+    "Standing",
+    "cell",
+    "families",
+    "heading",
+    "methods_of",
+    "verdict_markdown",
+]
 
 #: ``top``: no method is significantly better, and first in at least one in forty resamples.
 #: ``behind``: significantly worse than the best mean, also after Holm's correction.
 #: ``undecided``: neither.
 Status: TypeAlias = Literal["top", "behind", "undecided"]
 
+#: The family that is no matter of ranks.
+_COST = "cost"
 #: Family to the scores that decide, of which the first that a run has counts. Where none is there,
 #: it is the first score of the family's category.
 _DECIDING: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -35,7 +46,7 @@ _DECIDING: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "robustness": ("robustness", ("agreement.shift", "max_sensitivity", "adcc")),
     "randomisation": ("randomisation", ("cascading.spearman", "independent.spearman")),
-    "cost": ("cost", ("queries",)),
+    _COST: ("cost", ("queries",)),
 }
 _SIGNS: Mapping[Status, str] = {"top": "▲", "behind": "▼", "undecided": "·"}
 _N_RESAMPLES = 4000
@@ -79,6 +90,7 @@ class Family:
         n (int): Samples that the ranked methods have in common.
         standings (mapping of str to Standing): Of the ranked methods.
         unranked (mapping of str to int): Methods with too few samples, to their number.
+        means (mapping of str to float): The mean of each method over its own samples.
     """
 
     name: str
@@ -86,6 +98,7 @@ class Family:
     n: int
     standings: Mapping[str, Standing]
     unranked: Mapping[str, int]
+    means: Mapping[str, float]
 
 
 def families(measured: Measured, methods: Sequence[str]) -> list[Family]:
@@ -143,7 +156,12 @@ def _family(measured: Measured, methods: Sequence[str], name: str, score: Score)
         rank = int(_ranks(means[None])[0, place])
         standings[method] = Standing(rank, int(low[place]), int(high[place]), status)
     unranked = {method: n for method, n in sizes.items() if n and method not in standings}
-    return Family(name, score, len(samples), standings, unranked)
+    means_of = {
+        method: float(np.mean(list(measured.values(method, score).values())))
+        for method, n in sizes.items()
+        if n
+    }
+    return Family(name, score, len(samples), standings, unranked, means_of)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -162,7 +180,7 @@ def verdict_markdown(verdicts: Mapping[str, Sequence[Family]]) -> str:
     """
     parts = []
     for title, found in verdicts.items():
-        heads = ["method", *(f"{one.name}: {one.score.name}, n = {one.n}" for one in found)]
+        heads = ["method", *(heading(one) for one in found)]
         lines = [heads, ["---"] * len(heads)]
         lines += [[method, *(cell(one, method) for one in found)] for method in methods_of(found)]
         parts.append(f"# {title}\n")
@@ -171,17 +189,24 @@ def verdict_markdown(verdicts: Mapping[str, Sequence[Family]]) -> str:
     return "\n".join(parts)
 
 
+def heading(family: Family) -> str:
+    """What stands above the column of a family."""
+    n = "" if family.name == _COST else f", n = {family.n}"
+    return f"{family.name}: {family.score.name}{n}"
+
+
 #: How to read it.
 LEGEND = (
     "Rank [95 % bootstrap interval of the rank]. ▲ at the top: no method is significantly better. "
-    "▼ significantly behind the best mean, also after Holm's correction. · undecided at this n."
+    "▼ significantly behind the best mean, also after Holm's correction. · undecided at this n. "
+    "Cost: images that the network is shown for one map."
 )
 
 
 def methods_of(found: Sequence[Family]) -> list[str]:
     """The methods of families: those that are at the top most often first, then by their ranks."""
     methods = list(dict.fromkeys(m for one in found for m in (*one.standings, *one.unranked)))
-    judged = [one for one in found if one.name != "cost"] or list(found)
+    judged = [one for one in found if one.name != _COST] or list(found)
 
     def order(method: str) -> tuple[int, float]:
         standings = [one.standings[method] for one in judged if method in one.standings]
@@ -193,7 +218,9 @@ def methods_of(found: Sequence[Family]) -> list[str]:
 
 
 def cell(family: Family, method: str) -> str:
-    """What a family says of a method."""
+    """What a family says of a method: its standing, or what it costs."""
+    if family.name == _COST and method in family.means:
+        return f"{family.means[method]:,.0f}"
     if method in family.standings:
         return str(family.standings[method])
     return f"n = {family.unranked[method]} only" if method in family.unranked else "-"

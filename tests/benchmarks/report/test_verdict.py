@@ -99,5 +99,6 @@ def test_cost_is_decided_by_queries_and_a_single_method_by_nothing() -> None:
     queries = {"cheap": np.ones(8), "dear": np.full(8, 34.0)}
     (family,) = families(measured(queries, "queries", higher=False), list(queries))
     assert family.standings["dear"].status == "behind"
+    assert "| dear | 34 |" in verdict_markdown({"t": [family]})
     assert families(measured({"only": np.ones(8)}), ["only"]) == []
     assert COST == "Cost"
