@@ -10,6 +10,7 @@ from benchmarks.report.files import markdown, tidy_csv
 from benchmarks.report.measured import Measured
 from benchmarks.report.merge import merge
 from benchmarks.report.tables import section_tables
+from benchmarks.report.verdict import families, verdict_markdown
 from benchmarks.run.folder import RunFolder
 
 RESULTS = Path(__file__).parents[3] / "benchmarks/results"
@@ -19,6 +20,12 @@ RESULTS = Path(__file__).parents[3] / "benchmarks/results"
 @pytest.mark.parametrize("folder", ["compare/voc_squeezenet1_1", "sanity/efficientnet_lite0"])
 def test_tables_follow_from_rows(folder: str) -> None:
     (section,) = merge([RunFolder(RESULTS / folder)])
-    tables = {section.title: section_tables(Measured(section), section.compared)}
-    for name, made in (("table.csv", tidy_csv(tables)), ("table.md", markdown(tables))):
+    measured = Measured(section)
+    tables = {section.title: section_tables(measured, section.compared)}
+    verdict = {section.title: families(measured, section.compared)}
+    for name, made in (
+        ("table.csv", tidy_csv(tables)),
+        ("table.md", markdown(tables)),
+        ("verdict.md", verdict_markdown(verdict)),
+    ):
         assert made == (RESULTS / folder / name).read_text(encoding="utf-8")
