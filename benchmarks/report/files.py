@@ -147,8 +147,8 @@ def _differences(table: Table) -> str:
         if method != table.reference
     ]
     note = (
-        "Differences on the samples that both have; ▲ better, ▼ worse: the 95 % interval leaves "
-        "out 0 and at least six samples differ; doubled: also after Holm's correction over these "
+        "Differences on the samples that both have; ▲ better, ▼ worse: the 95 % interval excludes "
+        "0 and at least six samples differ; doubled: also after Holm's correction over these "
         f"{table.n_comparisons} comparisons."
     )
     heads = [f"minus {_escaped(table.reference)}", *(_escaped(s.name) for s in table.scores)]
