@@ -142,8 +142,8 @@ def _ending(command: str) -> Iterator[None]:
     except KeyboardInterrupt:
         say(errors, "Stopped. The same command continues from here.")
         raise typer.Exit(130) from None
-    except (ConfigurationError, ValueError, ModuleNotFoundError, OSError) as error:
-        if isinstance(error, ModuleNotFoundError):
+    except (ConfigurationError, ValueError, ImportError, OSError) as error:
+        if isinstance(error, ImportError):
             error = _missing(command, error)
         say(errors, " ".join(str(error).split()), "red")
         raise typer.Exit(2) from error
@@ -152,9 +152,14 @@ def _ending(command: str) -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _missing(command: str, error: ModuleNotFoundError) -> ModuleNotFoundError:
+def _missing(command: str, error: ImportError) -> ImportError:
     """The error, with what to install where it does not say so itself."""
-    if "pip install" in str(error):
+    if "libGL" in str(error):  # opencv-python, which quantus brings
+        return ImportError(
+            f"{command} cannot import cv2, which lacks libGL as on most servers: "
+            "pip install --force-reinstall --no-deps opencv-python-headless"
+        )
+    if "pip install" in str(error) or not isinstance(error, ModuleNotFoundError):
         return error
     return ModuleNotFoundError(
         f"{command} needs the package {(error.name or '').partition('.')[0]}: "

@@ -70,10 +70,14 @@ def test_a_run_and_its_report(installed: Path) -> None:
 
 def test_without_its_extra_a_line_says_what_to_install(installed: Path) -> None:
     blocked = installed / "elsewhere" / "lightning_fabric.py"
+    blocked.write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    server = run(installed, "compare")
     blocked.write_text("raise ModuleNotFoundError(name='lightning_fabric')")
     done = run(installed, "compare")
     blocked.unlink()
-    assert done.returncode == 2
+    assert (server.returncode, done.returncode) == (2, 2)
+    assert "opencv-python-headless" in server.stderr
+    assert len(server.stderr.splitlines()) == 1
     assert done.stderr == (
         "compare needs the package lightning_fabric: pip install 'captum_groupcam[bench]'\n"
     )
