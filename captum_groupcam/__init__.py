@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from captum_groupcam.attr.cam import CAM
     from captum_groupcam.attr.eigen_cam import EigenCAM, EigenGradCAM
     from captum_groupcam.attr.element_wise_cam import ElementWiseCAM
+    from captum_groupcam.attr.finer_cam import FinerCAM
+    from captum_groupcam.attr.full_grad import FullGrad
     from captum_groupcam.attr.grad_cam import GradCAM, GradCAMPlusPlus
     from captum_groupcam.attr.group_cam import GroupCAM
     from captum_groupcam.attr.hires_cam import HiResCAM
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from captum_groupcam.attr.rise import RISE
     from captum_groupcam.attr.score_cam import ScoreCAM
     from captum_groupcam.attr.selective import SelectiveGroupCAM
+    from captum_groupcam.attr.shapley_cam import ShapleyCAM
     from captum_groupcam.attr.x_grad_cam import XGradCAM
     from captum_groupcam.attr.xrai import XRAI
 
@@ -26,6 +29,8 @@ __all__ = [
     "EigenCAM",
     "EigenGradCAM",
     "ElementWiseCAM",
+    "FinerCAM",
+    "FullGrad",
     "GradCAM",
     "GradCAMPlusPlus",
     "GroupCAM",
@@ -33,6 +38,7 @@ __all__ = [
     "LayerCAM",
     "ScoreCAM",
     "SelectiveGroupCAM",
+    "ShapleyCAM",
     "XGradCAM",
 ]
 
@@ -46,6 +52,8 @@ _HOMES = {
     "EigenCAM": "eigen_cam",
     "EigenGradCAM": "eigen_cam",
     "ElementWiseCAM": "element_wise_cam",
+    "FinerCAM": "finer_cam",
+    "FullGrad": "full_grad",
     "GradCAM": "grad_cam",
     "GradCAMPlusPlus": "grad_cam",
     "GroupCAM": "group_cam",
@@ -53,6 +61,7 @@ _HOMES = {
     "LayerCAM": "layer_cam",
     "ScoreCAM": "score_cam",
     "SelectiveGroupCAM": "selective",
+    "ShapleyCAM": "shapley_cam",
     "XGradCAM": "x_grad_cam",
 }
 

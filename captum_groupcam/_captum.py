@@ -15,6 +15,7 @@ from captum._utils.typing import TargetType
 from captum.log import log_usage as _log_usage
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
     "ForwardFunc",
@@ -22,8 +23,10 @@ __all__ = [
     "eager",
     "input_gradients",
     "layer_activations",
+    "layer_curvature",
     "layer_gradients_and_activations",
     "log_usage",
+    "on_one_device",
     "progress_bar",
     "replacing",
     "run_forward",
@@ -210,6 +213,58 @@ def _gradients_of_call(
     return gradients, activations.detach()
 
 
+def layer_curvature(
+    forward_func: ForwardFunc,
+    layer: Module,
+    inputs: tuple[Tensor, ...],
+    additional_forward_args: tuple[Any, ...],
+    select: Callable[[Tensor], Tensor],
+    *,
+    attribute_to_layer_input: bool = False,
+    layer_call: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients, the product of the Hessian with the activations, and activations of a layer.
+
+    The network runs as written, on one device.
+
+    Args:
+        forward_func (Callable): The network.
+        layer (Module): The layer.
+        inputs (tuple of Tensor): Inputs, N samples each.
+        additional_forward_args (tuple): Passed on after the inputs.
+        select (Callable): Turns the output into one value a sample (N).
+        attribute_to_layer_input (bool): Whether the layer's input is meant. Default: False.
+        layer_call (int, optional): Which call of the layer is meant, from 0. Default: None, its
+            only one.
+
+    Raises:
+        ValueError: As :func:`layer_gradients_and_activations`.
+    """
+    network = on_one_device(forward_func)
+    # Fused attention has no second derivative.
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        _taking(layer, attribute_to_layer_input, layer_call, begin_graph=True) as taken,
+    ):
+        values = select(run_forward(network, inputs, additional_forward_args))
+        activations = taken()
+        gradients = None
+        if values.requires_grad:
+            (gradients,) = torch.autograd.grad(
+                values.sum(), activations, create_graph=True, allow_unused=True
+            )
+        if gradients is None:
+            raise ValueError(_without_gradient(layer))
+        products = None
+        if gradients.requires_grad:
+            (products,) = torch.autograd.grad(
+                gradients, activations, activations.detach(), allow_unused=True
+            )
+    found = (gradients, torch.zeros_like(gradients) if products is None else products, activations)
+    gradients, products, activations = (tensor.detach() for tensor in found)
+    return gradients, products, activations
+
+
 def input_gradients(
     forward_func: ForwardFunc,
     inputs: tuple[Tensor, ...],
@@ -252,6 +307,12 @@ def input_gradients(
 def eager(forward_func: ForwardFunc) -> ForwardFunc:
     """The module behind ``torch.compile``: compiled code does not call hooks."""
     return cast(ForwardFunc, getattr(forward_func, "_orig_mod", forward_func))
+
+
+def on_one_device(forward_func: ForwardFunc) -> ForwardFunc:
+    """The module as written, without ``DataParallel``, whose replicas each see some rows."""
+    network = eager(forward_func)
+    return network.module if isinstance(network, torch.nn.DataParallel) else network
 
 
 def uncompiled() -> AbstractContextManager[Any]:
@@ -367,11 +428,7 @@ def _watching(
 
     def check() -> None:
         if once and calls > 1:
-            raise ValueError(
-                f"The layer {_name(layer)} runs {calls} times in one pass of the network: say "
-                f"which call is meant, layer_call=0 to {calls - 1}. Where each input has its own "
-                "call, give a tuple with that of each: layer_call=(0, 1)."
-            )
+            raise ValueError(_several_calls(layer, calls))
 
     try:
         # Registered before Captum's own hook, hence run before it.
@@ -385,16 +442,16 @@ def _watching(
 
 @contextmanager
 def _taking(
-    layer: Module, at_input: bool, layer_call: int, *, begin_graph: bool
+    layer: Module, at_input: bool, layer_call: int | None, *, begin_graph: bool
 ) -> Iterator[Callable[[], Tensor]]:
-    # Yields what gives the tensor, once the forward pass is done.
+    # Yields what gives the tensor, once the forward pass is done; None is the only call.
     calls = 0
     found: list[Tensor] = []
 
     def take(_module: Module, args: Any, output: Any = None) -> Any:
         nonlocal calls
         number, calls = calls, calls + 1
-        if number != layer_call:
+        if number != (layer_call or 0):
             return None
         value = _only_tensor(layer, args if at_input else output, at_input).detach()
         found.append(value.requires_grad_() if begin_graph else value)
@@ -405,6 +462,8 @@ def _taking(
         return (fresh,) if at_input else fresh
 
     def taken() -> Tensor:
+        if calls > 1 and layer_call is None:
+            raise ValueError(_several_calls(layer, calls))
         if found:
             return found[0]
         if not calls:
@@ -416,6 +475,14 @@ def _taking(
 
     with torch.no_grad(), _hooked(layer, at_input, take):
         yield taken
+
+
+def _several_calls(layer: Module, calls: int) -> str:
+    return (
+        f"The layer {_name(layer)} runs {calls} times in one pass of the network: say "
+        f"which call is meant, layer_call=0 to {calls - 1}. Where each input has its own "
+        "call, give a tuple with that of each: layer_call=(0, 1)."
+    )
 
 
 def _never_called(layer: Module) -> str:

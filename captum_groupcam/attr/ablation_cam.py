@@ -45,6 +45,7 @@ class AblationCAM(LayerFormula):
     """
 
     title = "Ablation-CAM"
+    uses_gradients = False
 
     def _maps(self, call: Call, layer: TargetLayer) -> Tensor:
         network, inputs = call.network, call.inputs

@@ -47,6 +47,7 @@ class CAM(LayerFormula):
     """
 
     title = "CAM"
+    uses_gradients = False
 
     def _maps(self, call: Call, layer: TargetLayer) -> Tensor:
         activations = call.activations(layer)

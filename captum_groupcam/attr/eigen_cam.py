@@ -39,6 +39,7 @@ class EigenCAM(LayerFormula):
     """
 
     title = "Eigen-CAM"
+    uses_gradients = False
 
     def _maps(self, call: Call, layer: TargetLayer) -> Tensor:
         return principal_component(call.activations(layer, check_target=True))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from captum.attr import LayerAttribution
 from torch import Tensor
@@ -45,6 +46,9 @@ class LayerFormula(Titled, LayerAttribution):
         torch.Size([2, 1, 14, 14])
     """
 
+    #: Whether the map is made of a gradient of the output.
+    uses_gradients: ClassVar[bool] = True
+
     @_captum.log_usage
     @shared_arguments
     def attribute(
@@ -84,6 +88,27 @@ class LayerFormula(Titled, LayerAttribution):
                 if the target is out of range; if inputs or outputs are not finite; if batch sizes
                 do not match; or if an option is out of range.
         """
+        return self._attribute(
+            self._maps,
+            inputs,
+            target,
+            additional_forward_args,
+            TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call),
+            relu_attributions,
+            internal_batch_size,
+        )
+
+    def _attribute(
+        self,
+        maps_of: Callable[[Call, TargetLayer], Tensor],
+        inputs: TensorOrTuple,
+        target: _captum.TargetType,
+        additional_forward_args: Any,
+        layer: TargetLayer,
+        relu_attributions: bool,
+        internal_batch_size: int | None,
+    ) -> TensorOrTuple:
+        """What every call does, for methods with options of their own, too."""
         with isolated():
             call = prepare(
                 self.forward_func,
@@ -95,12 +120,9 @@ class LayerFormula(Titled, LayerAttribution):
                 internal_batch_size=internal_batch_size,
                 device_ids=self.device_ids,
             )
-            layer = TargetLayer(
-                self.layer, "", attribute_to_layer_input, reshape_transform, layer_call
-            )
 
             def of_call(one: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
-                maps = one.by_parts(lambda part: self._maps(part, layer))
+                maps = one.by_parts(lambda part: maps_of(part, layer))
                 return one.for_each_input(maps.relu() if relu_attributions else maps)
 
             return like_inputs(inputs, call.for_all(layer, of_call))

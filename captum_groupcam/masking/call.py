@@ -98,6 +98,21 @@ class Call(NamedTuple):
         gradients, activations = self.network.gradients_and_activations(layer, self.inputs)
         return gradients, self._checked(activations)
 
+    def curvature(self, layer: TargetLayer) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of the output, the product of its Hessian with the activations, and these.
+
+        Args:
+            layer (TargetLayer): The layer.
+
+        Returns:
+            tuple of Tensor: dy_c/dA, H A and A, N x K x spatial each.
+
+        Raises:
+            ValueError: As :meth:`gradients_and_activations`.
+        """
+        gradients, products, activations = self.network.curvature(layer, self.inputs)
+        return gradients, products, self._checked(activations)
+
     def _checked(self, activations: Tensor) -> Tensor:
         (needed,) = {whole.dim() for whole in self.inputs if _is_spatial(whole)}
         masks = any(baseline is not None for baseline in self.baselines)
@@ -192,7 +207,15 @@ class Call(NamedTuple):
             maps[part.only] = found[part.only]
         return tuple(maps)
 
-    def _has_map(self, which: int) -> bool:
+    def has_map(self, which: int) -> bool:
+        """Whether an input is explained, hence has a map.
+
+        Args:
+            which (int): Its place.
+
+        Returns:
+            bool: Whether it has spatial dimensions, and is not another than the only one.
+        """
         return _is_spatial(self.inputs[which]) and self.only in (None, which)
 
     def by_parts(self, work: Callable[[Call], Tensor]) -> Tensor:
@@ -250,7 +273,7 @@ class Call(NamedTuple):
         Raises:
             ValueError: If several inputs have spatial dimensions.
         """
-        spatial = [which for which in range(len(self.inputs)) if self._has_map(which)]
+        spatial = [which for which in range(len(self.inputs)) if self.has_map(which)]
         if len(spatial) > 1:
             raise ValueError(
                 f"Expected one input with spatial dimensions, got {len(spatial)}: inputs "
@@ -269,7 +292,7 @@ class Call(NamedTuple):
             tuple of Tensor: The maps for every input that is explained, zero (N x 1) for others.
         """
         nothing = maps.new_zeros(len(maps), 1)
-        return tuple(maps if self._has_map(which) else nothing for which in range(len(self.inputs)))
+        return tuple(maps if self.has_map(which) else nothing for which in range(len(self.inputs)))
 
     def upsample(self, maps: Tensor) -> tuple[Tensor, ...]:
         """Brings maps of a layer to the resolution of each input.
@@ -282,7 +305,7 @@ class Call(NamedTuple):
         """
         nothing = maps.new_zeros(len(maps), 1)
         return tuple(
-            upsample(maps, whole.shape[2:]) if self._has_map(which) else nothing
+            upsample(maps, whole.shape[2:]) if self.has_map(which) else nothing
             for which, whole in enumerate(self.inputs)
         )
 

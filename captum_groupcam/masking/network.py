@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_groupcam import _captum
 from captum_groupcam.masking.checks import check_count
-from captum_groupcam.masking.targets import Target, Targets
+from captum_groupcam.masking.targets import Contrast, Target, Targets
 from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = [
@@ -163,8 +163,8 @@ class Network:
 
     Attributes:
         forward_func (Callable): As in Captum.
-        target (Target or Targets): Which output is meant, for each sample; or which T of them,
-            where one set of queries serves several targets.
+        target (Target, Targets or Contrast): Which output is meant, for each sample; or which T of
+            them, where one set of queries serves several targets.
         additional_forward_args (tuple): Passed on after the inputs; of tensors with batch size N
             each row gets its sample's part. What is :class:`Shared` goes to all rows.
         n_samples (int): N.
@@ -175,7 +175,7 @@ class Network:
     """
 
     forward_func: _captum.ForwardFunc
-    target: Target | Targets
+    target: Target | Targets | Contrast
     additional_forward_args: tuple[Any, ...]
     n_samples: int
     score_func: ScoreFunc = class_probability
@@ -230,9 +230,7 @@ class Network:
         Returns:
             Tensor: Q scores, or Q x T for T targets.
         """
-        network = _captum.eager(self.forward_func)
-        if isinstance(network, torch.nn.DataParallel):
-            network = network.module
+        network = _captum.on_one_device(self.forward_func)
         with _captum.replacing(
             layer.module,
             lambda activations: layer.without_channels(activations, channels),
@@ -352,6 +350,38 @@ class Network:
 
         gradients, activations = self.by_sample(inputs, work)
         return finite(gradients, "gradients at the layer"), activations
+
+    def curvature(
+        self, layer: TargetLayer, inputs: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients dy_c/dA, the product of y_c's Hessian with A, and A for all samples.
+
+        Args:
+            layer (TargetLayer): The layer.
+            inputs (tuple of Tensor): Inputs, N x C x spatial each.
+
+        Returns:
+            tuple of Tensor: The three on the layer's grid, N x K x spatial each.
+
+        Raises:
+            ValueError: As :meth:`gradients_and_activations`.
+        """
+
+        def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor, ...]:
+            found = _captum.layer_curvature(
+                self.forward_func,
+                layer.module,
+                rows,
+                self.arguments(samples),
+                partial(self.select, samples=samples),
+                attribute_to_layer_input=layer.attribute_to_layer_input,
+                layer_call=_one_call(layer),
+            )
+            return tuple(map(layer.to_grid, found))
+
+        gradients, products, activations = self.by_sample(inputs, work)
+        finite(gradients, "gradients at the layer")
+        return gradients, finite(products, "second derivatives at the layer"), activations
 
     def input_gradients(self, inputs: tuple[Tensor, ...], which: int) -> Tensor:
         """Gradients dy_c/dI of one input for all samples; y_c is the raw output at the target.

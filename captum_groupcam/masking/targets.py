@@ -12,7 +12,7 @@ from torch import Tensor
 
 from captum_groupcam._captum import TargetType
 
-__all__ = ["Target", "TargetError", "TargetType", "Targets"]
+__all__ = ["Contrast", "Target", "TargetError", "TargetType", "Targets"]
 
 
 class TargetError(ValueError, AssertionError):
@@ -159,6 +159,60 @@ class Targets:
     def select(self, output: Tensor, samples: Tensor) -> Tensor:
         """Takes Q x T values, one for each row of the output (see :meth:`Target.select`)."""
         return torch.stack([target.select(output, samples) for target in self.targets], dim=-1)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What sets a class apart from others: its output less a share of the mean of theirs.
+
+    Attributes:
+        target (Target): The class.
+        strength (float): The share.
+        n_references (int): How many classes it is contrasted with: those whose outputs come closest
+            to its own.
+        references (tuple of int): They by number instead. Default: (), those that come closest.
+    """
+
+    target: Target
+    strength: float
+    n_references: int
+    references: tuple[int, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of what is selected from one row."""
+        return ()
+
+    def of_samples(self, samples: Tensor) -> Contrast:
+        """The contrast of some of the samples (see :meth:`Target.of_samples`)."""
+        return replace(self, target=self.target.of_samples(samples))
+
+    def select(self, output: Tensor, samples: Tensor) -> Tensor:
+        """Takes Q values, one for each row of the output (see :meth:`Target.select`)."""
+        value = self.target.select(output, samples)
+        indices = self.target.indices
+        if indices is None or output.dim() < 2 or output.shape[1] < 2:
+            raise TargetError(
+                "A class is contrasted with others: expected an output N x classes and a target, "
+                f"got the shape {tuple(output.shape)}."
+            )
+        rows, (classes, *rest) = len(samples), indices[samples].to(output.device).unbind(1)
+        at = (torch.arange(rows, device=output.device), *rest)
+        scores = output.movedim(1, -1)[at].reshape(rows, -1)
+        classes = (classes % scores.shape[1]).unsqueeze(1)
+        if self.references:
+            others = torch.tensor(self.references, device=output.device).expand(rows, -1)
+            if int(others.max()) >= scores.shape[1] or bool((others == classes).any()):
+                raise TargetError(
+                    f"References are other classes than the target, from 0 to {scores.shape[1] - 1}"
+                    f"; got {self.references}."
+                )
+        else:
+            distances = (scores - value.unsqueeze(1)).detach().abs()
+            distances.scatter_(1, classes, torch.inf)
+            n_references = min(self.n_references, scores.shape[1] - 1)
+            others = distances.topk(n_references, dim=1, largest=False).indices
+        return value - self.strength * scores.gather(1, others).mean(1)
 
 
 def _rows(target: Any, n_samples: int) -> list[tuple[int, ...]]:

@@ -13,6 +13,8 @@ from captum_groupcam.attr.ablation_cam import AblationCAM
 from captum_groupcam.attr.cam import CAM
 from captum_groupcam.attr.eigen_cam import EigenCAM, EigenGradCAM
 from captum_groupcam.attr.element_wise_cam import ElementWiseCAM
+from captum_groupcam.attr.finer_cam import FinerCAM
+from captum_groupcam.attr.full_grad import FullGrad
 from captum_groupcam.attr.grad_cam import GradCAM, GradCAMPlusPlus
 from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.attr.hires_cam import HiResCAM
@@ -20,6 +22,7 @@ from captum_groupcam.attr.layer_cam import LayerCAM
 from captum_groupcam.attr.rise import RISE
 from captum_groupcam.attr.score_cam import ScoreCAM
 from captum_groupcam.attr.selective import SelectiveGroupCAM
+from captum_groupcam.attr.shapley_cam import ShapleyCAM
 from captum_groupcam.attr.x_grad_cam import XGradCAM
 from captum_groupcam.attr.xrai import XRAI
 from captum_groupcam.methods._method import Method
@@ -65,6 +68,9 @@ METHODS: dict[str, Method] = {
         ),
         Method("eigen_cam", "Eigen-CAM", EigenCAM, _POSITIVE, passes=lambda: 1),
         Method("eigen_grad_cam", "Eigen-Grad-CAM", EigenGradCAM, _POSITIVE, passes=lambda: 1),
+        Method("shapley_cam", "ShapleyCAM", ShapleyCAM, _POSITIVE, passes=lambda: 1),
+        Method("finer_cam", "Finer-CAM", FinerCAM, _POSITIVE, passes=lambda: 1),
+        Method("full_grad", "FullGrad", FullGrad, passes=lambda: 1),
         Method("ablation_cam", "Ablation-CAM", AblationCAM, _POSITIVE),
         Method("cam", "CAM", CAM, passes=lambda: 2),
         Method("score_cam", "Score-CAM", ScoreCAM),

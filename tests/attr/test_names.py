@@ -11,6 +11,8 @@ NAMES = {
     "EigenCAM": "Eigen-CAM",
     "EigenGradCAM": "Eigen-Grad-CAM",
     "ElementWiseCAM": "Element-wise Grad-CAM",
+    "FinerCAM": "Finer-CAM",
+    "FullGrad": "FullGrad",
     "GradCAM": "Grad-CAM",
     "GradCAMPlusPlus": "Grad-CAM++",
     "GroupCAM": "Group-CAM",
@@ -18,6 +20,7 @@ NAMES = {
     "LayerCAM": "LayerCAM",
     "ScoreCAM": "Score-CAM",
     "SelectiveGroupCAM": "Selective Group-CAM",
+    "ShapleyCAM": "ShapleyCAM",
     "XGradCAM": "XGrad-CAM",
 }
 

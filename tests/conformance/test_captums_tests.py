@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import captum_groupcam
-from captum_groupcam import CAM, RISE, XRAI, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import CAM, RISE, XRAI, FullGrad, GroupCAM, ScoreCAM, SelectiveGroupCAM
 from tests.toy_networks import FORMULAS, classifier, images
 
 pytest.importorskip("captum.testing", reason="the wheel of captum 0.8 has no captum.testing")
@@ -110,6 +110,15 @@ CONFIGURATIONS = [
         nt_samples=2,
         stdevs=0.0,
         noise_tunnel=True,
+    ),
+    configuration("full_gradients", [FullGrad], inputs=X, target=[4, 2, 0]),
+    configuration(
+        "full_gradients_of_several_inputs",
+        [FullGrad],
+        model=Scaled(),
+        inputs=PAIR,
+        additional_forward_args=FACTORS,
+        target=[4, 2, 0],
     ),
     configuration("masks", [RISE], inputs=X, target=[4, 2, 0], n_masks=8, baselines=X / 2),
     configuration(

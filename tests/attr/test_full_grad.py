@@ -1,0 +1,136 @@
+"""FullGrad: complete, as pytorch-grad-cam has it, and what it needs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from captum_groupcam import FullGrad
+from captum_groupcam.masking.biases import full_gradients
+from captum_groupcam.masking.network import Network
+from captum_groupcam.masking.targets import Target
+from tests.toy_networks import CONVOLUTIONS, POOLS, images, real_image, scaled, seeded
+
+NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+def normed(dims: int = 2, inplace: bool = False) -> nn.Module:
+    """Convolutions with and without bias, batch norms that do something, ReLU."""
+
+    def make() -> nn.Module:
+        convolution, norm = CONVOLUTIONS[dims], NORMS[dims]
+        network = nn.Sequential(
+            convolution(3, 6, 3, padding=1, bias=False),
+            norm(6),
+            nn.ReLU(inplace),
+            convolution(6, 8, 3, stride=2),
+            nn.ReLU(inplace),
+            convolution(8, 8, 1),
+            norm(8, affine=False),
+            nn.ReLU(inplace),
+            POOLS[dims](1),
+            nn.Flatten(),
+            nn.Linear(8, 5),
+        )
+        for module in network:
+            if isinstance(module, NORMS[dims]):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+                if module.affine:
+                    nn.init.normal_(module.weight)
+                    nn.init.normal_(module.bias)
+        nn.init.normal_(network[-1].weight, std=3)
+        return network.double().eval()
+
+    return seeded(make, 3)
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("inplace", [False, True])
+def test_terms_add_up_to_the_output(dims, inplace):
+    network, inputs = normed(dims, inplace), images(3, *(9, 10, 11)[:dims]).double()
+    targets = torch.tensor([0, 3, 4])
+    asked = Network(network, Target.of(targets, 3, inputs.device), (), n_samples=3)
+    terms = full_gradients(asked, (inputs,), torch.arange(3), [0])
+    assert len(terms.at_biases) == 4  # two convolutions with a bias and two batch norms
+    total = sum(term.flatten(1).sum(1) for term in (*terms.at_inputs, *terms.at_biases))
+    outputs = network(inputs).detach()[torch.arange(3), targets]
+    assert outputs.abs().min() > 0.1
+    torch.testing.assert_close(total + network[-1].bias.detach()[targets], outputs)
+
+
+def naive(network, sample, target, rescale):
+    """The equation, a term after the other, with gradients at the outputs taken one by one."""
+    size, total = sample.shape[2:], 0
+    places = {"input": (0, sample[0])}
+    for index, module in enumerate(network):
+        if getattr(module, "bias", None) is not None and not isinstance(module, nn.Linear):
+            places[index] = (index + 1, module.bias)
+        if isinstance(module, nn.BatchNorm2d):
+            scale = 1 / (module.running_var + module.eps).sqrt()
+            scale = scale * module.weight if module.affine else scale
+            shift = module.bias if module.affine else 0
+            places[index] = (index + 1, shift - module.running_mean * scale)
+    for start, value in places.values():
+        maps = network[:start](sample).detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(network[start:](maps)[0, target], maps)
+        value = value.detach()
+        term = (gradient[0] * (value if value.dim() == 3 else value[:, None, None])).abs()
+        if rescale == "layer":
+            term = (term - term.min()) / (term.max() - term.min())
+        elif rescale == "channel":
+            for channel in term:
+                channel -= channel.min().clone()
+                channel /= channel.max().clone() if channel.any() else 1
+        total += F.interpolate(term[None], size, mode="bilinear")[0].sum(0)
+    return total
+
+
+@pytest.mark.parametrize("rescale", ["layer", "channel", "none"])
+def test_is_the_sum_of_rescaled_magnitudes(rescale):
+    network, inputs = normed(), images(2, 9, 10).double()
+    maps = FullGrad(network).attribute(inputs, [1, 4], rescale=rescale)
+    for index, target in enumerate([1, 4]):
+        expected = naive(network, inputs[index : index + 1], target, rescale)
+        torch.testing.assert_close(maps[index, 0], expected)
+    assert maps.flatten(1).std(1).min() > 0.01
+
+
+def test_equals_pytorch_grad_cam(capsys):
+    from pytorch_grad_cam import FullGrad as PyTorchFullGrad
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    network, image = normed(), real_image()
+    network[6] = nn.Identity()  # theirs does not take batch norms without weights
+    with PyTorchFullGrad(network, []) as extractor:
+        theirs = torch.from_numpy(extractor(image, [ClassifierOutputTarget(2)])).double()
+    ours = FullGrad(network).attribute(image, 2, rescale="channel")
+    assert ours.std() > 0.05
+    torch.testing.assert_close(scaled(ours)[:, 0], theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_networks_without_biases_are_refused():
+    plain = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(784, 5)
+    )
+    with pytest.raises(ValueError, match="FullGrad needs biases"):
+        FullGrad(plain.eval()).attribute(images(1, 16, 16), 0)
+    with pytest.raises(TypeError, match=r"finds biases in a torch\.nn\.Module"):
+        FullGrad(lambda x: plain(x)).attribute(images(1, 16, 16), 0)
+
+
+def test_inputs_of_several_sizes_have_each_its_map():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = normed()
+
+        def forward(self, large, small):
+            return self.inner(large) + self.inner(small)
+
+    inputs = images(2, 14, 16).double(), images(2, 9, 10, seed=1).double()
+    large, small = FullGrad(Two().eval()).attribute(inputs, 3)
+    assert large.shape == (2, 1, 14, 16)
+    assert small.shape == (2, 1, 9, 10)
