@@ -128,9 +128,13 @@ class LayerFormula(Titled, LayerAttribution):
             return like_inputs(inputs, call.for_all(layer, of_call))
 
     def _maps(self, call: Call, layer: TargetLayer) -> Tensor:
-        """Asks the network; the place to override for methods that ask for something else."""
-        gradients, activations = call.gradients_and_activations(layer)
+        """The map; the place to override for methods without gradients."""
+        gradients, activations = self._asked(call, layer)
         return self.formula(activations, gradients)
+
+    def _asked(self, call: Call, layer: TargetLayer) -> tuple[Tensor, Tensor]:
+        """Gradients and activations; the place to override for other derivatives."""
+        return call.gradients_and_activations(layer)
 
     @staticmethod
     def formula(activations: Tensor, gradients: Tensor) -> Tensor:

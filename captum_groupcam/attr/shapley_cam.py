@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from captum_groupcam.attr.grad_cam import GradCAM
 from captum_groupcam.attr.layer_formula import LayerFormula
-from captum_groupcam.attr.maps import weighted_sum
 from captum_groupcam.masking.call import Call
 from captum_groupcam.networks.target_layer import TargetLayer
 
@@ -41,6 +41,8 @@ class ShapleyCAM(LayerFormula):
 
     title = "ShapleyCAM"
 
-    def _maps(self, call: Call, layer: TargetLayer) -> Tensor:
+    def _asked(self, call: Call, layer: TargetLayer) -> tuple[Tensor, Tensor]:
         gradients, products, activations = call.curvature(layer)
-        return weighted_sum(activations, (gradients - products / 2).flatten(2).mean(2))
+        return gradients - products / 2, activations
+
+    formula = staticmethod(GradCAM.formula)

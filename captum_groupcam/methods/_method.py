@@ -16,7 +16,10 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam._captum import TargetType
+from captum_groupcam.attr.layer_formula import LayerFormula
+from captum_groupcam.attr.smoothed import by_component
 from captum_groupcam.masking.call import in_training
+from captum_groupcam.methods._around import AROUND_LAYERS, Around
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.options import Option, check_options, options_of
 
@@ -113,7 +116,13 @@ class Method:
         parameters = inspect.signature(self._function).parameters.values()
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             options = {name: value for name, value in options.items() if name in self.options}
-        check_options(self.options, options, self.name)
+        around = AROUND_LAYERS if self.on_layer else {}
+        check_options({**around, **self.options}, options, self.name)
+        chosen, _ = Around.taken_from(options, self.options)
+        if chosen.by_component and not self._is_formula:
+            raise ValueError(
+                f"{self.name} adds up no channels, which smooth={chosen.smooth} needs."
+            )
 
     def n_passes(self, **options: Any) -> int | None:
         """Forward passes that one image costs.
@@ -126,9 +135,10 @@ class Method:
         """
         if self.passes is None:
             return None
+        around, options = Around.taken_from(options, self.options)
         known = {option.name: option.default for option in self.options.values()} | options
         taken = inspect.signature(self.passes).parameters
-        return self.passes(**{name: known[name] for name in taken})
+        return around.n_calls * self.passes(**{name: known[name] for name in taken})
 
     def __call__(
         self, model: Module, layer: TargetLayer | Module | None = None, **options: Any
@@ -177,15 +187,27 @@ class Method:
         Returns:
             Tensor: N x 1 x H x W.
         """
-        if not isinstance(self.explain, type):
-            where = (layer,) if self.on_layer else ()
-            return self.explain(model, *where, inputs, target, **options)
         if layer is None or not self.on_layer:
+            if not isinstance(self.explain, type):
+                return self.explain(model, inputs, target, **options)
             attribution = self.explain(model)
             return cast(Tensor, attribution.attribute(inputs, target=target, **options))
-        attribution = self.explain(model, layer.module)
-        maps = attribution.attribute(inputs, target=target, **layer.keywords, **options)
-        return cast(Tensor, LayerAttribution.interpolate(maps, inputs.shape[2:], "bilinear"))
+        around, own = Around.taken_from(options, self.options)
+
+        def explain(place: TargetLayer, seen: Tensor) -> Tensor:
+            if not isinstance(self.explain, type):
+                return self.explain(model, place, seen, target, **own)
+            attribution = self.explain(model, place.module)
+            if around.by_component:
+                attribution = by_component(attribution)
+            maps = attribution.attribute(seen, target=target, **place.keywords, **own)
+            return cast(Tensor, LayerAttribution.interpolate(maps, inputs.shape[2:], "bilinear"))
+
+        return around.explain(explain, model, layer, inputs)
+
+    @property
+    def _is_formula(self) -> bool:
+        return isinstance(self.explain, type) and issubclass(self.explain, LayerFormula)
 
 
 def _run(

@@ -53,7 +53,8 @@ class MethodSpec:
         Args:
             text (str): ``name`` or ``name:option=value,...``. Values are numbers, None, True,
                 False, words, quoted strings, or tuples or lists of these; the option ``layer`` is
-                a layer's dotted name, whatever that looks like.
+                a layer's dotted name, whatever that looks like, and ``layers`` several in
+                brackets, whose maps are merged: ``layer_cam:layers=(layer3,layer4),merge=product``.
             importing (bool, optional): Whether a name that is a reference
                 (``package.module:object``) is imported, by :func:`load_method`: only for what a
                 user has typed. Default: False.
@@ -76,9 +77,12 @@ class MethodSpec:
                 raise ValueError(
                     f"Expected a method as name or name:option=value,option=value, got {text!r}."
                 )
-            if option == "layer":
-                quoted = parse_value(value)
-                layer = quoted if isinstance(quoted, str) else value
+            if option == "layers":
+                inner = value[1:-1] if value[:1] + value[-1:] in ("()", "[]") else value
+                names = (part.strip() for part in split_text(inner, ","))
+                options[option] = tuple(_layer_name(part) for part in names if part)
+            elif option == "layer":
+                layer = _layer_name(value)
             else:
                 options[option] = parse_value(value)
         return cls(name.strip(), dict(sorted(options.items())), layer)
@@ -91,3 +95,9 @@ class MethodSpec:
             options["layer"] = self.layer if number else format_value(self.layer)
         listed = ",".join(f"{option}={value}" for option, value in sorted(options.items()))
         return f"{self.name}:{listed}" if listed else self.name
+
+
+def _layer_name(text: str) -> str:
+    """A layer's dotted name as it stands, whatever it looks like, or in quotes."""
+    quoted = parse_value(text)
+    return quoted if isinstance(quoted, str) else text

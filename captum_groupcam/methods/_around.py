@@ -1,0 +1,92 @@
+"""What goes around a method of any kind: several layers, and smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+from torch.nn import Module
+
+from captum_groupcam.attr.several_layers import Merge, merge_maps
+from captum_groupcam.attr.smoothed import FACTORS, mean_over_altered
+from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.options import Option
+
+__all__ = ["AROUND_LAYERS", "Around"]
+
+_SMOOTH = ("none", "flips", "component", "both")
+
+#: Options of every method that explains a layer, beside its own.
+AROUND_LAYERS = {
+    "layers": Option("layers", (), tuple[str, ...]),
+    "merge": Option("merge", "mean", Merge, str, get_args(Merge)),
+    "smooth": Option("smooth", "none", Literal[_SMOOTH], str, _SMOOTH),
+}
+
+
+@dataclass(frozen=True)
+class Around:
+    """How often a method is asked, about what, and how its maps become one.
+
+    Attributes:
+        layers (tuple of str): Names of the layers that are merged into one map. Default: (), the
+            one that is explained anyway.
+        merge (str): "mean", "maximum" or "product". Default: "mean".
+        smooth (str): "flips" is the mean over mirrored, brighter and darker inputs, "component" the
+            first principal component of what a method adds up, "both" both. Default: "none".
+    """
+
+    layers: tuple[str, ...] = ()
+    merge: Merge = "mean"
+    smooth: str = "none"
+
+    @classmethod
+    def taken_from(
+        cls, options: Mapping[str, Any], own: Mapping[str, Option]
+    ) -> tuple[Around, dict[str, Any]]:
+        """These options, and the others; an option of the method itself comes first."""
+        around = {
+            name: value
+            for name, value in options.items()
+            if name in AROUND_LAYERS and name not in own
+        }
+        return cls(**around), {n: value for n, value in options.items() if n not in around}
+
+    @property
+    def by_component(self) -> bool:
+        """Whether the map is a principal component."""
+        return self.smooth in ("component", "both")
+
+    @property
+    def n_calls(self) -> int:
+        """How often the method is called."""
+        flips = 2 * len(FACTORS) if self.smooth in ("flips", "both") else 1
+        return flips * max(1, len(self.layers))
+
+    def explain(
+        self,
+        explain: Callable[[TargetLayer, Tensor], Tensor],
+        model: Module,
+        layer: TargetLayer,
+        inputs: Tensor,
+    ) -> Tensor:
+        """The map of a method, N x 1 x H x W, from a function of layer and inputs.
+
+        Layers that are named are read as the network's own layer is.
+        """
+        places = [
+            replace(TargetLayer.of(model, name), reshape_transform=layer.reshape_transform)
+            for name in self.layers
+        ]
+
+        def merged(seen: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            if not places:
+                return (explain(layer, seen[0]),)
+            maps = [explain(place, seen[0]) for place in places]
+            return (merge_maps(maps, inputs.shape[2:], self.merge),)
+
+        if self.smooth in ("flips", "both"):
+            return mean_over_altered(merged, (inputs,))[0]
+        return merged((inputs,))[0]

@@ -1,0 +1,115 @@
+"""Several layers in one map: by hand, and as pytorch-grad-cam and torchcam have it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from captum.attr import LayerAttribution, LayerGradCam
+from torch import nn
+
+from captum_groupcam import CAM, AblationCAM, GradCAM, GradCAMPlusPlus, GroupCAM, LayerCAM
+from captum_groupcam.attr.several_layers import SeveralLayers, merge_maps
+from captum_groupcam.networks.target_layer import TargetLayer
+from tests.toy_networks import (
+    FORMULAS,
+    SmallCNN,
+    TokenCNN,
+    classifier,
+    images,
+    real_image,
+    scaled,
+    small_inputs,
+)
+
+MERGES = {
+    "mean": lambda a, b: (a + b) / 2,
+    "maximum": torch.maximum,
+    "product": lambda a, b: a * b,
+}
+
+
+@pytest.mark.parametrize("merge", MERGES)
+@pytest.mark.parametrize("method", [*(m for m in FORMULAS if m is not CAM), GroupCAM, LayerGradCam])
+def test_is_the_maps_of_the_layers_merged(method, merge):
+    network, inputs = classifier(seed=2).double(), images(2, 14, 16).double()
+    layers = [network.features[0], network.features]
+    found = SeveralLayers(method, network, layers).attribute(inputs, [4, 2], merge=merge)
+    maps = []
+    for layer in layers:
+        one = method(network, layer).attribute(inputs, [4, 2]).detach().relu()
+        one = scaled(one).nan_to_num()  # a map without positive values
+        maps.append(LayerAttribution.interpolate(one, (14, 16), "bilinear"))
+    torch.testing.assert_close(found, MERGES[merge](*maps))
+    assert found.std() > 0.01
+
+
+def test_mean_equals_pytorch_grad_cam():
+    from pytorch_grad_cam import LayerCAM as PyTorchGradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    network, image = SmallCNN(channels=12), real_image()
+    layers = [network.features[1], network.features]
+    with PyTorchGradCAM(network, layers) as extractor:
+        theirs = torch.from_numpy(extractor(image, [ClassifierOutputTarget(2)])).double()
+    ours = SeveralLayers(LayerCAM, network, layers).attribute(image, 2)
+    torch.testing.assert_close(scaled(ours)[:, 0], theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_maximum_and_product_equal_torchcam():
+    import torchcam.methods
+
+    network, image = SmallCNN(channels=12), real_image()
+    layers = [network.features[1], network.features]
+    # Its LayerCAM scales maps by tanh before it merges them.
+    with torchcam.methods.GradCAM(network, layers, input_shape=(3, 24, 24)) as extractor:
+        theirs = extractor.fuse_cams(extractor(2, network(image)))
+    ours = SeveralLayers(GradCAM, network, layers).attribute(image, 2, merge="maximum")
+    torch.testing.assert_close(ours[:, 0], theirs.detach(), rtol=1e-4, atol=1e-4)
+    with torchcam.methods.RefineCAM(
+        network, layers, input_shape=(3, 24, 24), base_method=torchcam.methods.LayerCAM
+    ) as extractor:
+        (theirs,) = extractor(2, network(image))
+    ours = SeveralLayers(LayerCAM, network, layers).attribute(image, 2, merge="product")
+    torch.testing.assert_close(scaled(ours)[:, 0], theirs.detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_layers_say_how_they_are_read():
+    network, inputs = TokenCNN().eval(), small_inputs(2)
+    tokens = TargetLayer(
+        network.tokens, reshape_transform=lambda t: t.transpose(1, 2).unflatten(2, (8, 8))
+    )
+    found = SeveralLayers(GradCAM, network, [network.inner.features, tokens]).attribute(inputs, 1)
+    one = SeveralLayers(GradCAM, network, [network.inner.features]).attribute(inputs, 1)
+    torch.testing.assert_close(found, one)
+
+
+def test_tuple_has_a_map_at_the_resolution_of_each_input():
+    network = classifier(seed=2)
+    several = SeveralLayers(
+        AblationCAM, lambda a, b: network(a) + b, [network.features[0], network.features]
+    )
+    maps, nothing = several.attribute((images(2, 14, 16), torch.zeros(2, 1)), 1)
+    assert maps.shape == (2, 1, 14, 16)
+    assert torch.equal(nothing, torch.zeros(2, 1))
+
+
+@pytest.mark.parametrize("dims", [1, 3])
+def test_signals_and_volumes(dims):
+    network, inputs = classifier(dims, seed=2), images(2, *(9, 10, 11)[:dims])
+    several = SeveralLayers(GradCAMPlusPlus, network, [network.features[0], network.features])
+    assert several.attribute(inputs, 1).shape == (2, 1, *inputs.shape[2:])
+
+
+def test_errors():
+    network, inputs = classifier(seed=2), images(1)
+    with pytest.raises(ValueError, match="at least one layer"):
+        SeveralLayers(GradCAM, network, []).attribute(inputs, 1)
+    with pytest.raises(ValueError, match="'mean', 'maximum' or 'product', got 'sum'"):
+        SeveralLayers(GradCAM, network, [network.features]).attribute(inputs, 1, merge="sum")
+    with pytest.raises(ValueError, match="at least one map"):
+        merge_maps([], (3,))
+
+
+def test_constructor_stores_and_does_nothing_else():
+    several = SeveralLayers(GradCAM, nn.Identity(), [nn.Identity()])
+    assert vars(several).keys() == {"forward_func", "method", "layers", "device_ids"}

@@ -1,0 +1,142 @@
+"""Smoother maps: by hand, and as pytorch-grad-cam has them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from captum.attr import LayerAttribution, NoiseTunnel, Saliency
+from torch import nn
+
+from captum_groupcam import (
+    CAM,
+    RISE,
+    EigenCAM,
+    EigenGradCAM,
+    FinerCAM,
+    GradCAM,
+    GradCAMPlusPlus,
+    GroupCAM,
+    HiResCAM,
+    LayerCAM,
+    ShapleyCAM,
+    XGradCAM,
+)
+from captum_groupcam.attr.smoothed import Smoothed, by_component
+from tests.toy_networks import FORMULAS, SmallCNN, classifier, images, real_image, scaled
+
+SUMS = [
+    method
+    for method in FORMULAS
+    if method.uses_gradients and method not in (EigenGradCAM, FinerCAM)
+]
+
+
+@pytest.mark.parametrize("method", [*(m for m in FORMULAS if m is not CAM), GroupCAM])
+def test_is_the_mean_over_altered_inputs(method):
+    network, inputs = classifier(seed=2).double(), images(2, 14, 16).double()
+    explain = method(network, network.features).attribute
+    found = Smoothed(method(network, network.features)).attribute(inputs, [1, 3])
+    maps = []
+    for factor in (0.9, 1, 1.1):
+        maps.append(explain(inputs * factor, [1, 3]))
+        maps.append(explain(inputs.flip(3) * factor, [1, 3]).flip(3))
+    torch.testing.assert_close(found, torch.stack(maps).mean(0))
+
+
+def test_equals_pytorch_grad_cam():
+    from pytorch_grad_cam import GradCAM as PyTorchGradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    network, image = SmallCNN(channels=12, stride=1), real_image()
+    with PyTorchGradCAM(network, [network.features]) as extractor:
+        theirs = extractor(image, [ClassifierOutputTarget(2)], aug_smooth=True)
+    ours = Smoothed(GradCAM(network, network.features)).attribute(image, 2, scaled=True)
+    assert ours.std() > 0.05
+    torch.testing.assert_close(ours[:, 0], torch.from_numpy(theirs).double(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [GradCAM, GradCAMPlusPlus, LayerCAM, HiResCAM, XGradCAM])
+def test_the_first_component_equals_pytorch_grad_cam(method, capsys):
+    import pytorch_grad_cam
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    network, image = classifier(channels=12, seed=2).double(), real_image()
+    with torch.no_grad():
+        network.head[-1].weight *= 1e4  # beside which the epsilon of their Grad-CAM++ vanishes
+    with getattr(pytorch_grad_cam, method.__name__)(network, [network.features]) as extractor:
+        theirs = extractor(image, [ClassifierOutputTarget(2)], eigen_smooth=True)
+    theirs = torch.from_numpy(theirs).double()
+    signed = by_component(method(network, network.features)).attribute(image, 2)
+    # A principal component has no sign; theirs has the one that LAPACK happens to return.
+    ours = [
+        scaled(LayerAttribution.interpolate((sign * signed).relu(), (24, 24), "bilinear"))[:, 0]
+        for sign in (1, -1)
+    ]
+    assert min((one - theirs).abs().max() for one in ours) < 1e-4
+
+
+@pytest.mark.parametrize("method", SUMS)
+def test_the_first_component_of_every_sum_goes_along_with_it(method):
+    network, inputs = classifier(seed=2).double(), images(2, 14, 16).double()
+    plain = method(network, network.features)
+    found = by_component(plain).attribute(inputs, [1, 3]).flatten(1)
+    expected = plain.attribute(inputs, [1, 3]).flatten(1)
+    assert ((expected - expected.mean(1, keepdim=True)) * found).sum(1).min() > 0
+    assert by_component(plain).get_name() == f"{method.get_name()}, smoothed"
+
+
+def test_what_is_no_sum_over_channels_is_refused():
+    network, inputs = classifier(seed=2), images(1)
+    with pytest.raises(TypeError, match="EigenGradCAM is no sum over channels"):
+        by_component(EigenGradCAM(network, network.features)).attribute(inputs, 1)
+    for method in (EigenCAM, CAM):
+        with pytest.raises(TypeError, match="is no sum over channels of activations and gradients"):
+            by_component(method(network, network.features))
+
+
+def test_of_a_curved_head():
+    network, inputs = classifier(seed=2), images(1)
+    network.head = nn.Sequential(nn.SiLU(), *network.head)
+    found = by_component(ShapleyCAM(network, network.features)).attribute(inputs, 1)
+    other = by_component(GradCAM(network, network.features)).attribute(inputs, 1)
+    assert (found - other).abs().max() > 1e-4
+
+
+def test_several_inputs_and_methods_on_the_input():
+    network, x = classifier(seed=2), images(2, 14, 16)
+    shift = torch.zeros(2, 1)
+    maps, nothing = Smoothed(GradCAM(lambda a, b: network(a) + b, network.features)).attribute(
+        (x, shift), 1, factors=(1.0,)
+    )
+    explain = GradCAM(network, network.features).attribute
+    torch.testing.assert_close(maps, (explain(x, 1) + explain(x.flip(3), 1).flip(3)) / 2)
+    assert torch.equal(nothing, torch.zeros(2, 1))
+    found = Smoothed(Saliency(network)).attribute(x.requires_grad_(), target=1, flip=False)
+    assert found.shape == x.shape
+    found = Smoothed(RISE(network)).attribute(x.detach(), target=1, n_masks=4)
+    assert found.shape == (2, 1, 14, 16)
+
+
+def test_errors():
+    network, x = classifier(seed=2), images(1)
+    smoothed = Smoothed(GroupCAM(network, network.features))
+    with pytest.raises(ValueError, match="at least one factor"):
+        smoothed.attribute(x, 1, factors=())
+    with pytest.raises(ValueError, match="baseline with positions is not mirrored"):
+        smoothed.attribute(x, 1, baselines=torch.zeros_like(x))
+
+
+def test_smooth_grad_cam_plus_plus_is_grad_cam_plus_plus_in_a_noise_tunnel():
+    """Smooth Grad-CAM++ (arXiv 1908.01224) averages over noisy copies of the input."""
+    network, x = classifier(seed=2), images(1, 14, 16)
+    method = GradCAMPlusPlus(network, network.features)
+    torch.manual_seed(0)
+    found = NoiseTunnel(method).attribute(
+        x, nt_samples=8, nt_samples_batch_size=4, stdevs=0.3, target=2, relu_attributions=True
+    )
+    torch.manual_seed(0)
+    noisy = [torch.normal(x.repeat_interleave(4, 0), 0.3) for _ in range(2)]
+    maps = method.attribute(torch.cat(noisy), 2, relu_attributions=True)
+    torch.testing.assert_close(found, maps.mean(0, keepdim=True))
+    plain = method.attribute(x, 2, relu_attributions=True)
+    assert (found - plain).abs().max() > 0.01
