@@ -105,7 +105,7 @@ def curve_figures(
                 draw_curve(axes, fractions, _stack(own, own, key), color=color, label=name)
             axes.set(title=f"{_wrapped(method)}\nn = {len(own)}", xlim=(0, 1), ylim=(0, 1))
             axes.set(xlabel="share of the pixels", ylabel="p(class)")
-            axes.legend(frameon=False, loc="center right")
+            _legend_below(canvas)
         behind = f", in grey those of {reference} on the {len(shared)} samples that both have"
         text = (
             f"Deletion and insertion curves of {method} ({measure}): means of {len(own)} samples "
@@ -140,7 +140,7 @@ def sanity_figures(
             axes.axhline(0, color=_GREY, linewidth=0.5)
             axes.set(title=f"{_wrapped(method)}\nn = {len(own)}", ylim=(-0.5, 1.05))
             axes.set(ylabel="similarity")
-            axes.legend(frameon=False, loc="upper right")
+            _legend_below(canvas)
         text = (
             f"Similarity of the maps of {method} to those of the trained network, by randomised "
             f"layer ({measure}): means of {len(own)} samples with 95 % bands"
@@ -199,7 +199,7 @@ def study_figures(table: Table, methods: Mapping[str, Mapping[str, Any]]) -> lis
             for place, label in enumerate(labels):
                 if label == table.reference:
                     axes.plot(x[place], means[place], "D", color=_RED, label="reference")
-                    axes.legend(frameon=False)
+                    _legend_below(canvas)
             n = table.n(score)
             axes.set(title=f"{score.name} ({_direction(score)}), n = {n}", xlabel=name)
         text = f"{score.name} against {name}: means of {n} samples with 95 % intervals"
@@ -295,6 +295,11 @@ def _canvas(size: tuple[float, float]) -> Iterator[tuple[Canvas, Axes]]:
     with mpl.rc_context(_SETTINGS):
         canvas = Canvas(figsize=size, layout="constrained")
         yield canvas, canvas.subplots()
+
+
+def _legend_below(canvas: Canvas) -> None:
+    """A legend where it covers no curve."""
+    canvas.legend(frameon=False, loc="outside lower center", ncols=2)
 
 
 def _uri(canvas: Canvas) -> str:

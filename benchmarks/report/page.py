@@ -184,7 +184,18 @@ def render(chapters: Sequence[Chapter]) -> str:
         "methods_of": methods_of,
     }
     environment.filters["breakable"] = _breakable
-    return environment.get_template("page.html").render(chapters=chapters)
+    return environment.get_template("page.html").render(
+        chapters=chapters, heading=_heading(chapters)
+    )
+
+
+def _heading(chapters: Sequence[Chapter]) -> str:
+    """The title of the page: the kind of its runs."""
+    kinds = {
+        "Sanity check" if one.sanity else "Ablation" if one.studies else "Saliency methods compared"
+        for one in chapters
+    }
+    return kinds.pop() if len(kinds) == 1 else "Saliency methods compared"
 
 
 def _breakable(text: str) -> markupsafe.Markup:
