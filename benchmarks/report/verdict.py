@@ -168,7 +168,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     """Ranks in each row of R x M, 1 for the smallest; equal values share the better one."""
     ordered = torch.from_numpy(np.sort(values, axis=1))
     # Rounding is no difference.
-    slack = 1e-9 * (1 + np.abs(values))
+    slack = 1e-6 * (1 + np.abs(values))
     return torch.searchsorted(ordered, torch.from_numpy(values - slack)).numpy() + 1
 
 

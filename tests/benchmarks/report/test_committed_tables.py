@@ -16,8 +16,10 @@ from benchmarks.run.folder import RunFolder
 RESULTS = Path(__file__).parents[3] / "benchmarks/results"
 
 
-# Two of many: those that take a second or two.
-@pytest.mark.parametrize("folder", ["compare/voc_squeezenet1_1", "sanity/efficientnet_lite0"])
+# Some of many: those that take a second or two.
+@pytest.mark.parametrize(
+    "folder", ["compare/voc_squeezenet1_1", "sanity/efficientnet_lite0", "planted/patch"]
+)
 def test_tables_follow_from_rows(folder: str) -> None:
     (section,) = merge([RunFolder(RESULTS / folder)])
     measured = Measured(section)
