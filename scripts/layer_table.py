@@ -18,7 +18,6 @@ import logging
 import os
 import resource
 import sys
-import time
 import warnings
 from argparse import ArgumentParser
 from dataclasses import asdict, dataclass
@@ -54,7 +53,6 @@ class Row:
         correlation (str): Of the place of a patch with that where the grid changes, by axis.
         verdict (str): right, refused or wrong.
         reason (str): Why it is refused or wrong.
-        seconds (str): Time of ``find_layer``, on one core.
     """
 
     source: str
@@ -65,7 +63,6 @@ class Row:
     correlation: str = ""
     verdict: str = ""
     reason: str = ""
-    seconds: str = ""
 
 
 @dataclass(frozen=True)
@@ -196,14 +193,11 @@ def row_of(entry: Entry) -> Row:
     model = entry.build().eval()
     image = torch.rand(1, *entry.shape, generator=torch.Generator().manual_seed(0))
     inputs = (image, *entry.more(model, image))
-    begin = time.perf_counter()
     try:
         layer = find_layer(model, inputs)
     except ValueError as error:
-        seconds = f"{time.perf_counter() - begin:.1f}"
         reason = " ".join(str(error).split())
-        return Row(**row, verdict="refused", reason=reason, seconds=seconds)
-    seconds = f"{time.perf_counter() - begin:.1f}"
+        return Row(**row, verdict="refused", reason=reason)
     grid = values_of(model, layer, inputs).shape[2:]
     for draws in DRAWS:
         found = places(model, layer, inputs, draws)
@@ -222,7 +216,6 @@ def row_of(entry: Entry) -> Row:
         correlation=_numbers(found.correlation),
         verdict="wrong" if reason else "right",
         reason=reason,
-        seconds=seconds,
     )
 
 
@@ -277,7 +270,7 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(
             f"{row.source} {row.network}: {row.layer} {row.grid} {row.verdict} {row.correlation} "
-            f"{row.reason[:200]} ({row.seconds} s, {memory:.1f} GB, at most {peak:.1f})",
+            f"{row.reason[:200]} ({memory:.1f} GB, at most {peak:.1f})",
             flush=True,
         )
         if memory > MOST_MEMORY:
