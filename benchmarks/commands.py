@@ -34,7 +34,8 @@ _Methods = Annotated[
     typer.Option(
         help=f"Any of {', '.join([*OFFERED_METHODS, *CONTROL_NAMES])}, or package.module:object "
         "or FILE.py:object of your own; with options as in rise:n_masks=1000,seed=1; several in "
-        "quotes or by repeating the option. Otherwise all of these."
+        "quotes or by repeating the option; captum stands for all that Captum has. Otherwise all "
+        "of these."
     ),
 ]
 

@@ -12,12 +12,14 @@ from captum._utils.common import _run_forward
 from captum._utils.gradient import _forward_layer_eval, compute_layer_gradients_and_eval
 from captum._utils.progress import NullProgress, progress
 from captum._utils.typing import TargetType
+from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule
 from captum.log import log_usage as _log_usage
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = [
+    "LRP_RULES",
     "ForwardFunc",
     "TargetType",
     "eager",
@@ -34,6 +36,12 @@ __all__ = [
 ]
 
 ForwardFunc: TypeAlias = Callable[..., Any]
+#: How relevance is passed back through a module, by its name in the papers.
+LRP_RULES: dict[str, Callable[[], object]] = {
+    "gamma": GammaRule,
+    "epsilon": EpsilonRule,
+    "alpha1_beta0": Alpha1_Beta0_Rule,
+}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 

@@ -44,6 +44,7 @@ _LIMITS: dict[str, tuple[int, int]] = {
     "n_groups": (1, 4096),
     "n_masks": (1, 20_000),
     "n_samples": (1, 1000),
+    "n_segments": (1, 1000),
     "n_steps": (1, 1000),
     "noise_level": (0, 8),
     "probability": (0, 1),

@@ -10,7 +10,7 @@ import torch
 import typer
 from lightning_fabric import Fabric
 
-from captum_groupcam.methods import MethodSpec, offered_methods
+from captum_groupcam.methods import METHOD_SETS, MethodSpec, offered_methods
 from captum_groupcam.models import load_model
 from captum_groupcam.options import split_text
 
@@ -133,7 +133,13 @@ def _settings(
 
 def _specs(texts: list[str] | None, default: Sequence[str] = ()) -> list[MethodSpec]:
     """The methods that were chosen; if none, the default, or all but research."""
-    chosen = [word for text in texts or () for word in split_text(text, " ")]
+    words = [word for text in texts or () for word in split_text(text, " ")]
+    chosen = [
+        name
+        for word in words
+        for name in METHOD_SETS.get(word, (word,))
+        if name == word or name not in words
+    ]
     try:
         return [
             MethodSpec.parse(text, importing=True)

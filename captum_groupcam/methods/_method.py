@@ -237,7 +237,7 @@ def _run(
         warnings.catch_warnings(),
     ):
         # Captum on what it does to a network and inputs that nobody else sees.
-        warnings.filterwarnings("ignore", "Setting backward hooks on ReLU activations")
+        warnings.filterwarnings("ignore", r"\s*Setting (forward, )?backward hooks")
         warnings.filterwarnings("ignore", "Input Tensor . did not already require gradients")
         maps = method.attributions(model, layer, inputs.detach().clone(), target, options)
         return _checked(maps, inputs, method.name)

@@ -8,7 +8,6 @@ from dataclasses import replace
 from captum.attr import Attribution
 from torch.nn import Module
 
-from captum_groupcam.attr import input_methods
 from captum_groupcam.attr.ablation_cam import AblationCAM
 from captum_groupcam.attr.cam import CAM
 from captum_groupcam.attr.eigen_cam import EigenCAM, EigenGradCAM
@@ -25,6 +24,7 @@ from captum_groupcam.attr.selective import SelectiveGroupCAM
 from captum_groupcam.attr.shapley_cam import ShapleyCAM
 from captum_groupcam.attr.x_grad_cam import XGradCAM
 from captum_groupcam.attr.xrai import XRAI
+from captum_groupcam.methods._captum_methods import CAPTUM_METHODS
 from captum_groupcam.methods._method import Method
 from captum_groupcam.naming import find_object, is_reference, short_reference
 
@@ -76,38 +76,13 @@ METHODS: dict[str, Method] = {
         Method("score_cam", "Score-CAM", ScoreCAM),
         Method("rise", "RISE", RISE, passes=lambda n_masks: n_masks),
         Method("xrai", "XRAI", XRAI, passes=lambda n_steps: 2 * n_steps),
-        Method(
-            "guided_backprop",
-            "Guided backpropagation",
-            input_methods.guided_backprop,
-            passes=lambda: 1,
-        ),
-        Method(
-            "guided_grad_cam",
-            "Guided Grad-CAM",
-            input_methods.guided_grad_cam,
-            passes=lambda: 2,
-        ),
-        Method(
-            "integrated_gradients",
-            "Integrated gradients",
-            input_methods.integrated_gradients,
-            passes=lambda n_steps: n_steps,
-        ),
-        Method(
-            "smooth_grad",
-            "SmoothGrad",
-            input_methods.smooth_grad,
-            passes=lambda n_samples: n_samples,
-        ),
-        Method(
-            "input_x_gradient",
-            "Input x gradient",
-            input_methods.input_x_gradient,
-            passes=lambda: 1,
-        ),
-        Method("occlusion", "Occlusion", input_methods.occlusion),
+        *CAPTUM_METHODS,
     )
+}
+
+#: Names that stand for several methods.
+METHOD_SETS: dict[str, tuple[str, ...]] = {
+    "captum": ("grad_cam", *(method.name for method in CAPTUM_METHODS)),
 }
 
 

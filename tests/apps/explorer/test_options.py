@@ -40,7 +40,7 @@ def test_every_method_takes_its_options(method: str) -> None:
         text = help_of(method, option.name)
         assert "`" not in text
         assert "Default" not in text
-    few = {"n_masks": 3, "n_steps": 2, "n_samples": 2}
+    few = {"n_masks": 3, "n_steps": 2, "n_samples": 2, "n_segments": 4}
     values = {o.name: few.get(o.name, o.default) for o in options}
     network = SmallCNN()
 
