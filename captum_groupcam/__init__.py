@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from captum_groupcam.attr.ablation_cam import AblationCAM
+    from captum_groupcam.attr.attention_rollout import AttentionRollout
     from captum_groupcam.attr.cam import CAM
     from captum_groupcam.attr.eigen_cam import EigenCAM, EigenGradCAM
     from captum_groupcam.attr.element_wise_cam import ElementWiseCAM
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from captum_groupcam.attr.group_cam import GroupCAM
     from captum_groupcam.attr.hires_cam import HiResCAM
     from captum_groupcam.attr.layer_cam import LayerCAM
+    from captum_groupcam.attr.le_grad import LeGrad
     from captum_groupcam.attr.rise import RISE
     from captum_groupcam.attr.score_cam import ScoreCAM
     from captum_groupcam.attr.selective import SelectiveGroupCAM
@@ -26,6 +28,7 @@ __all__ = [
     "RISE",
     "XRAI",
     "AblationCAM",
+    "AttentionRollout",
     "EigenCAM",
     "EigenGradCAM",
     "ElementWiseCAM",
@@ -36,6 +39,7 @@ __all__ = [
     "GroupCAM",
     "HiResCAM",
     "LayerCAM",
+    "LeGrad",
     "ScoreCAM",
     "SelectiveGroupCAM",
     "ShapleyCAM",
@@ -49,6 +53,7 @@ _HOMES = {
     "CAM": "cam",
     "RISE": "rise",
     "XRAI": "xrai",
+    "AttentionRollout": "attention_rollout",
     "EigenCAM": "eigen_cam",
     "EigenGradCAM": "eigen_cam",
     "ElementWiseCAM": "element_wise_cam",
@@ -59,6 +64,7 @@ _HOMES = {
     "GroupCAM": "group_cam",
     "HiResCAM": "hires_cam",
     "LayerCAM": "layer_cam",
+    "LeGrad": "le_grad",
     "ScoreCAM": "score_cam",
     "SelectiveGroupCAM": "selective",
     "ShapleyCAM": "shapley_cam",

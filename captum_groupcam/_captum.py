@@ -37,7 +37,7 @@ __all__ = [
 
 ForwardFunc: TypeAlias = Callable[..., Any]
 #: How relevance is passed back through a module, by its name in the papers.
-LRP_RULES: dict[str, Callable[[], object]] = {
+LRP_RULES: dict[str, Callable[[], Any]] = {
     "gamma": GammaRule,
     "epsilon": EpsilonRule,
     "alpha1_beta0": Alpha1_Beta0_Rule,

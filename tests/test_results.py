@@ -12,7 +12,12 @@ ROOT = Path(__file__).parents[1]
 MARK = re.compile(
     r"^<!-- (?P<file>\S+table\.csv): (?P<subset>.+) -->\n\n(?P<table>(?:\|.*\n)+)", re.M
 )
-PAGES = ("README.md", "docs/results.md", "docs/research/a-better-map.md")
+PAGES = (
+    "README.md",
+    "docs/results.md",
+    "docs/research/a-better-map.md",
+    "docs/how-to/choose-a-method.md",
+)
 TABLES = [
     (page, match)
     for page in PAGES

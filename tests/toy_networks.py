@@ -119,6 +119,60 @@ class TokenCNN(nn.Module):
         return self.inner.classifier(self.tokens(maps.flatten(2).transpose(1, 2)).mean(1))
 
 
+class Attending(nn.Module):
+    """A block of a transformer on N x T x C tokens."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.attention = nn.MultiheadAttention(channels, 2, batch_first=True)
+        self.mlp = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, channels), nn.GELU())
+        # Attention that tells tokens apart.
+        nn.init.normal_(self.attention.in_proj_weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        seen = self.norm(tokens)
+        tokens = tokens + self.attention(seen, seen, seen, need_weights=False)[0]
+        return tokens + self.mlp(tokens)
+
+
+class Tokens(nn.Module):
+    """N x C x spatial to N x T x C."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.flatten(2).transpose(1, 2)
+
+
+class Mean(nn.Module):
+    """The mean of the tokens."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return tokens.mean(1)
+
+
+class Attentive(nn.Module):
+    """Patches of 4 x 4 pixels, two blocks of attention, the mean of the tokens."""
+
+    def __init__(self, channels: int = 8, classes: int = 5, inplace: bool = False) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, channels, 4, stride=4), nn.ReLU(inplace))
+        blocks = nn.Sequential(Attending(channels), Attending(channels))
+        self.head = nn.Sequential(Tokens(), blocks, Mean(), nn.Linear(channels, classes))
+        nn.init.kaiming_normal_(self.features[0].weight)
+        nn.init.orthogonal_(self.classifier.weight, gain=5.0)
+
+    @property
+    def blocks(self) -> nn.Module:
+        return self.head[1]
+
+    @property
+    def classifier(self) -> nn.Module:
+        return self.head[-1]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.features(inputs))
+
+
 def small_vit(**options: Any) -> nn.Module:
     """A vision transformer of torchvision for 32 x 32 pixels: 4 x 4 patches and a class token."""
     sizes = {"image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 2}

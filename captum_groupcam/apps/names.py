@@ -43,4 +43,6 @@ OFFERED_METHODS = (
     "layer_gradient_x_activation",
     "internal_influence",
     "layer_conductance",
+    "attention_rollout",
+    "le_grad",
 )

@@ -112,7 +112,7 @@ def clipped(module: Module) -> Module | None:
     if not isinstance(module, torch.nn.ReLU6):
         return None
     relu = torch.nn.ReLU()
-    relu.forward = F.relu6  # type: ignore[method-assign, assignment]
+    relu.forward = F.relu6  # type: ignore[method-assign]
     return relu
 
 

@@ -25,7 +25,7 @@ def layer_gradient_x_activation(
 ) -> Tensor:
     """Activation times gradient, signed contributions summed over the channels of the layer.
 
-    Without its ReLU, HiResCAM is the same map.
+    Without its ReLU, HiResCAM (arXiv 2011.08891) is the same map.
 
     Returns:
         Tensor: N x 1 x H x W.

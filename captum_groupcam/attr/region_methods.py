@@ -59,7 +59,8 @@ def superpixels(image: Tensor, n_segments: int, regions: Regions = "slic") -> Te
         n_columns = min(max(round(n_segments / n_rows), 1), width)
         rows = torch.arange(height, device=image.device) * n_rows // height
         columns = torch.arange(width, device=image.device) * n_columns // width
-        return (rows.unsqueeze(1) * n_columns + columns)[None, None]
+        cells: Tensor = rows.unsqueeze(1) * n_columns + columns
+        return cells[None, None]
     segmentation: Any = _imported("skimage.segmentation", "scikit-image", "bench")
     low, high = image.aminmax()
     pixels = (image[0] - low) / torch.where(high > low, high - low, 1)
@@ -127,8 +128,8 @@ def feature_ablation(
 ) -> Tensor:
     """Feature ablation: how far the output falls when a superpixel is set to zero.
 
-    Signed; all channels of a superpixel are hidden at once. Zero is the mean colour where inputs
-    are normalised.
+    As Zeiler and Fergus 2014 do it with squares. Signed; all channels of a superpixel are hidden at
+    once. Zero is the mean colour where inputs are normalised.
 
     Args:
         model (torch.nn.Module): The network.
@@ -303,6 +304,11 @@ def _by_regions(
 
     def explain(sample: Tensor, of_sample: TargetType) -> Tensor:
         mask = superpixels(sample, *division)
+        if not mask.any():
+            raise ValueError(
+                f"The image is one region, n_segments={division[0]}: there is nothing to compare. "
+                "Choose a higher n_segments, or regions='grid'."
+            )
         with seeded(seed, sample.device):
             attributions = attribute(sample, target=of_sample, feature_mask=mask, **options)
         return cast(Tensor, attributions)[:, :1].to(sample.device)

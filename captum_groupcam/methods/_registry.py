@@ -9,6 +9,7 @@ from captum.attr import Attribution
 from torch.nn import Module
 
 from captum_groupcam.attr.ablation_cam import AblationCAM
+from captum_groupcam.attr.attention_rollout import AttentionRollout
 from captum_groupcam.attr.cam import CAM
 from captum_groupcam.attr.eigen_cam import EigenCAM, EigenGradCAM
 from captum_groupcam.attr.element_wise_cam import ElementWiseCAM
@@ -18,6 +19,7 @@ from captum_groupcam.attr.grad_cam import GradCAM, GradCAMPlusPlus
 from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.attr.hires_cam import HiResCAM
 from captum_groupcam.attr.layer_cam import LayerCAM
+from captum_groupcam.attr.le_grad import LeGrad
 from captum_groupcam.attr.rise import RISE
 from captum_groupcam.attr.score_cam import ScoreCAM
 from captum_groupcam.attr.selective import SelectiveGroupCAM
@@ -77,6 +79,8 @@ METHODS: dict[str, Method] = {
         Method("rise", "RISE", RISE, passes=lambda n_masks: n_masks),
         Method("xrai", "XRAI", XRAI, passes=lambda n_steps: 2 * n_steps),
         *CAPTUM_METHODS,
+        Method("attention_rollout", "Attention rollout", AttentionRollout, passes=lambda: 1),
+        Method("le_grad", "LeGrad", LeGrad, passes=lambda: 1),
     )
 }
 

@@ -131,15 +131,15 @@ FEW_QUERIES = {
     "smooth_grad": {"n_samples": 2},
     "occlusion": {"window": 112},
     "gradient_shap": {"n_samples": 2},
-    "feature_ablation": {"n_segments": 4},
-    "lime": {"n_samples": 4, "n_segments": 4},
-    "kernel_shap": {"n_samples": 4, "n_segments": 4},
-    "shapley_value_sampling": {"n_samples": 1, "n_segments": 4},
+    "feature_ablation": {"n_segments": 16},
+    "lime": {"n_samples": 4, "n_segments": 16},
+    "kernel_shap": {"n_samples": 4, "n_segments": 16},
+    "shapley_value_sampling": {"n_samples": 1, "n_segments": 16},
     "internal_influence": {"n_steps": 2},
     "layer_conductance": {"n_steps": 2},
 }
 #: They cannot explain the layer, or the network.
-REFUSED = ("cam", "lrp")
+REFUSED = ("cam", "lrp", "attention_rollout", "le_grad")
 
 
 def test_all_methods_in_one_picture(

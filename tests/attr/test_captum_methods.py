@@ -167,10 +167,9 @@ def test_superpixels_follow_edges(channels):
     assert not {*labels[..., :10].unique().tolist()} & {*labels[..., 10:].unique().tolist()}
 
 
-def test_a_constant_image_has_superpixels():
-    pytest.importorskip("skimage")
-    network = SmallCNN()
-    assert METHODS["feature_ablation"](network)(ZERO + 1, 2).shape == (1, 1, 24, 24)
+def test_one_region_is_refused():
+    with pytest.raises(ValueError, match=r"The image is one region.*higher n_segments"):
+        METHODS["kernel_shap"](SmallCNN(), n_segments=1, regions="grid")(ZERO + 1, 2)
 
 
 @pytest.mark.parametrize(

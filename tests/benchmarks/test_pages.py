@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.controls import CONTROLS
 from benchmarks.measures.registry import DEFAULT_MEASURES, MEASURES, Measure
-from captum_groupcam.methods import offered_methods
+from captum_groupcam.methods import METHODS, offered_methods
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -58,6 +58,16 @@ def test_the_how_to_lists_the_methods():
         *offered_methods(),
         *CONTROLS,
     ]
+
+
+def test_the_page_to_choose_by_has_every_method_with_its_cost():
+    found = rows("how-to/choose-a-method.md", "## Every method in a line")
+    assert [row[0] for row in found] == offered_methods()
+    for name, formula, cost, purpose in found:
+        assert formula
+        assert purpose
+        declared = METHODS[name].n_passes()
+        assert declared is None or re.split(r"[ ,]", cost)[0] == str(declared), name
 
 
 def test_the_script_measures_two_images(shared, monkeypatch, capsys):

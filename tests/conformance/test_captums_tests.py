@@ -15,8 +15,18 @@ import torch
 from torch import nn
 
 import captum_groupcam
-from captum_groupcam import CAM, RISE, XRAI, FullGrad, GroupCAM, ScoreCAM, SelectiveGroupCAM
-from tests.toy_networks import FORMULAS, classifier, images
+from captum_groupcam import (
+    CAM,
+    RISE,
+    XRAI,
+    AttentionRollout,
+    FullGrad,
+    GroupCAM,
+    LeGrad,
+    ScoreCAM,
+    SelectiveGroupCAM,
+)
+from tests.toy_networks import FORMULAS, Attentive, classifier, images, seeded
 
 pytest.importorskip("captum.testing", reason="the wheel of captum 0.8 has no captum.testing")
 from captum.attr import NoiseTunnel
@@ -141,6 +151,13 @@ CONFIGURATIONS = [
         nt_samples=2,
         stdevs=0.0,
         noise_tunnel=True,
+    ),
+    configuration(
+        "attention",
+        [AttentionRollout, LeGrad],
+        model=seeded(Attentive, 2),
+        inputs=X,
+        target=[4, 2, 0],
     ),
     configuration(
         "regions",

@@ -21,6 +21,7 @@ from captum_groupcam import (
     CAM,
     RISE,
     XRAI,
+    AttentionRollout,
     EigenCAM,
     ElementWiseCAM,
     FinerCAM,
@@ -29,12 +30,22 @@ from captum_groupcam import (
     GradCAMPlusPlus,
     GroupCAM,
     LayerCAM,
+    LeGrad,
     ScoreCAM,
     SelectiveGroupCAM,
 )
+from captum_groupcam.attr.attention_method import AttentionMethod
 from captum_groupcam.attr.layer_formula import LayerFormula
 from captum_groupcam.masking.targets import TargetError
-from tests.toy_networks import FORMULAS, Recorder, classifier, hooks, images
+from tests.toy_networks import (
+    FORMULAS,
+    Attentive,
+    Recorder,
+    classifier,
+    hooks,
+    images,
+    seeded,
+)
 
 try:
     from captum.testing.helpers import BaseTest
@@ -84,7 +95,14 @@ class Configuration:
     def make(self, forward_func: Any, layer: nn.Module) -> Any:
         return self.method(forward_func, layer) if self.on_layer else self.method(forward_func)
 
+    @property
+    def of_attention(self) -> bool:
+        """Whether it explains transformers."""
+        return issubclass(self.method, AttentionMethod)
+
     def network(self, dims: int = 2, **options: Any) -> nn.Module:
+        if self.of_attention:
+            return seeded(lambda: Attentive(**options), 2).eval()
         return classifier(dims, seed=2, pooled=self.pooled, **options)
 
     def explain(self, network: nn.Module, x: Any, target: Any = 2, **options: Any) -> Any:
@@ -126,6 +144,8 @@ METHODS = {
     "SelectiveGroupCAM": Configuration(SelectiveGroupCAM, {"n_groups": 4}),
     "FullGrad": Configuration(FullGrad),
     "FinerCAM of LayerCAM": Configuration(FinerCAM, {"base": LayerCAM}, signed=True),
+    "AttentionRollout": Configuration(AttentionRollout, sizes=((16, 20),)),
+    "LeGrad": Configuration(LeGrad, sizes=((16, 20),)),
     "RISE": Configuration(RISE, {"n_masks": 10}),
     "XRAI": Configuration(
         XRAI, {"n_steps": 6, "algorithm": "fast"}, signed=True, sizes=((24, 20),)
@@ -182,6 +202,8 @@ class Contract:
             of_input.remove("baselines")
         if self.method.on_layer:
             assert names[:5] == [*of_layer, "attribute_to_layer_input"]
+        elif self.method.of_attention:  # nothing is hidden
+            assert names[:4] == of_layer
         else:
             assert names[: len(of_input)] == of_input
         method = self.method.make(self.network, self.network.features)
@@ -214,7 +236,9 @@ class Contract:
         assert (attributions[0] - attributions[1]).abs().max() > 1e-4
         other = self.explain(self.network, self.x, 2)
         differs = (attributions - other).abs().max() > 1e-4
-        assert differs == (self.method.method is not EigenCAM)  # whatever the class
+        assert differs == (
+            self.method.method not in (EigenCAM, AttentionRollout)
+        )  # whatever the class
 
     def test_tuple_in_tuple_out(self):
         alone = self.explain(self.network, self.x)
@@ -308,7 +332,10 @@ class Contract:
         assert torch.equal(self.x.detach(), before)
         assert self.x.grad is None
         assert torch.equal(rng, torch.get_rng_state())
-        assert [p.requires_grad for p in self.network.parameters()] == [False] * 2 + [True] * 4
+        assert [p.requires_grad for p in self.network.parameters()] == [
+            name not in ("features.0.weight", "features.0.bias")
+            for name, _ in self.network.named_parameters()
+        ]
         assert all(p.grad is None for p in self.network.parameters())
         assert not any(m.training for m in self.network.modules())
         assert torch.is_grad_enabled()
@@ -345,6 +372,10 @@ class Contract:
         method = self.method.make(network, network.conv1)
         if self.method.method is CAM:
             with pytest.raises(ValueError, match="global average pooling"):
+                method.attribute(x, target=0)
+            return
+        if self.method.of_attention:
+            with pytest.raises(ValueError, match="Attention is found in networks like"):
                 method.attribute(x, target=0)
             return
         attributions = method.attribute(x, target=0, **self.method.options)

@@ -6,7 +6,7 @@ import torch
 from captum_groupcam.apps.explorer._options import changed_options, help_of, offered_options
 from captum_groupcam.methods import METHODS, offered_methods
 from captum_groupcam.options import Option
-from tests.toy_networks import SmallCNN, small_inputs
+from tests.toy_networks import Attentive, SmallCNN, small_inputs
 
 
 def test_the_options_of_group_cam() -> None:
@@ -40,9 +40,11 @@ def test_every_method_takes_its_options(method: str) -> None:
         text = help_of(method, option.name)
         assert "`" not in text
         assert "Default" not in text
-    few = {"n_masks": 3, "n_steps": 2, "n_samples": 2, "n_segments": 4}
+    few = {"n_masks": 3, "n_steps": 2, "n_samples": 2, "n_segments": 9}
     values = {o.name: few.get(o.name, o.default) for o in options}
-    network = SmallCNN()
+    network = (
+        Attentive().double().eval() if method in ("attention_rollout", "le_grad") else SmallCNN()
+    )
 
     def explain(given):
         return METHODS[method](network, network.features, **given)(small_inputs()[:1], 1)

@@ -44,7 +44,7 @@ AT_MOST_ONE_QUERY = {"cam"} | {
     name for name, method in METHODS.items() if method.passes and method.n_passes() <= 1
 }
 #: They cannot explain this network.
-REFUSED = {"lrp"}
+REFUSED = {"lrp", "attention_rollout", "le_grad"}
 
 
 def test_photos_are_upright_and_rgb(tmp_path: Path) -> None:
