@@ -40,6 +40,16 @@ class FinerCAM(LayerFormula):
         forward_func (Callable): {forward_func}
         layer (torch.nn.Module): {layer}
         device_ids (list of int, optional): {device_ids}
+
+    Examples::
+
+        >>> import torch
+        >>> from torch import nn
+        >>> features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+        >>> finer_cam = FinerCAM(nn.Sequential(features, head).eval(), features)
+        >>> finer_cam.attribute(torch.rand(2, 3, 16, 16), target=3).shape
+        torch.Size([2, 1, 14, 14])
     """
 
     title = "Finer-CAM"
@@ -87,15 +97,6 @@ class FinerCAM(LayerFormula):
         Raises:
             TypeError: If an argument has a wrong type, or the method takes no gradient.
             ValueError: As :meth:`LayerFormula.attribute`, or if there are no other classes.
-
-        Examples::
-
-            >>> from torch import nn
-            >>> features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
-            >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
-            >>> finer_cam = FinerCAM(nn.Sequential(features, head).eval(), features)
-            >>> finer_cam.attribute(torch.rand(2, 3, 16, 16), target=3).shape
-            torch.Size([2, 1, 14, 14])
         """
         if not (isinstance(base, type) and issubclass(base, LayerFormula) and base.uses_gradients):
             raise TypeError(

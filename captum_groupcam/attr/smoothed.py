@@ -71,7 +71,8 @@ class Smoothed(Attribution):
             **kwargs (Any, optional): As in the method's own ``attribute``.
 
         Returns:
-            *Tensor* or *tuple[Tensor, ...]* of **attributions**: As the method returns them.
+            *Tensor* or *tuple[Tensor, ...]* of **attributions**: N x 1 x spatial, or what
+            else the method returns.
 
         Raises:
             ValueError: If there are no factors, or a baseline has positions, which would not be
