@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeAlias, TypeVar, cast
@@ -17,6 +20,8 @@ from captum.log import log_usage as _log_usage
 from torch import Tensor
 from torch.nn import Module
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from captum_groupcam.threads import exclusive
 
 __all__ = [
     "LRP_RULES",
@@ -33,6 +38,7 @@ __all__ = [
     "replacing",
     "run_forward",
     "uncompiled",
+    "warn",
 ]
 
 ForwardFunc: TypeAlias = Callable[..., Any]
@@ -46,8 +52,23 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def log_usage(function: _Function) -> _Function:
-    """Captum's usage log, which Insights relies on (it calls ``attribute.__wrapped__``)."""
-    return cast(_Function, _log_usage()(function))
+    """Captum's usage log, which Insights relies on, around a call that has its network alone.
+
+    Insights calls ``attribute.__wrapped__``, which is that call.
+    """
+    return cast(_Function, _log_usage()(exclusive()(function)))
+
+
+def warn(message: str) -> None:
+    """Warns on behalf of the caller: the first one outside of the library and of Captum."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and _is_inside(frame.f_globals.get("__name__", "")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
+
+
+def _is_inside(module: str) -> bool:
+    return module.partition(".")[0] in {"captum", "captum_groupcam"}
 
 
 def progress_bar(description: str, total: int, show: bool) -> Any:
@@ -62,16 +83,47 @@ def run_forward(
 
     Raises:
         TypeError: If the forward function returns anything else.
+        ValueError: If it fails for inputs that seem to lack the batch dimension.
+        RuntimeError: If it fails otherwise.
     """
-    output = _run_forward(
-        forward_func, inputs, additional_forward_args=additional_forward_args or None
-    )
+    try:
+        output = _run_forward(
+            forward_func, inputs, additional_forward_args=additional_forward_args or None
+        )
+    except (RuntimeError, ValueError) as error:
+        if (missing := _missing_axes(forward_func, inputs)) is not None:
+            raise ValueError(missing) from error
+        raise
     if not isinstance(output, Tensor):
         raise TypeError(
             f"forward_func returned a {type(output).__name__}, expected a tensor. Wrap it so "
             "that it returns the tensor to explain: captum_groupcam.networks.outputs.SelectOutput."
         )
+    if output.is_complex() or output.dtype is torch.bool or output.layout is not torch.strided:
+        raise TypeError(
+            "forward_func must return a dense tensor of real numbers, got "
+            f"{output.dtype}, {output.layout}."
+        )
+    if output.is_meta and not any(tensor.is_meta for tensor in inputs):
+        raise TypeError("forward_func returned a tensor without values, on the device meta.")
     return output
+
+
+def _missing_axes(forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> str | None:
+    """What to say of a pass that failed, if its inputs look like samples without a batch."""
+    if not isinstance(forward_func, Module):
+        return None
+    kinds = {torch.nn.Conv1d: 3, torch.nn.Conv2d: 4, torch.nn.Conv3d: 5}
+    needed = {dim for kind, dim in kinds.items() for m in forward_func.modules() if type(m) is kind}
+    spatial = [tensor for tensor in inputs if tensor.is_floating_point() and tensor.dim() > 1]
+    if len(needed) != 1 or not any(tensor.dim() == min(needed) - 1 for tensor in spatial):
+        return None
+    shapes = [tuple(tensor.shape[1:]) for tensor in spatial]
+    return (
+        f"The network failed for inputs of shape N x {shapes[0]}; its convolutions take "
+        f"{min(needed)} dimensions, N x C x spatial. Give a single sample a batch dimension: "
+        "inputs.unsqueeze(0)."
+    )
 
 
 def layer_activations(
@@ -96,15 +148,11 @@ def layer_activations(
     network, device_ids = eager(forward_func), _devices(forward_func, device_ids)
     if select is not None:
         network = _selecting(network, select)
-    if layer_call is not None:
+    if layer_call is not None or device_ids is None:
         with _taking(layer, attribute_to_layer_input, layer_call, begin_graph=False) as taken:
             run_forward(network, inputs, additional_forward_args)
             return _dequantized(taken())
-    once = device_ids is None  # replicas call it once each
-    with (
-        torch.no_grad(),
-        _watching(layer, attribute_to_layer_input, begin_graph=False, once=once) as check,
-    ):
+    with torch.no_grad(), _watching(layer, attribute_to_layer_input):
         (activations,) = _forward_layer_eval(
             network,
             inputs,
@@ -113,7 +161,6 @@ def layer_activations(
             device_ids=device_ids,
             attribute_to_layer_input=attribute_to_layer_input,
         )
-        check()
     return _dequantized(cast(Tensor, activations))
 
 
@@ -159,10 +206,7 @@ def layer_gradients_and_activations(
         RuntimeError: If the forward or backward pass fails otherwise.
     """
     network, device_ids = eager(forward_func), _devices(forward_func, device_ids)
-    # The replicas of DataParallel are gathered outside the layer's thread, where grad mode would
-    # still be off; its graph covers the whole network, as Captum's always does.
-    parallel = device_ids is not None
-    if layer_call is not None:
+    if layer_call is not None or device_ids is None:
         return _gradients_of_call(
             network,
             layer,
@@ -173,15 +217,13 @@ def layer_gradients_and_activations(
             layer_call,
         )
 
+    # The replicas of DataParallel are gathered outside the layer's thread, where grad mode would
+    # still be off; its graph covers the whole network, as Captum's always does.
     def selected(*args: Any) -> Tensor:
-        with torch.set_grad_enabled(parallel):
-            output = run_forward(network, args, ())
-        check()  # before a checkpoint runs the layer again, backwards
-        return select(output)
+        with torch.enable_grad():
+            return select(run_forward(network, args, ()))
 
-    with _watching(
-        layer, attribute_to_layer_input, begin_graph=not parallel, once=not parallel
-    ) as check:
+    with _watching(layer, attribute_to_layer_input):
         try:
             (gradients,), (activations,) = compute_layer_gradients_and_eval(
                 selected,
@@ -206,19 +248,35 @@ def _gradients_of_call(
     additional_forward_args: tuple[Any, ...],
     select: Callable[[Tensor], Tensor],
     at_input: bool,
-    layer_call: int,
+    layer_call: int | None,
 ) -> tuple[Tensor, Tensor]:
-    """The same for one call of a layer that runs several times."""
+    """The same without Captum, whose hooks see the passes of other threads, too."""
     gradients = None
     with _taking(layer, at_input, layer_call, begin_graph=True) as taken:
-        values = select(run_forward(network, inputs, additional_forward_args))
+        output = run_forward(network, inputs, additional_forward_args)
         activations = taken()
-        if values.requires_grad:
+        with torch.enable_grad():  # also where the network itself runs without gradients
+            values = select(output)
+        if values.requires_grad and _has_derivatives(values):
             ones = torch.ones_like(values)
             (gradients,) = torch.autograd.grad(values, activations, ones, allow_unused=True)
     if gradients is None:
         raise ValueError(_without_gradient(layer))
     return gradients, activations.detach()
+
+
+def _has_derivatives(values: Tensor) -> bool:
+    """Whether no operation on the way lacks a derivative, of which torch would only warn."""
+    seen, waiting = set(), [values.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name().endswith("WarnNotImplemented"):
+            return False
+        seen.add(node)
+        waiting += [before for before, _ in node.next_functions]
+    return True
 
 
 def layer_curvature(
@@ -369,8 +427,11 @@ def _only_tensor(layer: Module, value: Any, at_input: bool) -> Tensor:
 
 
 @contextmanager
-def _hooked(layer: Module, at_input: bool, hook: Callable[..., Any]) -> Iterator[None]:
+def _hooked(
+    layer: Module, at_input: bool, hook: Callable[..., Any], *, replicas: bool = False
+) -> Iterator[None]:
     """Calls a hook with what the layer takes or gives, in a network that runs as written."""
+    # Passes of other threads are none of it, unless they are those of replicas.
     if not isinstance(layer, Module):
         raise TypeError(
             f"layer must be a torch.nn.Module of the network, got {type(layer).__name__}."
@@ -381,7 +442,12 @@ def _hooked(layer: Module, at_input: bool, hook: Callable[..., Any]) -> Iterator
             "Explain the network that it was made of, or choose a layer outside; RISE needs none."
         )
     register = layer.register_forward_pre_hook if at_input else layer.register_forward_hook
-    handle = register(hook)
+    thread = threading.get_ident()
+
+    def of_this_thread(*given: Any) -> Any:
+        return hook(*given) if replicas or threading.get_ident() == thread else None
+
+    handle = register(of_this_thread)
     try:
         with uncompiled():
             yield
@@ -421,27 +487,16 @@ def replacing(
 
 
 @contextmanager
-def _watching(
-    layer: Module, at_input: bool, *, begin_graph: bool, once: bool
-) -> Iterator[Callable[[], None]]:
-    # Yields what to call when the forward pass is done: an error if the layer ran several times.
-    calls = 0
+def _watching(layer: Module, at_input: bool) -> Iterator[None]:
+    """Explains Captum's errors where it watches the replicas of a layer."""
 
     def watch(_module: Module, args: Any, output: Any = None) -> None:
-        nonlocal calls
-        calls += 1
         _only_tensor(layer, args if at_input else output, at_input)
-        if begin_graph:
-            torch.set_grad_enabled(True)
-
-    def check() -> None:
-        if once and calls > 1:
-            raise ValueError(_several_calls(layer, calls))
 
     try:
         # Registered before Captum's own hook, hence run before it.
-        with _hooked(layer, at_input, watch):
-            yield check
+        with _hooked(layer, at_input, watch, replicas=True):
+            yield
     except AssertionError as error:
         if "did not obtain any outputs" not in str(error):  # not Captum's, the network's own
             raise
@@ -461,21 +516,23 @@ def _taking(
         number, calls = calls, calls + 1
         if number != (layer_call or 0):
             return None
-        value = _only_tensor(layer, args if at_input else output, at_input).detach()
-        found.append(value.requires_grad_() if begin_graph else value)
-        if not begin_graph:
+        whole = args if at_input else output
+        value = _only_tensor(layer, whole, at_input).detach()
+        if not (begin_graph and value.is_floating_point()):
+            found.append(value.clone())  # layers after it may work in place
             return None
+        found.append(value.requires_grad_())
         torch.set_grad_enabled(True)
         fresh = value.clone()  # layers that work in place must not meet a leaf
-        return (fresh,) if at_input else fresh
+        return type(whole)([fresh]) if isinstance(whole, (tuple, list)) else fresh
 
     def taken() -> Tensor:
+        if not calls:
+            raise ValueError(_never_called(layer))
         if calls > 1 and layer_call is None:
             raise ValueError(_several_calls(layer, calls))
         if found:
             return found[0]
-        if not calls:
-            raise ValueError(_never_called(layer))
         raise ValueError(
             f"The layer {_name(layer)} runs {calls} times in one pass of the network: layer_call "
             f"must be from 0 to {calls - 1}, got {layer_call}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, cast
@@ -15,12 +14,14 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from captum_groupcam import _captum
+from captum_groupcam import _captum, threads
 from captum_groupcam.masking.baselines import Baseline, resolve_baseline
-from captum_groupcam.masking.call import isolated
+from captum_groupcam.masking.call import expecting_zero_maps, isolated
+from captum_groupcam.masking.checks import check_between, check_count, check_seed
 from captum_groupcam.masking.queries import blend
 from captum_groupcam.methods import METHODS
 from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.networks.tensors import check_tensor
 from captum_groupcam.networks.trace import evaluation_mode
 
 __all__ = [
@@ -41,6 +42,9 @@ def above_mean(maps: Tensor) -> Tensor:
     Returns:
         Tensor: Booleans of the same shape. All True for a flat map, which tells nothing apart.
 
+    Raises:
+        ValueError: If a value is NaN.
+
     Examples::
 
         >>> import torch
@@ -48,6 +52,8 @@ def above_mean(maps: Tensor) -> Tensor:
         tensor([[[False, False,  True]],
                 [[ True,  True,  True]]])
     """
+    if maps.isnan().any():
+        raise ValueError("Expected maps without NaN.")
     values = maps.flatten(1)
     above = values >= values.mean(1, keepdim=True)
     # The mean of equal values can be rounded past them.
@@ -120,6 +126,7 @@ class BackgroundBlur(ABC):
         step (int): Number of calls so far. Set it to go on from a checkpoint.
 
     Raises:
+        TypeError: If an option has another type.
         ValueError: If an option is out of range, or the layer is not found in the teacher.
 
     Examples::
@@ -148,10 +155,9 @@ class BackgroundBlur(ABC):
         teacher: Module | None = None,
         seed: int = 0,
     ) -> None:
-        if not 0 <= probability <= 1:
-            raise ValueError(f"probability must be in [0, 1], got {probability}.")
-        if not isinstance(every_n_steps, int) or every_n_steps < 1:
-            raise ValueError(f"every_n_steps must be a whole number from 1, got {every_n_steps!r}.")
+        check_between("probability", probability, 0, 1)
+        check_count("every_n_steps", every_n_steps)
+        check_seed(seed, 0)
         self.network = _unwrapped(model if teacher is None else teacher)
         self.layer = TargetLayer(layer) if isinstance(layer, Module) else layer
         if teacher is not None:
@@ -182,6 +188,7 @@ class BackgroundBlur(ABC):
                 finite.
         """
         _check_labels(images, labels)
+        check_count("step", self.step, 0)
         step, self.step = self.step, self.step + 1
         draws = self._draws(step, len(images))
         chosen = np.flatnonzero(draws[:, 0] < self.probability)
@@ -210,12 +217,12 @@ class BackgroundBlur(ABC):
             Tensor: N x 1 x H x W, booleans.
         """
 
+    @threads.exclusive()
     def _blurred(self, images: Tensor, labels: Tensor, draws: np.ndarray) -> Tensor:
         baseline = resolve_baseline(self.baseline, images)
-        with evaluation_mode(self.network), isolated(), warnings.catch_warnings():
+        with evaluation_mode(self.network), isolated():
             # A flat map leaves the image as it is; in training that is nothing to report.
-            warnings.filterwarnings("ignore", "The maps of samples .* are zero")
-            masks = self.masks(images, labels, baseline, draws)
+            masks = expecting_zero_maps(lambda: self.masks(images, labels, baseline, draws))
         return blur_background(images, masks, baseline)
 
     def _draws(self, step: int, samples: int) -> np.ndarray:
@@ -314,6 +321,8 @@ class GradCAMBlur(BackgroundBlur):
 
 
 def _check_labels(images: Tensor, labels: Tensor) -> None:
+    check_tensor("images", images)
+    check_tensor("labels", labels)
     whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool)
     if labels.shape != (len(images),) or not whole or (labels < 0).any():
         raise ValueError(
@@ -346,10 +355,10 @@ def _counterpart(layer: Module, model: Module, teacher: Module) -> Module:
     names = [name for name, module in _eager(model).named_modules() if module is layer]
     modules: dict[str, Module] = dict(teacher.named_modules())
     for name in names:
-        if name in modules:
+        if type(modules.get(name)) is type(layer):
             return modules[name]
     raise ValueError(
         f"The layer {type(layer).__name__} is not found in the teacher: expected a layer of the "
-        f"model whose name ({names[0] if names else 'it has none'}) the teacher has, too, or a "
-        "layer of the teacher."
+        f"model whose name ({names[0] if names else 'it has none'}) the teacher has, too, for one "
+        "of the same class, or a layer of the teacher."
     )

@@ -323,7 +323,7 @@ def test_every_n_steps(network: Network) -> None:
     [{"probability": 1.5}, {"every_n_steps": 0}, {"every_n_steps": 1.5}, {"probability": math.nan}],
 )
 def test_options_out_of_range(network: Network, options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises((TypeError, ValueError), match="must be"):
         GroupCAMBlur(network, network.features, **options)
 
 

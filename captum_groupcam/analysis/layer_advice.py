@@ -14,12 +14,15 @@ from torch.nn import Module
 from captum_groupcam import _captum
 from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.masking.call import prepare
+from captum_groupcam.masking.checks import check_seed
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.metrics.bootstrap import Interval, bootstrap_mean
 from captum_groupcam.metrics.functional import DeletionInsertionProtocol, deletion_insertion
 from captum_groupcam.networks.layers import find_layer, find_reshape_transform
 from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.networks.tensors import check_samples
 from captum_groupcam.networks.trace import Trace, evaluating
+from captum_groupcam.threads import exclusive
 
 __all__ = ["LayerAdvice", "candidate_layers", "suggest_layer"]
 
@@ -40,6 +43,7 @@ class LayerAdvice(NamedTuple):
     difference_to_best: Interval
 
 
+@exclusive()
 def suggest_layer(
     forward_func: Module,
     inputs: Tensor,
@@ -88,6 +92,7 @@ def suggest_layer(
         list of LayerAdvice: One for each layer, the best first.
 
     Raises:
+        TypeError: If an argument has another type.
         ValueError: If a name is unknown or a layer gives no maps; if a target is missing for an
             output with more than two dimensions; or as GroupCAM and deletion_insertion.
 
@@ -105,6 +110,11 @@ def suggest_layer(
     """
     if isinstance(layers, str) or (layers is not None and not layers):
         raise ValueError(f"layers is a list of at least one name, got {layers!r}.")
+    for layer in layers or ():
+        if not isinstance(layer, (str, TargetLayer)):
+            raise TypeError(f"layers are names or TargetLayers, got a {type(layer).__name__}.")
+    check_samples("inputs", inputs)
+    check_seed(seed)
     candidates = (
         candidate_layers(forward_func, inputs, additional_forward_args)
         if layers is None
@@ -154,6 +164,7 @@ def suggest_layer(
     return sorted(advice, key=lambda one: -one.over_all.mean)
 
 
+@exclusive(draws=True)
 def candidate_layers(
     forward_func: Module, inputs: Tensor, additional_forward_args: Any = None
 ) -> list[TargetLayer]:
@@ -174,6 +185,7 @@ def candidate_layers(
         list of TargetLayer: The layers, the highest resolution first.
 
     Raises:
+        TypeError: As ``find_layer``.
         ValueError: As ``find_layer``.
 
     Examples::
@@ -186,6 +198,7 @@ def candidate_layers(
         >>> [layer.name for layer in candidate_layers(net, torch.rand(1, 3, 16, 16))]
         ['0', '1']
     """
+    check_samples("inputs", inputs)
     arguments = (inputs.detach().clone(), *_as_tuple(additional_forward_args))
     last = find_layer(forward_func, arguments)
     if last.reshape_transform is not None:

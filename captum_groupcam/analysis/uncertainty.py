@@ -20,8 +20,10 @@ from torch import Tensor
 
 from captum_groupcam import _captum
 from captum_groupcam.attr.group_cam import GroupCAM
+from captum_groupcam.masking.checks import check_count, check_seed
 from captum_groupcam.masking.masks import MaskSource
 from captum_groupcam.metrics.bootstrap import resampling_counts
+from captum_groupcam.networks.tensors import check_tensor
 
 __all__ = [
     "ScoredMasks",
@@ -55,7 +57,14 @@ class ScoredMasks:
 
         Returns:
             tuple of Tensor: Masks, G x spatial in [0, 1], and their scores, G.
+
+        Raises:
+            TypeError: If the index is no whole number.
+            ValueError: If there is no such sample.
         """
+        check_count("sample", sample, 0)
+        if sample >= len(self.scores):
+            raise ValueError(f"sample must be below {len(self.scores)}, got {sample}.")
         groups = torch.arange(self.scores.shape[1], device=self.scores.device)
         rendered = self.masks.render(torch.full_like(groups, sample), groups, self.size)
         return rendered.squeeze(1), self.scores[sample]
@@ -126,7 +135,9 @@ def standard_error(
         Tensor: N x 1 x size, in the unit of the map. Zero everywhere for a single group.
 
     Raises:
-        ValueError: If scores are not finite, there is no group, or fewer than two resamples.
+        TypeError: If an argument has another type.
+        ValueError: If scores are not finite, there is no group, or fewer than two resamples; or if
+            the size or the seed is out of range.
 
     Examples::
 
@@ -136,7 +147,8 @@ def standard_error(
         >>> standard_error(masks, scores, size=(2,)).round(decimals=2)
         tensor([[[0.4100, 0.0800]]])
     """
-    _check_scores(masks, scores)
+    _check_scores(masks, scores, n_resamples, seed)
+    _check_size(masks, size)
     merged = scores.new_zeros(len(scores), math.prod(size))
     total, squares = torch.zeros_like(merged), torch.zeros_like(merged)
     once = scores.new_ones(1, scores.shape[1])
@@ -183,6 +195,7 @@ def maximum_probability(
         Tensor: N probabilities.
 
     Raises:
+        TypeError: As :func:`standard_error`.
         ValueError: If regions are no booleans of shape N x 1 x spatial, or as
             :func:`standard_error`.
 
@@ -195,7 +208,8 @@ def maximum_probability(
         >>> maximum_probability(masks, scores, left).round(decimals=2)
         tensor([0.9600])
     """
-    _check_scores(masks, scores)
+    _check_scores(masks, scores, n_resamples, seed)
+    check_tensor("regions", regions)
     expected = (len(scores), 1)
     if regions.dtype is not torch.bool or regions.dim() < 3 or regions.shape[:2] != expected:
         raise ValueError(
@@ -213,7 +227,15 @@ def maximum_probability(
     return hits / n_resamples
 
 
-def _check_scores(masks: MaskSource, scores: Tensor) -> None:
+def _check_scores(masks: MaskSource, scores: Tensor, n_resamples: int, seed: int) -> None:
+    check_count("n_resamples", n_resamples, 2)
+    check_seed(seed, 0)
+    if not isinstance(getattr(masks, "informative", None), Tensor):
+        raise TypeError(
+            "masks must be a source of masks, as GroupCAM returns with return_group_masks=True; "
+            f"got {type(masks).__name__}."
+        )
+    check_tensor("scores", scores)
     expected = tuple(masks.informative.shape)
     if tuple(scores.shape) != expected or not scores.is_floating_point():
         raise ValueError(
@@ -222,6 +244,14 @@ def _check_scores(masks: MaskSource, scores: Tensor) -> None:
         )
     if not scores.isfinite().all():
         raise ValueError("Expected finite scores, got NaN or infinite values.")
+
+
+def _check_size(masks: MaskSource, size: Sequence[int]) -> None:
+    for side in size:
+        check_count("size", side)
+    maps = getattr(masks, "maps", None)
+    if isinstance(maps, Tensor) and len(size) != maps.dim() - 2:
+        raise ValueError(f"size must have {maps.dim() - 2} numbers, got {tuple(size)}.")
 
 
 def _merge(

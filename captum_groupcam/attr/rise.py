@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from captum.attr import Attribution
@@ -20,7 +20,7 @@ from captum_groupcam.masking.call import (
     prepare,
     warn_of_zero_maps,
 )
-from captum_groupcam.masking.checks import check_between, check_count
+from captum_groupcam.masking.checks import check_between, check_count, check_seed
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 
 __all__ = ["RISE", "RandomMasks"]
@@ -194,6 +194,11 @@ class RISE(Titled, Attribution):
         """
         check_count("n_masks", n_masks)
         check_between("probability", probability, 0, 1, ends="()")
+        check_seed(seed)
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator must be a torch.Generator, got {generator!r}.")
+        if targets is not None and not isinstance(targets, (list, tuple)):
+            raise TypeError(f"targets must be a list of targets, got {targets!r}.")
         if targets is not None and (target is not None or len(targets) == 0):
             raise ValueError("Give target, or at least one of targets, not both.")
         with isolated():
@@ -227,7 +232,10 @@ class RISE(Titled, Attribution):
 
 
 def _grid_shape(grid_size: int | Sequence[int], dims: int) -> tuple[int, ...]:
-    shape = (grid_size,) * dims if isinstance(grid_size, int) else tuple(grid_size)
+    several = isinstance(grid_size, Sequence) and not isinstance(grid_size, str)
+    shape = tuple(cast(Sequence[int], grid_size)) if several else (cast(int, grid_size),) * dims
+    for cells in shape:
+        check_count("grid_size", cells)
     if len(shape) != dims or min(shape) < 1:
         raise ValueError(
             f"grid_size must be positive, one number or one for each of {dims} axes, got "

@@ -201,6 +201,8 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
         check_between("edge_radius", edge_radius, 0, 1, ends="[)", hint=of_side)
         check_between("gradient_sigma", gradient_sigma, 0, 1, ends="(]", hint=of_side)
         check_between("gradient_power", gradient_power, 0, float("inf"), ends="()")
+        if not isinstance(shares, (list, tuple)):
+            raise TypeError(f"shares must be a tuple of numbers, got {shares!r}.")
         if not shares:
             raise ValueError("shares needs at least one number.")
         for share in shares:

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_groupcam.networks.tensors import check_tensor
+
 __all__ = ["Baseline", "Baselines", "GaussianBlur", "gaussian_blur", "resolve_baseline"]
 __all__ += ["for_inputs", "resolve_baselines"]
 
@@ -188,8 +190,14 @@ def resolve_baseline(baseline: Baseline, inputs: Tensor) -> Tensor:
     """
     if baseline is None:
         baseline = GaussianBlur()
-    if callable(baseline) and not isinstance(baseline, Tensor):
+    if isinstance(baseline, GaussianBlur):
         baseline = baseline(inputs)
+    elif callable(baseline) and not isinstance(baseline, Tensor):
+        baseline = baseline(inputs.clone())  # one that works in place changes a copy
+    if isinstance(baseline, bool) or (
+        isinstance(baseline, int) and abs(baseline) > torch.finfo(inputs.dtype).max
+    ):
+        raise ValueError(f"A baseline is a number of the input's range, got {str(baseline)[:40]}.")
     if isinstance(baseline, (int, float)):
         baseline = torch.full((), baseline, dtype=inputs.dtype, device=inputs.device)
     if not isinstance(baseline, Tensor):
@@ -197,6 +205,7 @@ def resolve_baseline(baseline: Baseline, inputs: Tensor) -> Tensor:
             "A baseline is a tensor, a number, None (Gaussian blur), or a callable that turns the "
             f"input into a tensor; got {type(baseline).__name__}."
         )
+    check_tensor("The baseline", baseline)
     if baseline.dim() and (
         baseline.shape[1:] != inputs.shape[1:] or baseline.shape[0] not in (1, inputs.shape[0])
     ):

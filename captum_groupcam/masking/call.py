@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,9 +21,10 @@ from captum_groupcam.masking.queries import merge_masks, score_masks, score_samp
 from captum_groupcam.masking.targets import Target, Targets
 from captum_groupcam.networks.axes import check_axes
 from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.networks.tensors import check_samples
 
 __all__ = ["Call", "TensorOrTuple", "in_training", "isolated", "like_inputs", "prepare"]
-__all__ += ["warn_of_zero_maps"]
+__all__ += ["expecting_zero_maps", "warn_of_zero_maps"]
 
 #: What of torch behaves otherwise in training mode.
 _OTHER_IN_TRAINING = (
@@ -37,6 +38,7 @@ _OTHER_IN_TRAINING = (
 )
 #: One input or several; what a method returns has the same form.
 TensorOrTuple = TypeVar("TensorOrTuple", Tensor, tuple[Tensor, ...])
+_Result = TypeVar("_Result")
 
 
 class Call(NamedTuple):
@@ -448,6 +450,12 @@ def prepare(
         >>> call.network.n_samples, call.hidden[0].shape, call.hidden[0].unique()
         (2, torch.Size([2, 3, 4]), tensor([0.5000]))
     """
+    if not callable(forward_func):
+        raise TypeError(f"forward_func must be a network or a function, got {forward_func!r}.")
+    if isinstance(forward_func, Module):
+        for parameter in itertools.islice(forward_func.parameters(), 1):
+            if parameter.is_meta:
+                raise TypeError("The network has no weights: it is on the device meta.")
     whole = inputs if isinstance(inputs, tuple) else (inputs,)
     for position, tensor in enumerate(whole):
         _check_input(position, tensor, whole[0])
@@ -465,10 +473,9 @@ def prepare(
             f"{[tuple(t.shape) for t in whole]}. Pass the others as additional_forward_args."
         )
     if isinstance(forward_func, Module) and in_training(forward_func):
-        warnings.warn(
+        _captum.warn(
             "The network is in training mode: dropout and batch statistics make its scores depend "
-            "on chance and on the batch. Call eval() on it first.",
-            stacklevel=4,  # past attribute and its log
+            "on chance and on the batch. Call eval() on it first."
         )
 
     whole = tuple(tensor.detach().as_subclass(Tensor) for tensor in whole)
@@ -499,17 +506,10 @@ def _check_input(position: int, tensor: Tensor, first: Tensor) -> None:
         raise TypeError(
             f"inputs must be a tensor or a tuple of tensors, got {type(tensor).__name__}."
         )
-    if tensor.dim() == 0 or tensor.shape[0] == 0:
-        raise ValueError(f"Input {position} has no samples, its shape is {tuple(tensor.shape)}.")
+    check_samples(f"Input {position}", tensor)
     if tensor.shape[0] != first.shape[0]:
         raise ValueError(
             f"Input {position} has {tensor.shape[0]} samples, the first has {first.shape[0]}."
-        )
-    finite = tensor.isfinite().flatten(1).all(1) if tensor.dim() > 1 else tensor.isfinite()
-    if not finite.all():
-        raise ValueError(
-            f"Input {position} contains NaN or infinite values in samples "
-            f"{(~finite).nonzero().flatten().tolist()}."
         )
 
 
@@ -555,6 +555,27 @@ def in_training(network: Module) -> bool:
     return any(module.training and matters(module) for module in network.modules())
 
 
+_EXPECTED: ContextVar[bool] = ContextVar("_EXPECTED", default=False)
+
+
+def expecting_zero_maps(work: Callable[[], _Result]) -> _Result:
+    """Does work, and says nothing of maps that are zero meanwhile.
+
+    Args:
+        work (Callable): The work.
+
+    Returns:
+        Any: What the work returns.
+
+    Examples::
+
+        >>> expecting_zero_maps(lambda: warn_of_zero_maps(torch.tensor([[False]])))
+    """
+    context = copy_context()
+    context.run(_EXPECTED.set, True)
+    return context.run(work)
+
+
 def warn_of_zero_maps(queried: Tensor, maps: tuple[Tensor, ...] = ()) -> None:
     """Warns, on behalf of the caller of ``attribute``, of samples whose maps are zero.
 
@@ -567,6 +588,8 @@ def warn_of_zero_maps(queried: Tensor, maps: tuple[Tensor, ...] = ()) -> None:
 
         >>> warn_of_zero_maps(torch.tensor([[True, False]]))
     """
+    if _EXPECTED.get():
+        return
     asked = queried.any(1)
     nothing = torch.stack([~m.flatten(1).any(1) for m in maps]).all(0) if maps else ~asked
     for samples, reason in (
@@ -579,4 +602,4 @@ def warn_of_zero_maps(queried: Tensor, maps: tuple[Tensor, ...] = ()) -> None:
     ):
         if samples.any():
             dead = samples.nonzero().flatten().tolist()
-            warnings.warn(f"The maps of samples {dead} are zero: {reason}", stacklevel=4)
+            _captum.warn(f"The maps of samples {dead} are zero: {reason}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
-__all__ = ["check_between", "check_choice", "check_count"]
+__all__ = ["check_between", "check_choice", "check_count", "check_seed"]
 
 
 def check_count(name: str, value: Any, least: int = 1) -> None:
@@ -30,6 +30,29 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
         raise TypeError(f"{name} must be an int, got {value!r}.")
     if int(value) < least:
         raise ValueError(f"{name} must be at least {least}, got {value}.")
+
+
+def check_seed(seed: Any, least: int = -(2**63)) -> None:
+    """Checks that a seed is a whole number that generators take.
+
+    Args:
+        seed (Any): The seed.
+        least (int, optional): The smallest that it can be; NumPy takes none below 0. Default:
+            torch's smallest.
+
+    Raises:
+        TypeError: If it is no whole number.
+        ValueError: If it is out of range.
+
+    Examples::
+
+        >>> check_seed(1.5)
+        Traceback (most recent call last):
+        TypeError: seed must be an int, got 1.5.
+    """
+    check_count("seed", seed, least)
+    if int(seed) >= 2**63:
+        raise ValueError(f"seed must be below 2**63, got {seed}.")
 
 
 def check_between(

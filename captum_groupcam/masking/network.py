@@ -212,7 +212,7 @@ class Network:
         with torch.no_grad():
             output = _captum.run_forward(self.forward_func, inputs, self.arguments(samples))
             output = _at_least_float32(_with_rows(output, len(samples)))
-            return self.target.select(self.score_func(output), samples)
+            return self.target.select(_checked_scores(self.score_func(output), output), samples)
 
     def scores_without(
         self, inputs: tuple[Tensor, ...], samples: Tensor, layer: TargetLayer, channels: Tensor
@@ -490,6 +490,18 @@ def finite(values: Tensor, what: str = "scores") -> Tensor:
             f"{broken.nonzero().flatten().tolist()}."
         )
     return values
+
+
+def _checked_scores(scores: Any, output: Tensor) -> Tensor:
+    """What a score_func returns, if it is scores of the output."""
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"score_func must return a tensor, got {type(scores).__name__}.")
+    if scores.shape != output.shape or not scores.is_floating_point():
+        raise ValueError(
+            "score_func must return floating-point scores of the output's shape, "
+            f"{tuple(output.shape)}; got {tuple(scores.shape)}, {scores.dtype}."
+        )
+    return scores
 
 
 def _with_rows(output: Tensor, rows: int) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from captum_groupcam.masking.checks import check_seed
+
 __all__ = ["pixel_ranks"]
 
 
@@ -26,6 +28,8 @@ def pixel_ranks(maps: Tensor, seed: int | None = None) -> Tensor:
         >>> pixel_ranks(torch.tensor([[[0.1, 0.7, 0.0, 0.7]]]))
         tensor([[[2, 0, 3, 1]]], dtype=torch.int32)
     """
+    if seed is not None:
+        check_seed(seed)
     flat = maps.flatten(2)
     n = flat.shape[2]
     if seed is None:

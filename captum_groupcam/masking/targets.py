@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_groupcam._captum import TargetType
+from captum_groupcam.networks.tensors import check_tensor
 
 __all__ = ["Contrast", "Target", "TargetError", "TargetType", "Targets"]
 
@@ -74,6 +75,8 @@ class Target:
         if len({len(row) for row in rows}) != 1:
             raise TargetError(f"The tuples of a target need one length, got {target}.")
         columns = list(zip(*rows, strict=True))
+        if any(abs(part) >= 2**63 for row in rows for part in row):
+            raise TargetError(f"The target {target} is out of range for any output.")
         return cls(
             torch.tensor(rows, device=device),
             tuple(map(min, columns)),
@@ -127,6 +130,8 @@ class Target:
             )
         for size, low, high in zip(sizes, self.lowest, self.highest, strict=False):
             if not -size <= low <= high < size:
+                if not size:
+                    raise TargetError(f"The output has no values, {tuple(output.shape)}.")
                 wrong = high if high >= size else low
                 raise TargetError(
                     f"The target {wrong} is out of range for an output of shape "
@@ -218,6 +223,7 @@ class Contrast:
 def _rows(target: Any, n_samples: int) -> list[tuple[int, ...]]:
     """One tuple of indices for each sample."""
     if isinstance(target, Tensor):
+        check_tensor("A target", target)
         if target.is_floating_point() or target.is_complex() or target.dtype is torch.bool:
             raise TypeError(f"A target is made of integers, got a tensor of {target.dtype}.")
         if target.dim() > 1 and target.numel() != 1:
@@ -239,6 +245,8 @@ def _rows(target: Any, n_samples: int) -> list[tuple[int, ...]]:
 def _row(element: int | Sequence[int]) -> tuple[int, ...]:
     parts = element if isinstance(element, tuple) else (element,)
     try:
+        if any(isinstance(part, bool) for part in parts):
+            raise TypeError("True and False are no places in an output")
         return tuple(index(part) for part in parts)
     except TypeError as error:
         raise TypeError(

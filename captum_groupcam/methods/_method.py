@@ -15,12 +15,15 @@ from captum.attr import Attribution, LayerAttribution
 from torch import Tensor
 from torch.nn import Module
 
+from captum_groupcam import threads
 from captum_groupcam._captum import TargetType
 from captum_groupcam.attr.layer_formula import LayerFormula
 from captum_groupcam.attr.smoothed import by_component
 from captum_groupcam.masking.call import in_training
+from captum_groupcam.masking.targets import Target
 from captum_groupcam.methods._around import AROUND_LAYERS, Around
 from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.networks.tensors import check_tensor
 from captum_groupcam.options import Option, check_options, options_of
 
 #: Explains inputs (N x C x H x W) for a target in any of Captum's forms: N x 1 x H x W.
@@ -47,6 +50,8 @@ class Method:
         passes (Callable, optional): Forward passes of one image, from the options by name; None
             where it depends on the network. Default: None.
         kind (str, optional): "method", "control", "peer" or "research". Default: "method".
+        draws (bool, optional): Whether it may draw from torch's global generators. Then their
+            states are put back, and no other thread runs such a method meanwhile. Default: True.
 
     Examples::
 
@@ -66,6 +71,7 @@ class Method:
     grouped: bool = False
     passes: Callable[..., int] | None = None
     kind: Kind = "method"
+    draws: bool = True
 
     @property
     def attribution(self) -> type[Attribution] | None:
@@ -219,7 +225,8 @@ def _run(
     target: TargetType,
 ) -> Tensor:
     """Checks what goes in and comes out, and keeps the method to itself."""
-    if inputs.dim() != 4 or not len(inputs) or not inputs.is_floating_point():
+    check_tensor("inputs", inputs)
+    if inputs.dim() != 4 or not inputs.numel() or not inputs.is_floating_point():
         raise ValueError(
             "Expected floating-point inputs of shape N x C x H x W, got "
             f"{tuple(inputs.shape)}, {inputs.dtype}."
@@ -228,19 +235,39 @@ def _run(
         raise ValueError("The inputs contain NaN or infinite values.")
     if in_training(model):
         raise ValueError("Explain a model in evaluation mode: call model.eval() first.")
-    # A seed reaches all devices.
-    initialized = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = range(torch.cuda.device_count()) if initialized else ()
-    with (
-        torch.inference_mode(False),
-        torch.random.fork_rng(devices),
-        warnings.catch_warnings(),
-    ):
+
+    # Captum's own methods say less of a target that they cannot take.
+    read = Target.of(target, len(inputs), inputs.device)
+
+    def explain() -> Tensor:
+        with torch.inference_mode(False):
+            try:
+                maps = method.attributions(model, layer, inputs.detach().clone(), target, options)
+            except (IndexError, AssertionError):
+                _check_target(model, inputs, read)
+                raise
+            return _checked(maps, inputs, method.name)
+
+    def quietly() -> Tensor:
         # Captum on what it does to a network and inputs that nobody else sees.
         warnings.filterwarnings("ignore", r"\s*Setting (forward, )?backward hooks")
         warnings.filterwarnings("ignore", "Input Tensor . did not already require gradients")
-        maps = method.attributions(model, layer, inputs.detach().clone(), target, options)
-        return _checked(maps, inputs, method.name)
+        return explain()
+
+    def filtered() -> Tensor:  # with the lock of the process, which has one list of filters
+        filters = warnings.catch_warnings()
+        filters.__enter__()
+        return threads.surely(quietly, lambda: filters.__exit__(None, None, None))
+
+    work = filtered if method.draws else explain
+    return threads.run_alone((model, layer), work, draws=method.draws)
+
+
+def _check_target(model: Module, inputs: Tensor, target: Target) -> None:
+    """Says so if a target is out of range, or is missing."""
+    samples = torch.zeros(1, dtype=torch.long, device=inputs.device)
+    with torch.no_grad():
+        target.select(model(inputs[:1].clone()), samples)
 
 
 def _checked(maps: object, inputs: Tensor, name: str) -> Tensor:

@@ -36,7 +36,7 @@ _POSITIVE = {"relu_attributions": True}
 #: Every method by name. A method registered here at run time is known to the command line, the
 #: explorer, Insights and the benchmark.
 METHODS: dict[str, Method] = {
-    method.name: method
+    method.name: replace(method, draws=method.attribution is None)
     for method in (
         Method(
             "group_cam",

@@ -28,6 +28,7 @@ from torch.nn import Module
 from captum_groupcam import _captum
 from captum_groupcam.networks._layouts import Form
 from captum_groupcam.networks.axes import check_axes
+from captum_groupcam.networks.tensors import check_samples, check_tensor
 from captum_groupcam.networks.trace import Place, Step, Trace, evaluating, one_tensor
 
 __all__ = ["AMOUNT", "QUANTIZED_AMOUNT", "Probe", "real"]
@@ -54,6 +55,7 @@ class Probe:
         size (torch.Size): Spatial size of the input that counts.
 
     Raises:
+        TypeError: If the network is no module, or an input no tensor.
         ValueError: If no input has spatial dimensions, the one that counts is a clip whose frames
             come before its channels, or the network is one of TorchScript.
     """
@@ -64,8 +66,13 @@ class Probe:
                 "The layers of a TorchScript network cannot be watched. Explain the network that "
                 "it was made of; RISE needs no layer."
             )
+        if not isinstance(model, Module):
+            raise TypeError(f"Expected a network, a torch.nn.Module, got {type(model).__name__}.")
         whole = inputs if isinstance(inputs, tuple) else (inputs,)
+        for position, tensor in enumerate(whole):
+            check_tensor(f"Input {position}", tensor)
         self._which = _explained(whole)
+        check_samples(f"Input {self._which}", whole[self._which])
         self.model = cast(Module, _captum.eager(model))
         self.inputs = tuple(tensor.detach() for tensor in whole)
         counts = self.inputs[self._which]

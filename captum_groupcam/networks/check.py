@@ -14,6 +14,7 @@ from captum_groupcam.networks._location import DRAWS, Judgement, centers, choose
 from captum_groupcam.networks.layers import no_tensor, some_positions
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.trace import Place, Step, one_tensor
+from captum_groupcam.threads import exclusive
 
 __all__ = ["LayerCheck", "check_layer"]
 
@@ -66,6 +67,7 @@ class LayerCheck:
         )
 
 
+@exclusive(draws=True)
 def check_layer(
     model: Module, layer: TargetLayer, inputs: Tensor | tuple[Tensor, ...]
 ) -> LayerCheck:

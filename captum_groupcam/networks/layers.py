@@ -17,8 +17,10 @@ from captum_groupcam.networks._evidence import AMOUNT, QUANTIZED_AMOUNT, Probe
 from captum_groupcam.networks._layouts import Form, Layout, forms, layouts
 from captum_groupcam.networks._location import DRAWS, Judgement, centers, choose
 from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.networks.tensors import check_tensor
 from captum_groupcam.networks.trace import Place, Step
 from captum_groupcam.networks.transformers import ReshapeTransform
+from captum_groupcam.threads import exclusive
 
 __all__ = ["find_layer", "find_reshape_transform"]
 
@@ -29,6 +31,7 @@ N_LISTED = 10
 PASSED = "the output depends on the input past it, too"
 
 
+@exclusive(draws=True)
 def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLayer:
     """Finds the last layer that still knows where in the input something is.
 
@@ -93,6 +96,7 @@ def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLaye
         probe.forget()
 
 
+@exclusive(draws=True)
 def find_reshape_transform(
     model: Module,
     layer: Module,
@@ -158,6 +162,8 @@ def find_reshape_transform(
 def first_sample(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The first sample of all inputs that have as many as the first of them."""
     whole = inputs if isinstance(inputs, tuple) else (inputs,)
+    for position, tensor in enumerate(whole):
+        check_tensor(f"Input {position}", tensor)
     counts = [tensor for tensor in whole if tensor.is_floating_point() and 3 <= tensor.dim() <= 5]
     if not counts:
         return whole

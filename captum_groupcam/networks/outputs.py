@@ -85,6 +85,8 @@ class _Adapter(Module):
 
     def __init__(self, model: Module) -> None:
         super().__init__()
+        if not isinstance(model, Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}.")
         self.model = model
         # Of the adapter alone: train() would reach layers that the caller has frozen.
         self.training = model.training
@@ -154,6 +156,10 @@ def region_mean(output: Tensor, regions: Tensor) -> Tensor:
         >>> region_mean(torch.tensor([[[1.0, 3.0, 8.0]]]), torch.tensor([[True, True, False]]))
         tensor([[2.]])
     """
+    if output.dim() < 3:
+        raise ValueError(
+            f"Expected an output of shape N x classes x spatial, got {tuple(output.shape)}."
+        )
     weights = regions.unsqueeze(1) if regions.dim() == output.dim() - 1 else regions
     expected = (1, *output.shape[2:])
     if weights.shape[1:] != expected or weights.shape[0] not in (1, output.shape[0]):
@@ -241,6 +247,10 @@ def best_box_scores(
         )
     scores = []
     for found, box, label in zip(detections, boxes, labels, strict=True):
+        if missing := {"boxes", "labels", "scores"} - {*found}:
+            raise ValueError(
+                f"Expected boxes, labels and scores of each image, got no {sorted(missing)}."
+            )
         overlap = box_iou(found["boxes"].detach(), box.to(found["boxes"]).unsqueeze(0)).squeeze(1)
         overlap = torch.where((found["labels"] == label) & (overlap >= min_iou), overlap, -1)
         # A box of no worth at the end, for images without a detection, is chosen last.

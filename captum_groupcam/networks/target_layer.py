@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _captum
+from captum_groupcam.networks.tensors import check_tensor
 from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["LayerCall", "TargetLayer"]
@@ -114,9 +115,18 @@ class TargetLayer:
 
         Returns:
             Tensor: N x C x spatial.
+
+        Raises:
+            TypeError: If the transform is no function, or does not return a tensor.
         """
         transform = self.reshape_transform
-        return activations if transform is None else transform(activations)
+        if transform is None:
+            return activations
+        if not callable(transform):
+            raise TypeError(f"reshape_transform must be a function, got {transform!r}.")
+        grid = transform(activations)
+        check_tensor("What reshape_transform returns", grid)
+        return grid
 
     def without_channels(self, activations: Tensor, channels: Tensor) -> Tensor:
         """What the layer gives, with zero for all that one channel of each row's grid is made of.

@@ -252,8 +252,6 @@ def one_tensor(values: Any) -> Tensor | None:
 def evaluating(model: Module) -> Iterator[None]:
     """Runs as written, in evaluation mode, also inside inference mode; leaves no trace.
 
-    Training flags and the states of the random number generators are put back.
-
     Args:
         model (torch.nn.Module): The network.
 
@@ -266,19 +264,11 @@ def evaluating(model: Module) -> Iterator[None]:
         >>> model[0].training
         True
     """
-    cpu = torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    try:
-        with evaluation_mode(model), torch.inference_mode(False), _captum.uncompiled():
-            yield
-    finally:
-        torch.set_rng_state(cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
+    with evaluation_mode(model), torch.inference_mode(False), _captum.uncompiled():
+        yield
 
 
-@contextmanager
-def evaluation_mode(model: Module) -> Iterator[None]:
+class evaluation_mode:  # noqa: N801 (a context manager)
     """Puts every module of a network in evaluation mode, and afterwards back as it was.
 
     Args:
@@ -293,11 +283,16 @@ def evaluation_mode(model: Module) -> Iterator[None]:
         >>> [module.training for module in model.modules()]
         [True, True, False]
     """
-    training = [module for module in model.modules() if module.training]
-    try:
-        for module in training:
+
+    # A class: a generator that was interrupted would put things back when it is collected.
+
+    def __init__(self, model: Module) -> None:
+        self._training = [module for module in model.modules() if module.training]
+
+    def __enter__(self) -> None:
+        for module in self._training:
             module.training = False
-        yield
-    finally:
-        for module in training:
+
+    def __exit__(self, *_: object) -> None:
+        for module in self._training:
             module.training = True

@@ -248,7 +248,7 @@ ARGUMENTS = {
         2,
         {"score_func": lambda y: y.mean()},
         ValueError,
-        r"shape \(\) for .* inputs; expected one row for each",
+        r"the output's shape, \(\d, 5\); got \(\)",
     ),
     "reshape_transform that does not restore": (
         X,

@@ -238,7 +238,7 @@ def test_progress_bar(capsys):
         ({"n_masks": 0}, "n_masks must be at least 1, got 0"),
         ({"probability": 0.0}, r"probability must be in \(0, 1\), got 0.0"),
         ({"probability": 1.0}, r"probability must be in \(0, 1\), got 1.0"),
-        ({"grid_size": 0}, "grid_size must be positive"),
+        ({"grid_size": 0}, "grid_size must be at least 1"),
         ({"grid_size": (7, 7, 7)}, "one for each of 2 axes"),
     ],
 )

@@ -51,12 +51,18 @@ def test_as_captum_for_more_dimensions(n, sizes, data):
 
 @pytest.mark.parametrize(
     "target",
-    [np.int64(1), np.uint8(1), True, -2, (np.int32(1),), [1, np.int64(1)], [torch.tensor(1), -2]],
+    [np.int64(1), np.uint8(1), -2, (np.int32(1),), [1, np.int64(1)], [torch.tensor(1), -2]],
     ids=repr,
 )
 def test_whatever_is_an_integer(target):
     output = torch.randn(2, 3)
     assert torch.equal(select(target, output), output[:, 1])
+
+
+@pytest.mark.parametrize("target", [True, [True, False], (True,), [np.True_, 1]], ids=repr)
+def test_truth_is_no_place(target):
+    with pytest.raises(TypeError, match="A target is"):
+        select(target, torch.randn(2, 3))
 
 
 def test_rows_of_the_output_are_those_of_their_samples():

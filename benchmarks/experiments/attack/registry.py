@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import folders, kills, processes, runs
+from . import calls, files, folders, interruptions, kills, processes, runs, threads
 from .attacks import Attack
 
 __all__ = ["ATTACKS"]
@@ -13,4 +13,8 @@ ATTACKS: tuple[Attack, ...] = (
     *kills.ATTACKS,
     *processes.ATTACKS,
     *folders.ATTACKS,
+    *files.ATTACKS,
+    *calls.ATTACKS,
+    *interruptions.ATTACKS,
+    *threads.ATTACKS,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -51,8 +51,7 @@ def boxes_to_masks(
     height, width = size
     masks = []
     for index, of_image in enumerate(boxes):
-        check_boxes(of_image, index)
-        corners = of_image.double().view(-1, 4)
+        corners = check_boxes(of_image, index).double().view(-1, 4)
         if sizes is not None:
             annotated = sizes[index].flip(0).repeat(2).to(corners.device)
             corners = corners * corners.new_tensor([width, height, width, height]) / annotated
@@ -107,23 +106,31 @@ def covered_pixels(boxes: Tensor) -> Tensor:
     return torch.cat([boxes[..., :2].floor(), boxes[..., 2:].ceil()], dim=-1)
 
 
-def check_boxes(boxes: Tensor, sample: int) -> None:
-    """Checks the boxes of a sample; there may be none.
+def check_boxes(boxes: Any, sample: int) -> Tensor:
+    """Checks the boxes of a sample, a tensor or lists of numbers; there may be none.
 
     Raises:
+        TypeError: If they are no numbers.
         ValueError: If they are not B x 4 finite numbers with x0 < x1 and y0 < y1.
     """
-    if boxes.numel() and (boxes.dim() != 2 or boxes.shape[1] != 4):
+    try:
+        checked: Tensor = torch.as_tensor(boxes)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"Expected boxes of shape B x 4, got {boxes!r:.80} for sample {sample}."
+        ) from error
+    if checked.numel() and (checked.dim() != 2 or checked.shape[1] != 4):
         raise ValueError(
-            f"Expected boxes of shape B x 4, got {tuple(boxes.shape)} for sample {sample}."
+            f"Expected boxes of shape B x 4, got {tuple(checked.shape)} for sample {sample}."
         )
-    for corners in boxes.tolist():
+    for corners in checked.tolist():
         x0, y0, x1, y1 = corners
         if not (-math.inf < x0 < x1 < math.inf and -math.inf < y0 < y1 < math.inf):
             raise ValueError(
                 "Expected boxes (x0, y0, x1, y1) with x0 < x1 and y0 < y1, finite numbers, got "
                 f"{corners} for sample {sample}."
             )
+    return checked
 
 
 def image_sizes(image_size: ImageSize, n: int) -> Tensor:
@@ -137,9 +144,13 @@ def image_sizes(image_size: ImageSize, n: int) -> Tensor:
         Tensor: N x 2 integers.
 
     Raises:
-        ValueError: If it is something else.
+        TypeError: If it is not made of numbers.
+        ValueError: If it has another shape, or a size is not a whole number from 1.
     """
-    sizes = torch.as_tensor(image_size)
+    try:
+        sizes = torch.as_tensor(image_size)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"image_size must be numbers of pixels, got {image_size!r}.") from error
     if sizes.shape not in ((2,), (n, 2)) or sizes.is_floating_point() or (sizes < 1).any():
         raise ValueError(
             f"image_size is the height and width in pixels, for all or for each of {n} samples, "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
+
+from captum_groupcam._captum import warn
+from captum_groupcam.networks.tensors import check_tensor
 
 __all__ = ["check_maps", "match_maps", "warn_if_constant"]
 
@@ -24,8 +25,7 @@ def check_maps(maps: Tensor, n_spatial: int) -> Tensor:
         TypeError: If the maps are not a tensor.
         ValueError: If the shape is another one, there is no sample, or a value is NaN or infinite.
     """
-    if not isinstance(maps, Tensor):
-        raise TypeError(f"maps must be a tensor, got {type(maps).__name__}.")
+    check_tensor("maps", maps)
     maps = maps.detach()
     checked = maps.unsqueeze(1) if maps.dim() == n_spatial + 1 else maps
     if checked.dim() != n_spatial + 2 or checked.shape[1] != 1 or checked.numel() == 0:
@@ -62,6 +62,7 @@ def match_maps(maps: Tensor, inputs: Tensor) -> Tensor:
             f"inputs must be the one tensor that the maps explain, got {type(inputs).__name__}. "
             "Pass other inputs as additional_forward_args."
         )
+    check_tensor("inputs", inputs)
     if isinstance(maps, Tensor) and _fit(inputs, maps) and not _fit(maps, inputs):
         raise ValueError(
             "maps and inputs are swapped: expected maps of shape N x 1 x spatial or N x spatial "
@@ -90,8 +91,6 @@ def warn_if_constant(maps: Tensor, consequence: str) -> None:
     flat = maps.flatten(1)
     constant = flat.amin(1) == flat.amax(1)
     if constant.any():
-        warnings.warn(
-            f"The map is constant in samples {constant.nonzero().flatten().tolist()}: "
-            f"{consequence}",
-            stacklevel=3,
+        warn(
+            f"The map is constant in samples {constant.nonzero().flatten().tolist()}: {consequence}"
         )

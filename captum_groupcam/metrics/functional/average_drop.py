@@ -13,6 +13,7 @@ from captum_groupcam.masking.masks import normalize
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.masking.queries import score_samples
 from captum_groupcam.metrics.functional._maps import match_maps, warn_if_constant
+from captum_groupcam.threads import exclusive
 
 __all__ = ["AverageDropResult", "average_drop"]
 
@@ -30,6 +31,7 @@ class AverageDropResult(NamedTuple):
     increase_in_confidence: Tensor
 
 
+@exclusive()
 def average_drop(
     forward_func: ForwardFunc,
     maps: Tensor,

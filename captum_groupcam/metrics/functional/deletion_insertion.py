@@ -16,6 +16,7 @@ from captum_groupcam.masking.call import prepare
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability, in_chunks
 from captum_groupcam.masking.ranks import pixel_ranks
 from captum_groupcam.metrics.functional._maps import match_maps, warn_if_constant
+from captum_groupcam.threads import exclusive
 
 __all__ = [
     "PRESETS",
@@ -78,6 +79,8 @@ class DeletionInsertionProtocol:
     insertion_baseline: Baseline = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.step, (int, float)):
+            raise TypeError(f"step must be a number, got {self.step!r}.")
         valid = self.step >= 1 if type(self.step) is int else 0 < self.step <= 1
         if isinstance(self.step, bool) or not valid:
             raise ValueError(
@@ -146,6 +149,7 @@ class DeletionInsertionResult(NamedTuple):
     insertion_curve: Tensor
 
 
+@exclusive()
 def deletion_insertion(
     forward_func: ForwardFunc,
     maps: Tensor,

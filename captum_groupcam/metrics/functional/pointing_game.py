@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_groupcam.masking.checks import check_between
 from captum_groupcam.metrics.functional._boxes import (
     ImageSize,
     check_boxes,
@@ -53,6 +54,7 @@ def pointing_game(
         Tensor: N hits in [0, 1].
 
     Raises:
+        TypeError: If boxes or the tolerance are no numbers.
         ValueError: If there is not exactly one of boxes and masks, their number or shape does not
             fit, a map or mask is not finite, a sample has nothing to hit (no box, a box outside the
             image, an empty mask), or the tolerance is negative.
@@ -68,8 +70,7 @@ def pointing_game(
         >>> pointing_game(maps, boxes=boxes, tolerance=3.5)
         tensor([1., 1.])
     """
-    if not 0 <= tolerance < math.inf:
-        raise ValueError(f"tolerance is a number of pixels, at least 0, got {tolerance}.")
+    check_between("tolerance", tolerance, 0, math.inf, ends="[)", hint=" It is in pixels.")
     maps = check_maps(maps, 2).squeeze(1)
     objects = masks if boxes is None else boxes
     if objects is None or (boxes is not None and masks is not None):
@@ -109,11 +110,12 @@ def _points(maps: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _boxes(boxes: Sequence[Tensor], sizes: Tensor) -> Tensor:
     """Checks boxes and pads them with NaN to N x B x 4."""
-    tensors = [torch.as_tensor(of_sample, device=sizes.device) for of_sample in boxes]
+    tensors = [
+        check_boxes(of_sample, sample).to(sizes.device) for sample, of_sample in enumerate(boxes)
+    ]
     for sample, tensor in enumerate(tensors):
         if tensor.numel() == 0:
             raise ValueError(f"Sample {sample} has no box: there is nothing to hit.")
-        check_boxes(tensor, sample)
     padded = torch.nn.utils.rnn.pad_sequence(
         [tensor.float() for tensor in tensors], batch_first=True, padding_value=math.nan
     )
