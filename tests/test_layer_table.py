@@ -34,7 +34,6 @@ def test_the_table_has_every_network_of_torchvision(source: str, module: ModuleT
     assert set(MODELS.list_models(module=module)) <= names
 
 
-@UNFINISHED
 @pytest.mark.parametrize(("source", "least"), [("timm", 60), ("Hugging Face", 10)])
 def test_the_table_has_many_networks_of_others(source: str, least: int) -> None:
     names = [row.network for row in read(TABLE) if row.source == source]
