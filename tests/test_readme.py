@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from captum_groupcam import GroupCAM
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -20,3 +23,18 @@ def test_code_runs_as_written(tmp_path, monkeypatch):
             exec(compile(block, f"README.md, block {number}", "exec"), namespace)
         except Exception as error:
             pytest.fail(f"Block {number} of the README: {error!r}\n{block}")
+
+
+def test_every_option_has_a_row() -> None:
+    page = (README.parent / "docs" / "how-to" / "options.md").read_text(encoding="utf-8")
+    rows = {name for line in page.splitlines() if line.startswith("| `") for name in named(line)}
+    parameters = inspect.signature(GroupCAM.attribute).parameters
+    options = {
+        name for name in parameters if parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    assert options <= rows
+
+
+def named(line: str) -> list[str]:
+    """The options that the first cell of a row names."""
+    return re.findall(r"`(\w+)`", line.split("|")[1])
