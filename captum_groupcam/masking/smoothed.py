@@ -80,7 +80,8 @@ def smoother(
 
     Args:
         smoothing (str): "none", "noise" (:func:`noisy`) or "integral" (:func:`growing`).
-        n_samples (int, optional): Variants of each mask. Default: None, 35 and 10.
+        n_samples (int, optional): Variants of each mask, if there are any. Default: None, 35 and
+            10.
         noise_level (float, optional): Standard deviation of the noise. Default: 2.0.
         seed (int, optional): Seed of the noise. Default: 0.
 
@@ -102,8 +103,7 @@ def smoother(
     check_count("n_samples", n_variants)
     check_between("noise_level", noise_level, 0, torch.inf, ends="[)")
     check_count("seed", seed, 0)
-    if smoothing == "none" and n_variants != 1:
-        raise ValueError("n_samples needs smoothing='noise' or smoothing='integral'.")
+    n_variants = 1 if smoothing == "none" else n_variants
     alter = {"noise": noisy(noise_level, seed), "integral": growing(n_variants)}.get(
         smoothing, _same
     )

@@ -41,7 +41,6 @@ WRONG = [
         ValueError,
         r"noise_level must be in \[0, inf\)",
     ),
-    (ScoreCAM, {"n_samples": 5}, ValueError, "n_samples needs smoothing"),
     (RISE, {"n_masks": 0}, ValueError, "n_masks must be at least 1, got 0"),
     (RISE, {"probability": 1}, ValueError, r"in \(0, 1\), got 1"),
     (RISE, {"grid_size": 0}, ValueError, "grid_size must be positive"),
