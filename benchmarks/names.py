@@ -70,7 +70,6 @@ DEFAULT_NAMES = (
     "PointingGame.0px",
     "quantus.RelevanceRankAccuracy",
     "quantus.RelevanceMassAccuracy",
-    "quantus.Sparseness",
 )
 
 #: Of :data:`~benchmarks.experiments.ablation.STUDIES`.

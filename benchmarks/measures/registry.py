@@ -17,9 +17,10 @@ MEASURES: dict[str, Measure] = {
     for measure in (*FAITHFULNESS, *LOCALISATION, *ROBUSTNESS, *RANDOMISATION, *QUANTUS)
 }
 
-#: A set that says something in each category that needs no further explanations, for 202 forward
-#: passes a sample and map; most of the others take about 100 more each (:meth:`Measure.queries`).
-#: Measures that need objects can be used only where the data have them.
+#: Measures of faithfulness and localisation that rank maps of known quality (docs/protocol.md) and
+#: need no further explanations, for 202 forward passes a sample and map; most of the others take
+#: about 100 more each (:meth:`Measure.queries`). Measures that need objects can be used only where
+#: the data have them.
 DEFAULT_MEASURES: tuple[str, ...] = (
     "DeletionInsertion",
     "AverageDrop",
@@ -27,5 +28,4 @@ DEFAULT_MEASURES: tuple[str, ...] = (
     "PointingGame.0px",
     "quantus.RelevanceRankAccuracy",
     "quantus.RelevanceMassAccuracy",
-    "quantus.Sparseness",
 )

@@ -10,7 +10,7 @@ from captum_groupcam.metrics.bootstrap import Interval, bootstrap_mean
 
 from ...measures.registry import MEASURES
 from ...report.files import number, spread
-from ...run.rows import Row
+from ...run.rows import COST, Row
 
 __all__ = ["LADDERS", "MAPS", "Judged", "csv_of", "judged", "markdown_of", "rankable"]
 
@@ -89,6 +89,8 @@ def judged(rows: Iterable[Row], measures: Mapping[str, Mapping[str, object]]) ->
             values.setdefault(score, {}).setdefault(row.sample, {})[row.method] = value
     found = []
     for measure, about in measures.items():
+        if measure == COST:
+            continue
         directions = about["scores"]
         assert isinstance(directions, Mapping)
         for score, higher in directions.items():

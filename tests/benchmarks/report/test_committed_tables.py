@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.experiments.judge.ranking import csv_of, judged, markdown_of
 from benchmarks.report.files import markdown, tidy_csv
 from benchmarks.report.measured import Measured
 from benchmarks.report.merge import merge
@@ -31,3 +32,10 @@ def test_tables_follow_from_rows(folder: str) -> None:
         ("verdict.md", verdict_markdown(verdict)),
     ):
         assert made == (RESULTS / folder / name).read_text(encoding="utf-8")
+
+
+def test_the_table_of_the_measures_follows_from_rows() -> None:
+    folder = RunFolder(RESULTS / "judge/patch")
+    found = judged(folder.rows(), folder.configuration["measures"])
+    for name, made in (("table.csv", csv_of(found)), ("table.md", markdown_of(found))):
+        assert made == (folder.path / name).read_text(encoding="utf-8")
