@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from captum.attr import (
@@ -124,7 +125,7 @@ def _summed(
     attributions = method.attribute(
         inputs,
         target=target,
-        attribute_to_layer_input=layer.attribute_to_layer_input,
+        **replace(layer, reshape_transform=None).keywords,
         **options,
     )
     maps = signed_sum(layer.to_grid(cast(Tensor, attributions)))

@@ -234,8 +234,7 @@ class Network:
         with _captum.replacing(
             layer.module,
             lambda activations: layer.without_channels(activations, channels),
-            attribute_to_layer_input=layer.attribute_to_layer_input,
-            layer_call=_one_call(layer),
+            **_place(layer),
         ):
             return replace(self, forward_func=network).scores(inputs, samples)
 
@@ -311,8 +310,7 @@ class Network:
                 rows,
                 self.arguments(samples),
                 partial(self.select, samples=samples) if check_target else None,
-                attribute_to_layer_input=layer.attribute_to_layer_input,
-                layer_call=_one_call(layer),
+                **_place(layer),
                 device_ids=self.device_ids,
             )
             return (layer.to_grid(activations),)
@@ -342,8 +340,7 @@ class Network:
                 rows,
                 self.arguments(samples),
                 partial(self.select, samples=samples),
-                attribute_to_layer_input=layer.attribute_to_layer_input,
-                layer_call=_one_call(layer),
+                **_place(layer),
                 device_ids=self.device_ids,
             )
             return tuple(map(layer.to_grid, found))
@@ -374,8 +371,7 @@ class Network:
                 rows,
                 self.arguments(samples),
                 partial(self.select, samples=samples),
-                attribute_to_layer_input=layer.attribute_to_layer_input,
-                layer_call=_one_call(layer),
+                **_place(layer),
             )
             return tuple(map(layer.to_grid, found))
 
@@ -459,10 +455,10 @@ class Network:
         )
 
 
-def _one_call(layer: TargetLayer) -> int | None:
-    """Which call of a layer is meant, where it is not one for each input."""
+def _place(layer: TargetLayer) -> dict[str, Any]:
+    """Which tensor of the network is meant, where it is not one for each input."""
     assert not isinstance(layer.layer_call, tuple)
-    return layer.layer_call
+    return replace(layer, reshape_transform=None).keywords
 
 
 def finite(values: Tensor, what: str = "scores") -> Tensor:

@@ -132,7 +132,7 @@ class ImageClassifier:
             self.network,
             layer.module,
             blank,
-            attribute_to_layer_input=layer.attribute_to_layer_input,
+            **replace(layer, layer_call=None).keywords,
         )
         return replace(layer, reshape_transform=transform)
 
