@@ -1,5 +1,6 @@
-"""Networks: which layer to explain, its activations on a grid, the tensor that is explained."""
+"""Networks: which layer, its activations on a grid, the tensor that is explained, speed."""
 
+from captum_groupcam.networks.acceleration import Accelerated, accelerate
 from captum_groupcam.networks.check import LayerCheck, check_layer
 from captum_groupcam.networks.layers import find_layer, find_reshape_transform
 from captum_groupcam.networks.outputs import (
@@ -19,12 +20,14 @@ from captum_groupcam.networks.transformers import (
 )
 
 __all__ = [
+    "Accelerated",
     "BoxScore",
     "LayerCheck",
     "RegionMean",
     "ReshapeTransform",
     "SelectOutput",
     "TargetLayer",
+    "accelerate",
     "best_box_scores",
     "channels_first",
     "check_layer",

@@ -1,0 +1,382 @@
+"""A faster copy answers queries: the same maps to rounding, and the network is left as it was."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from captum_groupcam import RISE, AblationCAM, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam.metrics.functional import deletion_insertion
+from captum_groupcam.models import ImageClassifier
+from captum_groupcam.networks import accelerate
+from tests.toy_networks import hooks, images, seeded, small_vit
+
+
+class Normalised(nn.Module):
+    """Convolutions and batch normalisations with statistics that are not their defaults."""
+
+    def __init__(self, convolution: Any = nn.Conv2d, norm: Any = nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.first, self.norm = convolution(3, 8, 3), norm(8)
+        self.second, self.last = convolution(8, 8, 3, bias=False), norm(8)
+        self.head = nn.Linear(8, 5)
+        for module in (self.norm, self.last):
+            for tensor, low in (
+                (module.running_mean, -1),
+                (module.running_var, 0.5),
+                (module.weight, 0.5),
+                (module.bias, -0.5),
+            ):
+                nn.init.uniform_(tensor, low, 2)
+        nn.init.normal_(self.head.weight)
+
+    def features(self, inputs: Tensor) -> Tensor:
+        return self.last(self.second(self.norm(self.first(inputs)).relu()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.features(inputs).relu().flatten(2).mean(2))
+
+
+def normalised(kind: type[Normalised] = Normalised, **options: Any) -> Normalised:
+    return seeded(lambda: kind(**options)).eval()
+
+
+def outputs(network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    with torch.no_grad():
+        return network(inputs)
+
+
+class Counted(nn.Module):
+    """How often the network itself runs."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.calls = network, 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.calls += 1
+        return self.network(inputs)
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "resnet18": (lambda: torchvision.models.resnet18(num_classes=10), 20),
+    "mobilenet_v2": (lambda: torchvision.models.mobilenet_v2(num_classes=10), 52),
+    "transformer": (small_vit, 0),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_maps_are_the_same_to_rounding(name: str) -> None:
+    make, folded = NETWORKS[name]
+    network = seeded(make).eval()
+    inputs = images(2, 32, 32)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            seeded(lambda m=module: nn.init.uniform_(m.running_var, 0.5, 2))
+    fast = accelerate(network, inputs[:1])
+    assert fast.folded == folded
+    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-4)
+    maps = [RISE(model).attribute(inputs, target=3, n_masks=10) for model in (network, fast)]
+    torch.testing.assert_close(maps[1], maps[0], rtol=1e-4, atol=1e-6)
+    if name == "resnet18":
+        maps = [
+            GroupCAM(model, network.layer2).attribute(
+                inputs, 3, n_groups=4, relu_attributions=False
+            )
+            for model in (network, fast)
+        ]
+        torch.testing.assert_close(maps[1], maps[0], rtol=1e-3, atol=1e-6)
+
+
+def test_a_network_with_imagenet_weights(
+    lite0: ImageClassifier, images: Callable[..., Tensor]
+) -> None:
+    inputs = images("cat")
+    fast = accelerate(lite0.network, inputs)
+    assert fast.folded == 49
+    torch.testing.assert_close(
+        outputs(fast, inputs), outputs(lite0.network, inputs), rtol=0, atol=1e-3
+    )
+    options = {"n_groups": 4, **lite0.layer.keywords}
+    maps = [
+        GroupCAM(model, lite0.layer.module).attribute(inputs, 282, **options)
+        for model in (lite0.network, fast)
+    ]
+    torch.testing.assert_close(maps[1], maps[0], rtol=0, atol=1e-4 * float(maps[0].max()))
+
+
+METHODS: dict[str, Callable[[Any, nn.Module, Tensor], Tensor]] = {
+    "GroupCAM": lambda net, layer, x: GroupCAM(net, layer).attribute(x, 2, n_groups=4),
+    "gradient-free": lambda net, layer, x: GroupCAM(net, layer).attribute(
+        x, 2, n_groups=4, gradient_free=True
+    ),
+    "ScoreCAM": lambda net, layer, x: ScoreCAM(net, layer).attribute(x, 2),
+    "SelectiveGroupCAM": lambda net, layer, x: SelectiveGroupCAM(net, layer).attribute(
+        x, 2, n_groups=4
+    ),
+    "AblationCAM": lambda net, layer, x: AblationCAM(net, layer).attribute(x, 2),
+    "RISE": lambda net, _, x: RISE(net).attribute(x, target=2, n_masks=20),
+    "deletion": lambda net, _, x: (
+        deletion_insertion(net, x.mean(1), x, 2, protocol="official").deletion_curve
+    ),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_takes_it(method: str) -> None:
+    network, inputs = normalised(), images(2, 16, 16)
+    layer, state = network.last, copy.deepcopy(network.state_dict())
+    fast = accelerate(network, inputs)
+    expected = METHODS[method](network, layer, inputs)
+    found = METHODS[method](fast, layer, inputs)
+    assert expected.any()
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    assert not hooks(network).total()
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    torch.testing.assert_close(network.state_dict(), state, rtol=0, atol=0)
+
+
+def test_queries_do_not_run_in_the_network() -> None:
+    network = Counted(normalised()).eval()
+    inputs = images(2, 16, 16)
+    fast = accelerate(network, inputs)
+    assert network.calls == 0
+    GroupCAM(fast, network.network.last).attribute(inputs, 2, n_groups=4)
+    assert network.calls == 1  # for gradients
+    RISE(fast).attribute(inputs, target=2, n_masks=20)
+    assert network.calls == 1
+
+
+def test_the_network_is_left_as_it_was() -> None:
+    network = seeded(lambda: Normalised())  # in training mode
+    network.first.weight.requires_grad_(False)
+    state = copy.deepcopy(network.state_dict())
+    generator = torch.get_rng_state()
+    with torch.inference_mode():
+        fast = accelerate(network, images(2, 16, 16))
+    assert all(module.training for module in network.modules())
+    assert [p.requires_grad for p in network.parameters()].count(False) == 1
+    assert not hooks(network).total()
+    assert torch.equal(torch.get_rng_state(), generator)
+    torch.testing.assert_close(network.state_dict(), state, rtol=0, atol=0)
+    assert fast.state_dict().keys() == {f"_orig_mod.{name}" for name in state}
+    assert type(copy.deepcopy(fast)) is Normalised
+
+
+def test_gradients_hooks_and_modes_are_those_of_the_network() -> None:
+    network = Counted(normalised()).eval()
+    inputs = images(1, 16, 16)
+    fast = accelerate(network, inputs)
+    output = fast(inputs)
+    output.sum().backward()
+    assert network.network.first.weight.grad is not None
+    assert network.calls == 1
+    seen: list[int] = []
+    handle = network.network.first.register_forward_hook(lambda *_: seen.append(1))
+    outputs(fast, inputs)
+    assert seen == [1]
+    handle.remove()
+    outputs(fast, inputs)
+    assert network.calls == 2
+    network.train()
+    outputs(fast, inputs)
+    assert network.calls == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: net.load_state_dict({k: v + 1 for k, v in net.state_dict().items()}),
+        lambda net: net.double(),
+        lambda net: setattr(net, "head", nn.Linear(8, 5)),
+        lambda net: setattr(net.norm, "weight", nn.Parameter(torch.ones(8))),
+    ],
+)
+def test_changed_weights_are_an_error(change: Callable[[nn.Module], object]) -> None:
+    network, inputs = normalised(), images(1, 16, 16)
+    fast = accelerate(network, inputs)
+    change(network)
+    with pytest.raises(ValueError, match="call accelerate again"):
+        outputs(fast, inputs)
+
+
+class Twice(Normalised):
+    """What the convolution gives is used twice: folding would change it."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        first = self.first(inputs)
+        return self.last(self.second(self.norm(first).relu() + first))
+
+
+class Functional(Normalised):
+    """Normalises without calling a module."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        x = self.first(inputs)
+        norm = self.norm
+        x = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        return self.last(self.second(x.relu()))
+
+
+class InPlace(Normalised):
+    """Something happens between the two, in place."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        first = self.first(inputs)
+        first.mul_(2)
+        return self.last(self.second(self.norm(first).relu()))
+
+
+class Shared(Normalised):
+    """A normalisation that runs twice."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        return self.norm(self.second(self.norm(self.first(inputs)).relu()))
+
+
+class WayByValue(Normalised):
+    """Which way it goes depends on values, which no tracer can follow."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        x = self.norm(self.first(inputs))
+        return self.last(self.second(x.relu() if float(x.mean()) > -100 else x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "folded"), [(Functional, 1), (InPlace, 1), (Shared, 0), (WayByValue, 2)]
+)
+def test_what_can_be_folded_is(kind: type[Normalised], folded: int) -> None:
+    network, inputs = normalised(kind), images(2, 16, 16)
+    fast = accelerate(network, inputs)
+    assert fast.folded == folded
+    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
+
+
+def test_a_copy_that_differs_is_refused_and_the_difference_named() -> None:
+    network, inputs = normalised(Twice), images(2, 16, 16)
+    with pytest.warns(UserWarning, match=r"is not folded: the outputs differ by \d.*the largest"):
+        fast = accelerate(network, inputs)
+    assert fast.folded == 0
+    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
+
+
+class Viewing(Normalised):
+    """Takes for granted how its features lie in memory."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features = self.features(inputs)
+        return self.head(features.view(len(features), -1).view(len(features), 8, -1).mean(2))
+
+
+def test_a_layout_that_a_network_cannot_take_is_left_out() -> None:
+    network, inputs = normalised(Viewing), images(2, 16, 16)
+    with pytest.warns(UserWarning, match="layout of images stays as it is: RuntimeError: view"):
+        fast = accelerate(network, inputs)
+    assert fast.folded == 2
+    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("convolution", "norm", "size"),
+    [
+        (nn.Conv1d, nn.BatchNorm1d, (16,)),
+        (nn.Conv2d, FrozenBatchNorm2d, (16, 16)),
+        (nn.ConvTranspose2d, nn.BatchNorm2d, (9, 9)),
+        (nn.Conv3d, nn.BatchNorm3d, (8, 8, 8)),
+    ],
+)
+def test_every_kind_of_convolution(convolution: Any, norm: Any, size: tuple[int, ...]) -> None:
+    network, inputs = normalised(convolution=convolution, norm=norm), images(2, *size)
+    fast = accelerate(network, inputs)
+    assert fast.folded == 2
+    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_frozen_networks_of_other_precision(dtype: torch.dtype) -> None:
+    network, inputs = normalised().to(dtype).requires_grad_(False), images(2, 16, 16).to(dtype)
+    fast = accelerate(network, inputs)
+    assert fast.folded == 2
+    expected = outputs(network, inputs)
+    tolerance = torch.finfo(dtype).eps ** 0.5 * float(expected.abs().max())
+    torch.testing.assert_close(outputs(fast, inputs), expected, rtol=0, atol=tolerance)
+
+
+def test_weights_that_something_else_makes_are_left_alone() -> None:
+    network = normalised()
+    torch.nn.utils.parametrizations.weight_norm(network.first)
+    network.second.register_forward_hook(lambda module, args, output: output * 2)
+    inputs = images(2, 16, 16)
+    fast = accelerate(network, inputs)
+    assert fast.folded == 0
+    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
+
+
+def test_errors_say_what_to_do() -> None:
+    network, inputs = normalised(), images(1, 16, 16)
+    with pytest.raises(TypeError, match=r"Expected a torch\.nn\.Module, got function"):
+        accelerate(lambda x: x, inputs)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="compiled_batch_size must be at least 1, got 0"):
+        accelerate(network, inputs, compiled_batch_size=0)
+    with pytest.raises(ValueError, match="fails with the given inputs: RuntimeError"):
+        accelerate(network, images(1, 16, 16, channels=5))
+    with pytest.raises(ValueError, match="NaN or infinite values"):
+        accelerate(network, inputs * torch.inf)
+    network.lock = threading.Lock()
+    with pytest.raises(ValueError, match=r"cannot be copied, .*TypeError: cannot pickle .*lock"):
+        accelerate(network, inputs)
+
+
+class Several(Normalised):
+    """Gives several tensors, and takes an argument."""
+
+    def forward(self, inputs: Tensor, scale: float = 1.0) -> dict[str, Tensor]:  # type: ignore[override]
+        features = self.features(inputs)
+        return {"features": features, "logits": super().forward(inputs) * scale}
+
+
+def test_several_outputs_and_arguments() -> None:
+    network, inputs = normalised(Several), images(2, 16, 16)
+    # Each module runs twice.
+    assert accelerate(network, inputs).folded == 0
+    fast = accelerate(network, inputs, 3.0)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(inputs, 3.0), network(inputs, 3.0), rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def _fresh():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures("_fresh")
+@pytest.mark.parametrize("rows", [1, 3, 4, 11])
+def test_compiled_for_one_size(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def compiling(network: nn.Module, **options: Any) -> Callable[[Tensor], Tensor]:
+        # The backend needs a compiler; how passes are cut does not.
+        def run(inputs: Tensor) -> Tensor:
+            seen.append(len(inputs))
+            return network(inputs)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiling)
+    network, inputs = normalised(), images(rows, 16, 16)
+    fast = accelerate(network, inputs[:1], compiled_batch_size=4)
+    assert fast.compiled
+    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
+    assert set(seen) == {4}
+    assert len(seen) == 1 + {1: 0, 3: 1, 4: 1, 11: 3}[rows]
