@@ -82,6 +82,7 @@ class Explaining:
         out: Path,
         force: bool,
         device: str | None,
+        accelerate: bool = False,
     ) -> Explaining:
         """Checks arguments, loads the network, and tries the folder.
 
@@ -97,6 +98,7 @@ class Explaining:
             grouped = [name for name in offered_methods() if METHODS[name].grouped]
             raise ValueError(f"{method} has no groups; with --groups go {', '.join(grouped)}.")
         model = load_model(**network, device=find_device(device))
+        model = model.accelerated() if accelerate else model
         for note in model.notes:
             say(console, note)
         for spec in specs.values():

@@ -60,6 +60,13 @@ def explain(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, ... Otherwise cuda if there is one.")
     ] = None,
+    accelerate: Annotated[
+        bool,
+        typer.Option(
+            "--accelerate",
+            help="Ask a copy of the network with folded normalisation: the same to rounding.",
+        ),
+    ] = False,
     *,
     network: dict[str, Any],
 ) -> None:
@@ -76,6 +83,7 @@ def explain(
             out=out,
             force=force,
             device=device,
+            accelerate=accelerate,
         )
     if not explaining.explain(images):
         raise typer.Exit(1)

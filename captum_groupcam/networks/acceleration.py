@@ -122,7 +122,8 @@ class Accelerated(Module):
 
     Parameters, state and modules are those of the network. With gradients, and as long as a hook
     is on one of its modules that was not there before, or one of them changes to training mode, the
-    network itself runs. A copy of it is one of the network.
+    network itself runs; for good, with a warning, once its weights have changed. A copy of it is
+    one of the network.
 
     Args:
         network (torch.nn.Module): The network as it is.
@@ -132,6 +133,13 @@ class Accelerated(Module):
     Attributes:
         folded (int): Number of batch normalisations that are folded.
         compiled (bool): Whether the copy is compiled.
+
+    Examples::
+
+        >>> network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
+        >>> fast = accelerate(network, torch.rand(1, 3, 2, 2))
+        >>> fast(torch.rand(2, 3, 2, 2)).requires_grad, fast.folded, fast.compiled
+        (True, 1, False)
     """
 
     def __init__(self, network: Module, copied: _Copy, folded: int) -> None:
@@ -143,6 +151,7 @@ class Accelerated(Module):
         self.compiled = copied.compiled is not None
         self._copied = copied
         self._watched = _Watched(network)
+        self._outdated = False
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Module:
         """A copy of the network as it is: the faster one has its weights."""
@@ -158,17 +167,21 @@ class Accelerated(Module):
         Returns:
             Any: As the network.
 
-        Raises:
-            ValueError: If the network's weights have changed since it was accelerated.
+        Warns:
+            UserWarning: Once, if the network's weights have changed since it was accelerated.
         """
         network = self._orig_mod
         if torch.is_grad_enabled() or self._watched.runs_otherwise():
             return network(*args, **kwargs)
         if self._watched.is_changed():
-            raise ValueError(
-                "The network's weights have changed, or were moved, since it was accelerated: "
-                "call accelerate again."
-            )
+            if not self._outdated:
+                warnings.warn(
+                    "The network's weights have changed, or were moved, since it was accelerated: "
+                    "it runs as it is. Call accelerate again.",
+                    stacklevel=2,
+                )
+            self._outdated = True
+            return network(*args, **kwargs)
         return self._copied(*args, **kwargs)
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -370,6 +371,16 @@ def test_only_pictures_of_this_program_are_overwritten(cat_file: Path, tmp_path:
     assert (out / "dog_group_cam.png").is_file()
     assert explain(cat_file, "--out", out, "--force").exit_code == 0
     assert mine.read_bytes() == first
+
+
+def test_an_accelerated_network_draws_the_same(cat_file: Path, tmp_path: Path) -> None:
+    def pixels(*arguments: object) -> np.ndarray:
+        result = explain(cat_file, "--out", tmp_path, *arguments)
+        assert result.exit_code == 0
+        assert ("49 batch normalisations are folded" in result.stdout) == bool(arguments)
+        return np.asarray(Image.open(tmp_path / "cat_group_cam.png")).astype(int)
+
+    assert abs(pixels("--accelerate") - pixels()).max() <= 2
 
 
 def test_pictures_are_not_written_through_links(cat_file: Path, tmp_path: Path) -> None:

@@ -36,6 +36,28 @@ def test_all_that_a_front_end_asks_of_it() -> None:
     assert torch.equal(maps, GroupCAM(network, layer).attribute(inputs, 3, n_groups=4))
 
 
+def test_an_accelerated_one_explains_alike() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
+    model = ImageClassifier(network, PREPROCESS, NAMES)
+    fast = model.accelerated()
+    assert model.network is network
+    assert fast.notes == ("1 batch normalisations are folded for queries",)
+    assert fast.layer.module is model.layer.module
+    assert fast.at_layer("0").layer.module is network[0]
+    inputs = model.prepare(Image.effect_noise((50, 40), 80).convert("RGB"))
+    for method in ("rise", "group_cam", "grad_cam", "hires_cam"):
+        options = {"rise": {"n_masks": 20}, "group_cam": {"n_groups": 4}}.get(method, {})
+        maps = [each.explain(method, inputs, 3, **options) for each in (model, fast)]
+        torch.testing.assert_close(maps[1], maps[0], rtol=1e-3, atol=1e-6)
+
+
 def test_a_method_of_ones_own() -> None:
     model = ImageClassifier(classifier(), PREPROCESS)
     assert model.class_names == [f"class {index}" for index in range(5)]
