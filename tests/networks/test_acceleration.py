@@ -304,7 +304,7 @@ def test_every_kind_of_convolution(convolution: Any, norm: Any, size: tuple[int,
     torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_frozen_networks_of_other_precision(dtype: torch.dtype) -> None:
     network, inputs = normalised().to(dtype).requires_grad_(False), images(2, 16, 16).to(dtype)
     fast = accelerate(network, inputs)
