@@ -6,7 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Attack", "Outcome", "added"]
+__all__ = ["Attack", "NotTried", "Outcome", "added"]
+
+
+class NotTried(Exception):  # noqa: N818  nothing has failed
+    """What an attack needs is missing; the message says what."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 import typer
 
 from ...data import printable
-from .attacks import Outcome
+from .attacks import NotTried, Outcome
 from .registry import ATTACKS
 
 __all__ = ["attack"]
@@ -27,7 +27,7 @@ def attack(
         bool, typer.Option("--small", help="A few tries of each kind, as in the tests.")
     ] = False,
 ) -> None:
-    """Attacks runs, files and calls, and counts the damage: none is expected."""
+    """Attacks runs, files, calls and the explorer, and counts the damage: none is expected."""
     unknown = sorted({*(themes or ())} - {*_THEMES})
     if unknown:
         raise ValueError(f"Unknown: {', '.join(unknown)}; known are {', '.join(_THEMES)}.")
@@ -43,6 +43,9 @@ def attack(
             folder.mkdir()
             try:
                 outcome = one.run(folder, small)
+            except NotTried as error:
+                typer.echo(f"| {one.theme} | {one.name} | 0 | not tried: {error} | |")
+                continue
             except Exception as error:  # the other attacks are still to come
                 outcome = Outcome(1, {"ended": 1}, [f"{type(error).__name__}: {error}"])
             for fault, count in outcome.faults.items():

@@ -25,7 +25,7 @@ from .attacks import Attack, Outcome
 from .threads import network
 from .toys import good_sample, toys
 
-__all__ = ["ATTACKS"]
+__all__ = ["ATTACKS", "odd_pictures", "saved"]
 
 #: What a file is that is named like weights.
 _NO_WEIGHTS: tuple[bytes, ...] = (
@@ -123,44 +123,45 @@ def _png(width: int, height: int, data: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """A picture as a file of a kind holds it."""
     with io.BytesIO() as file:
         image.save(file, kind, **options)
         return file.getvalue()
 
 
-def _pictures(small: bool) -> dict[str, bytes]:
+def odd_pictures(small: bool) -> dict[str, bytes]:
     """Files by name: odd pictures, and what is none."""
     image = good_sample(0).image
     grey = image.convert("L")
     files = {
         "empty.png": b"",
         "text.jpg": b"no picture",
-        "one pixel.png": _saved(image.resize((1, 1)), "PNG"),
-        "long.png": _saved(Image.new("L", (65_000, 1)), "PNG"),
-        "high.png": _saved(Image.new("L", (1, 20_000)), "PNG"),
+        "one pixel.png": saved(image.resize((1, 1)), "PNG"),
+        "long.png": saved(Image.new("L", (65_000, 1)), "PNG"),
+        "high.png": saved(Image.new("L", (1, 20_000)), "PNG"),
         "too large.png": _png(100_000, 100_000),
         "without data.png": _png(32, 32),
         "without size.png": _png(0, 0),
-        "grey.png": _saved(grey, "PNG"),
-        "bits.png": _saved(grey.convert("1"), "PNG"),
-        "deep.png": _saved(grey.convert("I;16"), "PNG"),
-        "float.tiff": _saved(grey.convert("F"), "TIFF"),
-        "palette.gif": _saved(image.convert("P"), "GIF"),
-        "frames.gif": _saved(image, "GIF", save_all=True, append_images=[image] * 3),
-        "transparent.png": _saved(image.convert("RGBA"), "PNG"),
-        "print.jpg": _saved(image.convert("CMYK"), "JPEG"),
-        "another.png": _saved(image, "JPEG"),
-        "turned.jpg": _saved(image, "JPEG", exif=_turned()),
+        "grey.png": saved(grey, "PNG"),
+        "bits.png": saved(grey.convert("1"), "PNG"),
+        "deep.png": saved(grey.convert("I;16"), "PNG"),
+        "float.tiff": saved(grey.convert("F"), "TIFF"),
+        "palette.gif": saved(image.convert("P"), "GIF"),
+        "frames.gif": saved(image, "GIF", save_all=True, append_images=[image] * 3),
+        "transparent.png": saved(image.convert("RGBA"), "PNG"),
+        "print.jpg": saved(image.convert("CMYK"), "JPEG"),
+        "another.png": saved(image, "JPEG"),
+        "turned.jpg": saved(image, "JPEG", exif=_turned()),
     }
     rng = np.random.default_rng(0)
     kinds: Mapping[str, bytes] = {
-        kind: _saved(image, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
+        kind: saved(image, kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")
     }
     for index in range(6 if small else 120):
         kind = list(kinds)[index % len(kinds)]
         files[f"fuzzed {index}.{kind.lower()}"] = _fuzzed(kinds[kind], rng)
-    good = _saved(image, "PNG")
+    good = saved(image, "PNG")
     return files | dict.fromkeys(_NAMES, good)
 
 
@@ -190,7 +191,7 @@ def _batches(folder: Path, small: bool) -> Outcome:
     """A batch of odd pictures and names, among good ones: the good ones are explained."""
     photos, out = folder / "photos", folder / "out"
     photos.mkdir()
-    files = _pictures(small)
+    files = odd_pictures(small)
     for name, content in files.items():
         (photos / name).write_bytes(content)
     (photos / "gone.png").symlink_to(folder / "nowhere.png")

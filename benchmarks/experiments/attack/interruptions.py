@@ -33,13 +33,43 @@ from .threads import network
 __all__ = ["ATTACKS"]
 
 
-class Failing(nn.Module):
-    """The network of the threads, one of whose passes can fail at its beginning, middle or end."""
+class Block(nn.Module):
+    """N x T x 8 tokens to the same: each takes up what it attends to."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """A residual connection around attention."""
+        attended: Tensor = self.attention(tokens, tokens, tokens)[0]
+        return tokens + attended
+
+
+class Attending(nn.Module):
+    """N x 8 x H x W to the same, by attention between positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Block()
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """The positions are tokens."""
+        tokens: Tensor = self.block(grid.flatten(2).transpose(1, 2))
+        return tokens.transpose(1, 2).reshape(grid.shape)
+
+
+class Failing(nn.Module):
+    """The network of the threads, one of whose passes can fail at its beginning, middle or end.
+
+    Args:
+        attends (bool, optional): Whether there is attention in it. Default: False.
+    """
+
+    def __init__(self, attends: bool = False) -> None:
+        super().__init__()
         self.features, *head = network()
-        self.head = nn.Sequential(*head)
+        self.head = nn.Sequential(*([Attending()] if attends else []), *head)
         self.passes, self.failed = 0, False
         self.fails: tuple[int, str, type[BaseException]] | None = None
 
@@ -72,6 +102,7 @@ _OPTIONS: Mapping[str, dict[str, int]] = {
     "smooth_grad": {"n_samples": 4},
     "occlusion": {"window": 8},
 }
+_OF_ATTENTION = ("attention_rollout", "le_grad")
 _RAISED = (
     RuntimeError,
     ValueError,
@@ -116,7 +147,7 @@ class _Situation:
     """A network, inputs, and what must be as it was."""
 
     def __init__(self, name: str, *, leaf: bool = False) -> None:
-        self.net = Failing()
+        self.net = Failing(attends=name in _OF_ATTENTION)
         self.net.train("Blur" in name)
         for index, parameter in enumerate(self.net.parameters()):
             parameter.requires_grad_(index % 2 == 0)
@@ -182,20 +213,22 @@ def _free(net: nn.Module) -> bool:
 def _failing_passes(_folder: Path, small: bool) -> Outcome:
     """Passes fail by several errors, at several places and times."""
     tried, traces = 0, []
-    for name, call in _calls().items():
-        situation = _Situation(name)
-        call(situation.net, situation.inputs)
-        n_passes = situation.net.passes
-        times = sorted({1, 2, max(1, n_passes // 2), n_passes})
-        for raised in _RAISED[-1:] if small else _RAISED:
-            for where in ("middle",) if small else ("start", "middle", "end"):
-                for at in times[1:2] if small else times:
-                    situation = _Situation(name, leaf=where == "middle")
-                    situation.net.fails = (at, where, raised)
-                    tried += 1
-                    found = _interrupted(situation, call, raised)
-                    if found:
-                        traces.append(f"{name}, {raised.__name__} at {where} {at}: {found}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # maps of this network may be zero
+        for name, call in _calls().items():
+            situation = _Situation(name)
+            call(situation.net, situation.inputs)
+            n_passes = situation.net.passes
+            times = sorted({1, 2, max(1, n_passes // 2), n_passes})
+            for raised in _RAISED[-1:] if small else _RAISED:
+                for where in ("middle",) if small else ("start", "middle", "end"):
+                    for at in times[1:2] if small else times:
+                        situation = _Situation(name, leaf=where == "middle")
+                        situation.net.fails = (at, where, raised)
+                        tried += 1
+                        found = _interrupted(situation, call, raised)
+                        if found:
+                            traces.append(f"{name}, {raised.__name__} at {where} {at}: {found}")
     return Outcome(tried, {"traces left": len(traces)}, traces)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import calls, files, folders, interruptions, kills, processes, runs, threads
+from . import calls, explorer, files, folders, interruptions, kills, processes, runs, threads
 from .attacks import Attack
 
 __all__ = ["ATTACKS"]
@@ -17,4 +17,5 @@ ATTACKS: tuple[Attack, ...] = (
     *calls.ATTACKS,
     *interruptions.ATTACKS,
     *threads.ATTACKS,
+    *explorer.ATTACKS,
 )
