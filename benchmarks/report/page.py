@@ -185,11 +185,11 @@ def render(chapters: Sequence[Chapter]) -> str:
     }
     environment.filters["breakable"] = _breakable
     return environment.get_template("page.html").render(
-        chapters=chapters, heading=_heading(chapters)
+        chapters=chapters, page_title=_page_title(chapters)
     )
 
 
-def _heading(chapters: Sequence[Chapter]) -> str:
+def _page_title(chapters: Sequence[Chapter]) -> str:
     """The title of the page: the kind of its runs."""
     kinds = {
         "Sanity check" if one.sanity else "Ablation" if one.studies else "Saliency methods compared"
