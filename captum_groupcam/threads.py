@@ -7,6 +7,7 @@ import inspect
 import itertools
 import os
 import threading
+import traceback
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -168,7 +169,11 @@ def _cleanly(modules: list[Module], work: Callable[[], _Result]) -> _Result:
     put_back = _State(modules).put_back
     try:
         return work()
-    except BaseException:
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            # Context managers that an interrupt has left open close now: closed later, when the
+            # error is dropped, they would undo what is put back here.
+            traceback.clear_frames(error.__traceback__)
         surely(put_back, put_back)
         raise
 
@@ -207,6 +212,8 @@ def _n_modes() -> int:
 
 
 def _is_ours(hook: object) -> bool:
+    while isinstance(hook, functools.partial):
+        hook = hook.func
     module = str(getattr(hook, "__module__", ""))
     return module.partition(".")[0] in {"captum", "captum_groupcam"}
 

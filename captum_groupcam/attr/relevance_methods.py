@@ -131,6 +131,8 @@ def _with_rules(model: Module, *, only_relu: bool = False) -> Module:
     def other(module: Module) -> Module | None:
         if only_relu and isinstance(module, (nn.ReLU6, nn.Tanh)):
             return nn.ReLU()
+        if isinstance(module, nn.Identity) or (isinstance(module, nn.Sequential) and not module):
+            return nn.Dropout().eval()  # the same, and has a rule
         return clipped(module)
 
     replace_modules(network, other)

@@ -292,6 +292,16 @@ def test_lrp_with_epsilon_is_input_times_gradient_of_a_relu_network():
         assert (other - maps).norm() > 0.1 * maps.norm()
 
 
+@pytest.mark.parametrize("nothing", [nn.Identity(), nn.Sequential()])
+def test_lrp_passes_through_modules_that_do_nothing(nothing: nn.Module):
+    features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    x = torch.rand(2, 3, 16, 16)
+    expected = METHODS["lrp"](nn.Sequential(features, head).eval())(x, 1)
+    found = METHODS["lrp"](nn.Sequential(features, nothing, head).eval())(x, 1)
+    torch.testing.assert_close(found, expected)
+
+
 def test_lrp_passes_relevance_through_relu6_as_it_is():
     network = seeded(lambda: chain(nn.ReLU6(), nn.MaxPool2d(2)))
     x = 20 * small_inputs(1)  # beyond six
