@@ -221,7 +221,7 @@ def test_other_models_and_weights(cat_file: Path, shared: Path, tmp_path: Path) 
             ["--method", "no_cam"],
             "Unknown method 'no_cam'; did you mean",
         ),
-        (["--model", "efficientnet_lite"], "did you mean efficientnet_lite0"),
+        (["--model", "efficientnet_lite"], "efficientnet_lite0"),
         (["--layer", "_blocks.99"], "no layer '_blocks.99'; did you mean _blocks.9"),
         (["--target", "tabbi"], "No class is named 'tabbi'; did you mean one of tabby (281)"),
         (["--target", "1000"], "Class 1000 is out of range, there are 1000 classes"),
