@@ -43,7 +43,7 @@ WRONG = [
     ),
     (RISE, {"n_masks": 0}, ValueError, "n_masks must be at least 1, got 0"),
     (RISE, {"probability": 1}, ValueError, r"in \(0, 1\), got 1"),
-    (RISE, {"grid_size": 0}, ValueError, "grid_size must be positive"),
+    (RISE, {"grid_size": 0}, ValueError, "grid_size must be at least 1"),
     (RISE, {"grid_size": (7, 7, 7)}, ValueError, "one for each of 2 axes"),
     (RISE, {"targets": []}, ValueError, "at least one of targets"),
     (RISE, {"targets": [1]}, ValueError, "not both"),
