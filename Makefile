@@ -10,8 +10,9 @@ READY := $(VENV)/.ready
 # and takes the rest (torch, gigabytes) from .venv behind it.
 VENV08 := .venv-captum08
 READY08 := $(VENV08)/.ready
-# What of the suite runs there: the library. The benchmark is for the current captum.
-TESTS08 := tests captum_groupcam --ignore=tests/benchmarks
+# What of the suite runs there: the library. Benchmark, command line and explorer are tried with the
+# current captum.
+TESTS08 := tests captum_groupcam --ignore=tests/benchmarks --ignore=tests/apps
 
 # One thread for each worker, so that they do not compete for the cores. Tests of one group share a
 # server, hence a worker.

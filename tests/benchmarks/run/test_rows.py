@@ -159,7 +159,7 @@ with RowWriter(Path({str(path)!r})) as writer:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True
     )
     assert "cannot be written" in done.stdout
-    assert "the same command goes on" in done.stdout
+    assert "the same command continues" in done.stdout
     assert path.stat().st_size == 2 * size
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
 
