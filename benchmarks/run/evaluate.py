@@ -327,7 +327,7 @@ class Evaluator:
         except Exception as error:
             raise DeviceError(
                 f"{self.model.device} answers no more since sample {sample} ({_reason(error)}). "
-                "All rows are kept; the same command goes on after it."
+                "All rows are kept; the same command continues after it."
             ) from error
 
     def _about(self, sample: Sample, target: int) -> dict[str, Any]:

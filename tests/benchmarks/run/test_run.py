@@ -411,7 +411,7 @@ def test_a_full_disk_keeps_the_rows(settings: RunSettings) -> None:
     assert "Traceback" not in done.stderr
     message = " ".join(done.stderr.split())
     assert "cannot be written" in message
-    assert "the same command goes on" in message
+    assert "the same command continues" in message
     rows = RunFolder(settings.out).rows()
     assert rows
     assert all(row.error is None for row in rows)
