@@ -45,7 +45,7 @@ class Tapped(nn.Module):
         layer (TargetLayer): The layer.
 
     Raises:
-        ValueError: If the layer runs several times in a pass, which peers cannot tell apart.
+        ValueError: If the layer runs several times in a pass, which peers cannot distinguish.
 
     Examples::
 
@@ -62,7 +62,7 @@ class Tapped(nn.Module):
     def __init__(self, network: nn.Module, layer: TargetLayer) -> None:
         super().__init__()
         if layer.layer_call is not None:
-            raise ValueError("Other packages cannot tell several calls of a layer in a pass apart.")
+            raise ValueError("Other packages cannot distinguish several calls of a layer.")
         self.network = network
         self.tap: nn.Module = nn.Identity()
         # Not a module of this one: it is in the network.

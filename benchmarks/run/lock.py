@@ -40,7 +40,7 @@ def locked(folder: Path) -> Iterator[None]:
         ...     with locked(folder):
         ...         pass
         Traceback (most recent call last):
-        benchmarks.run.rows.RowError: Another run is at work in ...: process ... Wait for it or ...
+        benchmarks.errors.RowError: Another run is at work in ...: process ... Wait for it or ...
     """
     holder = folder / _HOLDER
     lock = FileLock(folder / _LOCK)

@@ -94,7 +94,7 @@ def linked_copy(model: Module) -> Module:
 
 
 def replace_modules(model: Module, replaced: Callable[[Module], Module | None]) -> None:
-    """Puts other modules in the place of some; None leaves one as it is."""
+    """Replaces some modules by others; None leaves one as it is."""
     known: dict[int, Module | None] = {}
     for parent in list(model.modules()):
         for name, child in parent._modules.items():  # named_children() skips second names
@@ -108,7 +108,7 @@ def replace_modules(model: Module, replaced: Callable[[Module], Module | None]) 
 
 
 def clipped(module: Module) -> Module | None:
-    """What Captum takes for a ReLU in the place of ReLU6; None for other modules."""
+    """What Captum takes for a ReLU instead of ReLU6; None for other modules."""
     if not isinstance(module, torch.nn.ReLU6):
         return None
     relu = torch.nn.ReLU()

@@ -37,8 +37,8 @@ def check_seed(seed: Any, least: int = -(2**63)) -> None:
 
     Args:
         seed (Any): The seed.
-        least (int, optional): The smallest that it can be; NumPy takes none below 0. Default:
-            torch's smallest.
+        least (int, optional): The smallest that it can be; NumPy takes none below 0.
+            Default: -9223372036854775808, torch's smallest.
 
     Raises:
         TypeError: If it is no whole number.

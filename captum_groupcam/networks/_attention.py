@@ -123,7 +123,7 @@ def watched_attention(
     Args:
         blocks (sequence of AttentionBlock): The blocks.
         pooled (sequence of int, optional): Blocks that the output is made of, each by itself: what
-            follows the last block gets the mean of each one's tokens, in the place of every token,
+            follows the last block gets the mean of each one's tokens, instead of every token,
             one after the other as rows of a batch. Gradients of the output go to the block that
             they are from and not beyond. Default: None, the network computes as ever, and gradients
             go to the tokens of the last block.

@@ -42,7 +42,7 @@ def accelerate(
 ) -> Accelerated:
     """Gives a network whose passes without gradients are answered by a faster copy of it.
 
-    Pass it in the place of the network: to the methods of this package, with the layer of the
+    Pass it instead of the network: to the methods of this package, with the layer of the
     network, and to deletion and insertion. Masked queries run in the copy. What needs gradients or
     looks inside runs in the network as it is, with its own weights.
 

@@ -253,7 +253,7 @@ def test_deep_lift_adds_up_where_modules_are_used_twice_and_windows_overlap():
 
 
 class Functions(SmallCNN):
-    """What :class:`SmallCNN` computes, with functions in the place of modules."""
+    """What :class:`SmallCNN` computes, with functions instead of modules."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.features[2](F.relu(self.features[0](x))))

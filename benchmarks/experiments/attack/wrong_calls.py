@@ -74,11 +74,11 @@ def _all_calls() -> Iterator[tuple[str, Call]]:
         "deletion_insertion": lambda inputs, target: deletion_insertion(net, maps, inputs, target),
         "average_drop": lambda inputs, target: average_drop(net, maps, inputs, target),
     }
-    for who, call in (explain | methods | measures).items():
+    for name, call in (explain | methods | measures).items():
         for what, inputs in bad_inputs(good).items():
-            yield f"{who}, inputs: {what}", of(call, inputs, target=1)
+            yield f"{name}, inputs: {what}", of(call, inputs, target=1)
         for what, target in TARGETS.items():
-            yield f"{who}, target: {what}", of(call, good, target=target)
+            yield f"{name}, target: {what}", of(call, good, target=target)
 
     masking = {name: explain[name] for name in ("GroupCAM", "SelectiveGroupCAM", "RISE")}
     options: dict[str, Mapping[str, Any]] = {
@@ -86,15 +86,15 @@ def _all_calls() -> Iterator[tuple[str, Call]]:
         "baselines": bad_baselines(good),
         "internal_batch_size": {repr(v): v for v in COUNTS if v is not None},
     }
-    for (who, call), (option, values) in (
+    for (name, call), (option, values) in (
         (one, other) for one in masking.items() for other in options.items()
     ):
         for what, value in values.items():
-            yield f"{who}, {option}: {what}", of(call, good, target=1, **{option: value})
-    for who in ("GroupCAM", "ScoreCAM", "GradCAM", "LayerCAM"):
+            yield f"{name}, {option}: {what}", of(call, good, target=1, **{option: value})
+    for name in ("GroupCAM", "ScoreCAM", "GradCAM", "LayerCAM"):
         for what, value in TRANSFORMS.items():
-            wrong = of(explain[who], good, target=1, reshape_transform=value)
-            yield f"{who}, reshape_transform: {what}", wrong
+            wrong = of(explain[name], good, target=1, reshape_transform=value)
+            yield f"{name}, reshape_transform: {what}", wrong
     wrong_layers = {
         "a name": "0",
         "None": None,
@@ -161,11 +161,11 @@ def _wrong_options(
         "ScoreCAM": {"weighting": ("sum", None, 1)},
         "XRAI": {"n_steps": COUNTS, "algorithm": ("slow", None, 1)},
     }
-    for who, of_class in of_classes.items():
+    for name, of_class in of_classes.items():
         for option, values in of_class.items():
             for value in values:
-                wrong = of(explain[who], good, target=1, **{option: value})
-                yield f"{who}, {option}={value!r:.30}", wrong
+                wrong = of(explain[name], good, target=1, **{option: value})
+                yield f"{name}, {option}={value!r:.30}", wrong
     for name, method in METHODS.items():
         if method.kind != "method":
             continue
