@@ -32,7 +32,7 @@ SIDES = {
     "wide_*": 128,
     "efficientnet_v2_[ml]": 128,
 }
-VIDEOS = {"mvit*": (16, 224), "s3d": (16, 128), "swin3d*": (16, 96), "*": (16, 64)}
+VIDEOS = {"mvit*": (16, 224), "s3d": (16, 224), "swin3d*": (16, 96), "*": (16, 64)}
 
 #: Architectures of timm.
 TIMM = (  # noqa: SIM905 - a list would be a hundred lines
