@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -245,7 +246,7 @@ def _rows(target: Any, n_samples: int) -> list[tuple[int, ...]]:
 def _row(element: int | Sequence[int]) -> tuple[int, ...]:
     parts = element if isinstance(element, tuple) else (element,)
     try:
-        if any(isinstance(part, bool) for part in parts):
+        if any(isinstance(part, (bool, np.bool_)) for part in parts):
             raise TypeError("True and False are no places in an output")
         return tuple(index(part) for part in parts)
     except TypeError as error:
