@@ -131,7 +131,7 @@ groupcam=user/bin/captum-groupcam
     --arms "plain group_cam" --seeds 1 --n-groups 4
 "$groupcam" compare --limit 1 "${methods[@]}" --out out/bundled
 "$groupcam" report out/compare out/ablate out/bundled --out out/report
-"$groupcam" memory --help > /dev/null # runs for a minute, the tests do
+"$groupcam" memory --help > /dev/null # takes a minute; the tests run it
 grep -q mypkg.model:build out/report/index.html
 user/bin/python -I -c "
 from importlib.util import find_spec
