@@ -282,21 +282,23 @@ def _interrupts(_folder: Path, small: bool) -> Outcome:
     # An interrupt in a finaliser is reported there, and lost.
     sys.unraisablehook = lambda _: None
     try:
-        for name, call in _calls().items():
-            _watched(_Situation(name), call)  # imports and caches
-            places = _watched(_Situation(name), call)
-            for at in _drawn(places, count):
-                situation = _Situation(name)
-                found: list[str] = []
-                tried += 1
-                try:
-                    _watched(situation, call, at)
-                except BaseException as error:
-                    found = situation.traces()
-                    if not isinstance(error, KeyboardInterrupt):
-                        found.append(f"became {type(error).__name__}: {error}")
-                if found or (found := situation.traces()):
-                    traces.append(f"{name}, interrupted at {at} ({places[at]}): {found}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # maps of this network may be zero
+            for name, call in _calls().items():
+                _watched(_Situation(name), call)  # imports and caches
+                places = _watched(_Situation(name), call)
+                for at in _drawn(places, count):
+                    situation = _Situation(name)
+                    found: list[str] = []
+                    tried += 1
+                    try:
+                        _watched(situation, call, at)
+                    except BaseException as error:
+                        found = situation.traces()
+                        if not isinstance(error, KeyboardInterrupt):
+                            found.append(f"became {type(error).__name__}: {error}")
+                    if found or (found := situation.traces()):
+                        traces.append(f"{name}, interrupted at {at} ({places[at]}): {found}")
     finally:
         sys.unraisablehook = ignored
     return Outcome(tried, {"traces left": len(traces)}, traces)
