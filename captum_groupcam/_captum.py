@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar, cast
 
 import torch
@@ -21,23 +20,21 @@ from torch import Tensor
 from torch.nn import Module
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from captum_groupcam._compiled import eager, on_one_device, uncompiled
 from captum_groupcam.threads import exclusive
 
 __all__ = [
     "LRP_RULES",
     "ForwardFunc",
     "TargetType",
-    "eager",
     "input_gradients",
     "layer_activations",
     "layer_curvature",
     "layer_gradients_and_activations",
     "log_usage",
-    "on_one_device",
     "progress_bar",
     "replacing",
     "run_forward",
-    "uncompiled",
     "warn",
 ]
 
@@ -368,25 +365,6 @@ def input_gradients(
             "need none."
         )
     return gradients
-
-
-def eager(forward_func: ForwardFunc) -> ForwardFunc:
-    """The module behind ``torch.compile``: compiled code does not call hooks."""
-    return cast(ForwardFunc, getattr(forward_func, "_orig_mod", forward_func))
-
-
-def on_one_device(forward_func: ForwardFunc) -> ForwardFunc:
-    """The module as written, without ``DataParallel``, whose replicas each see some rows."""
-    network = eager(forward_func)
-    return network.module if isinstance(network, torch.nn.DataParallel) else network
-
-
-def uncompiled() -> AbstractContextManager[Any]:
-    """Runs what is compiled inside the forward function as it was written, for the same reason."""
-    if "torch._dynamo" not in sys.modules:  # nothing is compiled, and to import it takes seconds
-        return nullcontext()
-    set_stance: Any = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
-    return set_stance("force_eager") if set_stance else nullcontext()
 
 
 def _devices(forward_func: ForwardFunc, device_ids: list[int] | None) -> list[int] | None:

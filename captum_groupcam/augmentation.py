@@ -14,7 +14,7 @@ from torch.nn import Module
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from captum_groupcam import _captum, threads
+from captum_groupcam import _compiled, threads
 from captum_groupcam.masking.baselines import Baseline, resolve_baseline
 from captum_groupcam.masking.call import expecting_zero_maps, isolated
 from captum_groupcam.masking.checks import check_between, check_count, check_seed
@@ -344,7 +344,7 @@ def _unwrapped(model: Module) -> Module:
 
 
 def _eager(model: Module) -> Module:
-    return cast(Module, _captum.eager(model))
+    return cast(Module, _compiled.eager(model))
 
 
 def _counterpart(layer: Module, model: Module, teacher: Module) -> Module:

@@ -11,7 +11,7 @@ import torch
 from captum.attr import NoiseTunnel, Saliency
 from torch import nn
 
-from captum_groupcam import GroupCAM
+from captum_groupcam import GroupCAM, _compiled
 from captum_groupcam.methods import METHODS, Method
 from captum_groupcam.networks.outputs import SelectOutput
 from captum_groupcam.threads import network_locks, reached_modules, run_alone, surely
@@ -228,3 +228,34 @@ def test_warnings_name_the_program():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         METHODS["guided_backprop"](model)(torch.rand(1, 3, 8, 8), 1)
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="needs set_stance")
+def test_what_is_compiled_stays_so_whichever_thread_ends_first():
+    ran: list[int] = []
+
+    def backend(graph, _inputs):
+        def run(*arguments):
+            ran.append(1)
+            return graph.forward(*arguments)
+
+        return run
+
+    compiled = torch.compile(lambda inputs: inputs + 1, backend=backend)
+    began, may_end = threading.Event(), threading.Event()
+
+    def longer() -> None:
+        with _compiled.uncompiled():
+            began.set()
+            may_end.wait()
+
+    thread = threading.Thread(target=longer)
+    with _compiled.uncompiled():
+        thread.start()
+        began.wait()
+    compiled(torch.zeros(2))
+    assert not ran  # the other thread still needs it
+    may_end.set()
+    thread.join()
+    compiled(torch.zeros(2))
+    assert ran

@@ -8,7 +8,7 @@ from typing import Any
 from captum.attr import Attribution
 from torch import Tensor
 
-from captum_groupcam import _captum
+from captum_groupcam import _captum, _compiled
 from captum_groupcam.attr._shared import Titled, shared_arguments
 from captum_groupcam.masking.call import Call, TensorOrTuple, isolated, like_inputs, prepare
 from captum_groupcam.networks._attention import AttentionBlock, SeenAttention, attention_blocks
@@ -116,7 +116,7 @@ class AttentionMethod(Titled, Attribution):
     ) -> Tensor:
         """The output at the target while the attention is watched, repeats x N values."""
         network = call.network
-        forward_func = _captum.eager(network.forward_func)
+        forward_func = _compiled.eager(network.forward_func)
         output = _captum.run_forward(forward_func, rows, network.arguments(samples))
         seen.check(len(samples))
         if repeats > 1 and output.shape[:1] != (repeats * len(samples),):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from captum_groupcam import _captum
+from captum_groupcam import _compiled
 from captum_groupcam.attr.layer_formula import LayerFormula
 from captum_groupcam.attr.maps import weighted_sum
 from captum_groupcam.masking.call import Call
@@ -96,13 +96,13 @@ class _LinearCalls(TorchFunctionMode):
 
 def _class_weights(call: Call, activations: Tensor) -> Tensor:
     """The weights of each sample's class in the linear layer after the pooling: N x K."""
-    network = replace(call.network, forward_func=_captum.eager(call.network.forward_func))
+    network = replace(call.network, forward_func=_compiled.eager(call.network.forward_func))
     target = network.target
     assert isinstance(target, Target)
     pooled = activations.flatten(2).mean(-1)
 
     def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
-        with _captum.uncompiled(), _LinearCalls() as linear:
+        with _compiled.uncompiled(), _LinearCalls() as linear:
             outputs = network.scores(rows, samples)
         features = pooled[samples]
         for last in reversed(linear.calls):

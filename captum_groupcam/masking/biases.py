@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Module
 
-from captum_groupcam import _captum
+from captum_groupcam import _captum, _compiled
 from captum_groupcam.masking.network import Network, finite
 
 __all__ = ["FullGradients", "full_gradients"]
@@ -62,13 +62,13 @@ def full_gradients(
         >>> (terms.at_inputs[0].sum() + terms.at_biases[0].sum() - net(x)[0, 0]).abs().item() < 1e-6
         True
     """
-    module = _captum.on_one_device(network.forward_func)
+    module = _compiled.on_one_device(network.forward_func)
     if not isinstance(module, Module):
         raise TypeError(
             "FullGrad finds biases in a torch.nn.Module, got a function: make a module of it, of "
             "which the network is a part."
         )
-    with torch.enable_grad(), _captum.uncompiled(), _biased_outputs(module) as outputs:
+    with torch.enable_grad(), _compiled.uncompiled(), _biased_outputs(module) as outputs:
         leaves = [inputs[which].detach().clone().requires_grad_() for which in explained]
         seen = list(inputs)
         for which, leaf in zip(explained, leaves, strict=True):

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from captum_groupcam import _captum
+from captum_groupcam import _captum, _compiled
 from captum_groupcam.masking.checks import check_count
 from captum_groupcam.masking.targets import Contrast, Target, Targets
 from captum_groupcam.networks.target_layer import TargetLayer
@@ -230,7 +230,7 @@ class Network:
         Returns:
             Tensor: Q scores, or Q x T for T targets.
         """
-        network = _captum.on_one_device(self.forward_func)
+        network = _compiled.on_one_device(self.forward_func)
         with _captum.replacing(
             layer.module,
             lambda activations: layer.without_channels(activations, channels),

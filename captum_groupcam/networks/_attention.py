@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Module
 
-from captum_groupcam import _captum
+from captum_groupcam import _compiled
 
 __all__ = ["AttentionBlock", "SeenAttention", "attention_blocks", "watched_attention"]
 
@@ -99,7 +99,7 @@ def attention_blocks(network: object) -> list[AttentionBlock]:
     """
     if not isinstance(network, Module) or isinstance(network, nn.DataParallel):
         raise ValueError(f"{type(network).__name__} has no modules to watch. {_WHICH}")
-    network = cast(Module, _captum.eager(network))
+    network = cast(Module, _compiled.eager(network))
     found = [
         AttentionBlock(parent, network.get_submodule(parent), module)
         for name, module in network.named_modules()
@@ -152,7 +152,7 @@ def watched_attention(
                 hooks.append(dropout.register_forward_hook(partial(_keep, seen)))
             for hook in hooks:
                 stack.callback(hook.remove)
-        stack.enter_context(_captum.uncompiled())
+        stack.enter_context(_compiled.uncompiled())
         yield seen
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import Module
 
-from captum_groupcam import _captum
+from captum_groupcam import _compiled
 from captum_groupcam.networks._layouts import Form
 from captum_groupcam.networks.axes import check_axes
 from captum_groupcam.networks.tensors import check_samples, check_tensor
@@ -73,7 +73,7 @@ class Probe:
             check_tensor(f"Input {position}", tensor)
         self._which = _explained(whole)
         check_samples(f"Input {self._which}", whole[self._which])
-        self.model = cast(Module, _captum.eager(model))
+        self.model = cast(Module, _compiled.eager(model))
         self.inputs = tuple(tensor.detach() for tensor in whole)
         counts = self.inputs[self._which]
         check_axes(counts)

@@ -15,7 +15,7 @@ from torch.nn import Module
 from torch.nn.utils import fusion, parametrize
 from torchvision.ops import FrozenBatchNorm2d
 
-from captum_groupcam import _captum
+from captum_groupcam import _compiled
 from captum_groupcam.naming import one_line
 from captum_groupcam.networks.outputs import tensors_of
 
@@ -98,7 +98,7 @@ def accelerate(
         >>> maps.shape
         torch.Size([2, 1, 16, 16])
     """
-    eager = _captum.eager(network)
+    eager = _compiled.eager(network)
     if not isinstance(eager, Module):
         raise TypeError(f"Expected a torch.nn.Module, got {type(eager).__name__}.")
     if compiled_batch_size is not None and compiled_batch_size < 1:

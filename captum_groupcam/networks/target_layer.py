@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from captum_groupcam import _captum
+from captum_groupcam import _compiled
 from captum_groupcam.networks.tensors import check_tensor
 from captum_groupcam.networks.transformers import ReshapeTransform
 
@@ -78,7 +78,7 @@ class TargetLayer:
             ValueError: If the network has no module of this name; names that come close are
                 listed.
         """
-        network = cast(Module, _captum.eager(model))
+        network = cast(Module, _compiled.eager(model))
         if name.startswith(_INPUT_OF):
             name, attribute_to_layer_input = name.removeprefix(_INPUT_OF), True
         modules = {name: module for name, module in network.named_modules() if name}

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import Module
 
-from captum_groupcam import _captum
+from captum_groupcam import _compiled
 
 __all__ = ["Place", "Step", "Trace", "evaluating", "evaluation_mode", "one_tensor"]
 
@@ -264,7 +264,7 @@ def evaluating(model: Module) -> Iterator[None]:
         >>> model[0].training
         True
     """
-    with evaluation_mode(model), torch.inference_mode(False), _captum.uncompiled():
+    with evaluation_mode(model), torch.inference_mode(False), _compiled.uncompiled():
         yield
 
 
