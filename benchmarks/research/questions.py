@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
-from captum_groupcam.attr.rise import RandomMasks
 from captum_groupcam.masking.masks import LayerMasks, denoise, normalize, upsample
 from captum_groupcam.masking.queries import score_masks, score_samples
+from captum_groupcam.masking.random_masks import RandomMasks
 from captum_groupcam.masking.targets import TargetType
 from captum_groupcam.networks.target_layer import TargetLayer
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
-__all__ = ["Titled", "shared_arguments"]
+__all__ = ["Titled", "arguments_of", "shared_arguments"]
 
 _Documented = TypeVar("_Documented", bound=Callable[..., Any])
 
@@ -47,6 +49,9 @@ _ARGUMENTS = {
         "Captum's NoiseTunnel passes functions on that are given by "
         ":class:`~captum_groupcam.attr.partial.Partial`."
     ),
+    "score_func": (
+        "Turns the network's output (N x classes x ...) into the scores of the samples."
+    ),
     "reshape_transform": (
         "Brings activations without spatial dimensions to N x K x spatial: those of a transformer, "
         "for which :func:`~captum_groupcam.networks.layers.find_layer` finds it. Default: None."
@@ -66,26 +71,39 @@ _ARGUMENTS = {
     "show_progress": "Whether to show a progress bar. Default: False.",
 }
 #: ``name (type): {argument}``, and what a method adds to it.
-_ENTRY = re.compile(r"^( *)(\w+ \([^\n]*\)): \{(\w+)\}((?: .*)?(?:\n\1    .*)*)$", re.MULTILINE)
+_LINK = re.compile(r"^( *)(\w+ \([^\n]*\)):\s+\{(\w+)\}((?: .*)?(?:\n\1    .*)*)$", re.MULTILINE)
+#: The same with a text of its own.
+_ENTRY = re.compile(r"^( *)(\w+) \([^\n]*\):(.*(?:\n\1    .*)*)$", re.MULTILINE)
 
 
 def shared_arguments(documented: _Documented) -> _Documented:
     """Puts the texts of shared arguments into a docstring, for ``name (type): {name}``."""
+    return _linked(documented, _ARGUMENTS)
 
+
+def arguments_of(function: Callable[..., Any]) -> Callable[[_Documented], _Documented]:
+    """Does the same, with the arguments that a function describes before those that are shared."""
+    entries = _ENTRY.findall(inspect.cleandoc(function.__doc__ or ""))
+    texts = {name: " ".join(text.split()) for _, name, text in entries}
+    return partial(_linked, texts={**_ARGUMENTS, **texts})
+
+
+def _linked(documented: _Documented, texts: Mapping[str, str]) -> _Documented:
     def described(entry: re.Match[str]) -> str:
         indent, name, argument, more = entry.groups()
-        text = " ".join([f"{name}: {_ARGUMENTS[argument]}", *more.split()])
-        return textwrap.fill(
-            text,
+        text = " ".join([f"{name}: {texts[argument]}", *more.split()])
+        filled = textwrap.fill(
+            text.replace("Default: ", "Default:\xa0"),  # stays in one line with its value
             width=100,
             initial_indent=indent,
             subsequent_indent=f"{indent}    ",
             break_long_words=False,
             break_on_hyphens=False,
         )
+        return filled.replace("\xa0", " ")
 
     if documented.__doc__ is not None:  # python -OO has none
-        documented.__doc__ = _ENTRY.sub(described, documented.__doc__)
+        documented.__doc__ = _LINK.sub(described, documented.__doc__)
     return documented
 
 

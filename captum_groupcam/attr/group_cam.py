@@ -2,80 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, TypedDict, overload
+from typing import Any, Literal, TypedDict, overload
 
-import torch
-from captum.attr import LayerAttribution
 from torch import Tensor
 from typing_extensions import Unpack
 
 from captum_groupcam import _captum
-from captum_groupcam.attr._shared import Titled, shared_arguments
+from captum_groupcam.attr._masked_layer import MaskedLayer
+from captum_groupcam.attr._shared import arguments_of, shared_arguments
+from captum_groupcam.attr.functional.group_cam import GroupCAMResult, group_cam
 from captum_groupcam.masking.baselines import Baselines
-from captum_groupcam.masking.call import (
-    Call,
-    TensorOrTuple,
-    isolated,
-    like_inputs,
-    prepare,
-    warn_of_zero_maps,
-)
+from captum_groupcam.masking.call import Call, TensorOrTuple
 from captum_groupcam.masking.checks import check_choice
-from captum_groupcam.masking.groups import Grouping, find_grouping, group_maps, split_channels
-from captum_groupcam.masking.masks import LayerMasks, check_percentile, denoise
+from captum_groupcam.masking.groups import Grouping, find_grouping
+from captum_groupcam.masking.masks import LayerMasks, check_percentile
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["GroupCAM"]
-
-
-class Merged(NamedTuple):
-    """What the algorithm gives: the sum for each input, and what it is made of."""
-
-    maps: tuple[Tensor, ...]
-    scores: Tensor
-    masks: LayerMasks
-    queried: Tensor
-
-
-def group_cam(
-    call: Call,
-    activations: Tensor,
-    gradients: Tensor,
-    *,
-    n_groups: int,
-    grouping: str | Grouping = "contiguous",
-    denoise_percentile: float | None,
-    denoise_at: Literal["layer", "input"],
-    relu_scores: bool = False,
-    merge_normalized: bool = True,
-    show_progress: bool = False,
-) -> Merged:
-    """The algorithm (section 3 of the paper), with the options of :meth:`GroupCAM.attribute`."""
-    # 1. Weights: w_k, the mean gradient of the class's output over a channel's positions.
-    weights = gradients.flatten(2).mean(2)
-
-    # 2. Split: M_l = ReLU(sum of w_k A_k over the group).
-    groups = split_channels(activations, n_groups, grouping)
-    maps = group_maps(activations, weights, groups, n_groups)
-
-    # 3. Denoise: keep what exceeds the percentile of its map.
-    if denoise_percentile is not None and denoise_at == "layer":
-        maps = denoise(maps, denoise_percentile)
-
-    # 4. Upsample and normalise to M'_l in [0, 1], when they are rendered.
-    masks = LayerMasks(maps, denoise_percentile if denoise_at == "input" else None)
-
-    # 5. Transform and 6. score: alpha_l = F_c(I * M'_l + B * (1 - M'_l)) - F_c(B).
-    scores, queried = call.score_masks(masks, "Group-CAM", show_progress=show_progress)
-    alphas = torch.where(queried, scores - call.score_baselines().unsqueeze(1), 0)
-    if relu_scores:
-        alphas = alphas.relu()
-
-    # 7. Merge: the sum of alpha_l M'_l, whose ReLU is the map.
-    merged = call.merge(masks, alphas, normalized=merge_normalized)
-    return Merged(merged, alphas, masks, queried)
 
 
 class GroupCAMOptions(TypedDict, total=False):
@@ -97,7 +42,7 @@ class GroupCAMOptions(TypedDict, total=False):
 
 
 @shared_arguments
-class GroupCAM(Titled, LayerAttribution):
+class GroupCAM(MaskedLayer):
     r"""Explains a network's decision by the parts of the input that its own features point at.
 
     Group-CAM splits the activations of a layer into groups, turns each group into a mask, lets the
@@ -165,7 +110,7 @@ class GroupCAM(Titled, LayerAttribution):
     ) -> tuple[TensorOrTuple, Tensor, LayerMasks]: ...
 
     @_captum.log_usage
-    @shared_arguments
+    @arguments_of(group_cam)
     def attribute(
         self,
         inputs: TensorOrTuple,
@@ -204,24 +149,16 @@ class GroupCAM(Titled, LayerAttribution):
             baselines (Tensor, float, callable, None or tuple of these, optional): {baselines}
                 Default: None, the input blurred by
                 :class:`~captum_groupcam.masking.baselines.GaussianBlur` (51 pixels, sigma 50).
-            n_groups (int, optional): Number of groups G, hence of forward passes; capped at the
-                number of channels. Default: 32.
-            grouping (str or Callable, optional): How channels are split: "contiguous" (paper),
-                "k_means" or "agglomerative" (by where they are active), or a function, see
-                :mod:`~captum_groupcam.masking.groups`. Default: "contiguous".
+            n_groups (int, optional): {n_groups}
+            grouping (str or Callable, optional): {grouping}
             gradient_free (bool, optional): Whether all channels weigh the same, so that the
                 network needs no gradients. Default: False.
-            denoise_percentile (float, optional): :math:`\theta`: positions of a group's map below
-                this percentile are dropped; in [0, 100), None keeps all. Default: 70.0.
-            denoise_at (str, optional): "layer" denoises at the resolution of the layer (paper),
-                "input" after upsampling, which gives sharper masks. Default: "layer".
-            score_func (Callable, optional): Turns the network's output (N x classes x ...) into the
-                scores F. Default: softmax over dimension 1; an output without classes (N or
-                N x 1) is its own score.
-            relu_scores (bool, optional): Whether groups that lower the score are left out of the
-                sum. Default: False.
-            merge_normalized (bool, optional): Whether the merged masks are those that the network
-                saw, normalised to [0, 1] (paper), or the maps before normalisation. Default: True.
+            denoise_percentile (float, optional): {denoise_percentile}
+            denoise_at (str, optional): {denoise_at}
+            score_func (Callable, optional): {score_func} Default: softmax over dimension 1; an
+                output without classes (N or N x 1) is its own score.
+            relu_scores (bool, optional): {relu_scores}
+            merge_normalized (bool, optional): {merge_normalized}
             reshape_transform (Callable, optional): {reshape_transform}
             layer_call (int or tuple of int, optional): {layer_call}
             internal_batch_size (int, optional): {internal_batch_size}
@@ -270,49 +207,36 @@ class GroupCAM(Titled, LayerAttribution):
                 "Group scores and masks are those of one call of the layer, got the calls "
                 f"{layer_call}. Ask for one, with the other inputs as additional_forward_args."
             )
-        with isolated():
-            call = prepare(
-                self.forward_func,
-                inputs,
-                target,
-                additional_forward_args,
-                baselines,
-                score_func=score_func,
-                internal_batch_size=internal_batch_size,
-                device_ids=self.device_ids,
-            )
-            layer = TargetLayer(
-                self.layer, "", attribute_to_layer_input, reshape_transform, layer_call
-            )
-            made: list[Merged] = []
 
-            def of_call(one: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
-                if gradient_free:
-                    activations = one.activations(layer)
-                    gradients = torch.ones_like(activations)
-                else:
-                    gradients, activations = one.gradients_and_activations(layer)
-                merged = group_cam(
-                    one,
-                    activations,
-                    gradients,
-                    n_groups=n_groups,
-                    grouping=grouping,
-                    denoise_percentile=denoise_percentile,
-                    denoise_at=denoise_at,
-                    relu_scores=relu_scores,
-                    merge_normalized=merge_normalized,
-                    show_progress=show_progress,
-                )
-                if relu_attributions:
-                    merged = merged._replace(maps=tuple(m.relu() for m in merged.maps))
-                made.append(merged)
-                return merged.maps
+        def algorithm(call: Call, layer: TargetLayer) -> GroupCAMResult:
+            if gradient_free:
+                activations, gradients = call.activations(layer), None
+            else:
+                gradients, activations = call.gradients_and_activations(layer)
+            return group_cam(
+                call,
+                activations,
+                gradients,
+                n_groups=n_groups,
+                grouping=grouping,
+                denoise_percentile=denoise_percentile,
+                denoise_at=denoise_at,
+                relu_scores=relu_scores,
+                merge_normalized=merge_normalized,
+                relu_attributions=relu_attributions,
+                show_progress=show_progress,
+            )
 
-            maps = call.for_all(layer, of_call)
-        for merged in made:
-            warn_of_zero_maps(merged.queried, merged.maps)
-        attributions = like_inputs(inputs, maps)
+        attributions, result = self._attribute(
+            algorithm,
+            inputs,
+            target,
+            additional_forward_args,
+            baselines,
+            TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call),
+            score_func=score_func,
+            internal_batch_size=internal_batch_size,
+        )
         if return_group_masks:
-            return attributions, merged.scores, merged.masks
-        return (attributions, merged.scores) if return_group_scores else attributions
+            return attributions, result.scores, result.masks
+        return (attributions, result.scores) if return_group_scores else attributions

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
-import torch
-from captum.attr import LayerAttribution
-from torch import Tensor
-
 from captum_groupcam import _captum
-from captum_groupcam.attr._shared import Titled, shared_arguments
-from captum_groupcam.attr.maps import weighted_sum
+from captum_groupcam.attr._masked_layer import MaskedLayer
+from captum_groupcam.attr._shared import arguments_of, shared_arguments
+from captum_groupcam.attr.functional.score_cam import score_cam
 from captum_groupcam.masking.baselines import Baselines
-from captum_groupcam.masking.call import (
-    Call,
-    TensorOrTuple,
-    isolated,
-    like_inputs,
-    prepare,
-    warn_of_zero_maps,
-)
-from captum_groupcam.masking.checks import check_choice
-from captum_groupcam.masking.masks import LayerMasks
+from captum_groupcam.masking.call import TensorOrTuple
 from captum_groupcam.masking.network import ScoreFunc, raw_score
-from captum_groupcam.masking.smoothed import Smoothing, smoother
+from captum_groupcam.masking.smoothed import Smoothing
 from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
@@ -31,7 +20,7 @@ __all__ = ["ScoreCAM"]
 
 
 @shared_arguments
-class ScoreCAM(Titled, LayerAttribution):
+class ScoreCAM(MaskedLayer):
     r"""Weighs every channel of a layer by what the network says of the input seen through it.
 
     .. math::
@@ -56,7 +45,7 @@ class ScoreCAM(Titled, LayerAttribution):
     title = "Score-CAM"
 
     @_captum.log_usage
-    @shared_arguments
+    @arguments_of(score_cam)
     def attribute(
         self,
         inputs: TensorOrTuple,
@@ -93,20 +82,13 @@ class ScoreCAM(Titled, LayerAttribution):
                 Default: None, zero, as in Captum and in the published code. It is zero in the
                 values that the network takes, so mean grey rather than black for images that were
                 normalised.
-            weighting (str, optional): How scores become weights: "softmax" over the channels of a
-                layer (the paper's algorithm); "increase", the increase of confidence S itself (the
-                paper's definition); "score", without the baseline's score subtracted (the published
-                code). Default: "softmax".
-            score_func (Callable, optional): Turns the network's output (N x classes x ...) into the
-                scores f. Default: :func:`~captum_groupcam.masking.network.raw_score`, the logit.
-            smoothing (str, optional): What a channel's score is: "none", of its mask (Score-CAM);
-                "noise", the mean over masks with noise (SS-CAM, arXiv 2006.14255); "integral", the
-                mean over masks that grow step by step (IS-CAM, arXiv 2010.03023). Default: "none".
-            n_samples (int, optional): Number of masks for each channel, hence of its forward
-                passes, if smoothed. Default: None, 35 of SS-CAM and 10 of IS-CAM.
-            noise_level (float, optional): Standard deviation of SS-CAM's noise on masks in [0, 1].
-                Default: 2.0, as in the paper.
-            seed (int, optional): Seed of the noise. Default: 0.
+            weighting (str, optional): {weighting}
+            score_func (Callable, optional): {score_func}
+                Default: :func:`~captum_groupcam.masking.network.raw_score`, the logit.
+            smoothing (str, optional): {smoothing}
+            n_samples (int, optional): {n_samples}
+            noise_level (float, optional): {noise_level}
+            seed (int, optional): {seed}
             reshape_transform (Callable, optional): {reshape_transform}
             layer_call (int or tuple of int, optional): {layer_call}
             internal_batch_size (int, optional): {internal_batch_size}
@@ -125,54 +107,30 @@ class ScoreCAM(Titled, LayerAttribution):
 
             >>> import torch
             >>> from torch import nn
-            >>> _ = torch.manual_seed(0)
             >>> features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
             >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
             >>> score_cam = ScoreCAM(nn.Sequential(features, head).eval(), features)
             >>> score_cam.attribute(torch.rand(2, 3, 16, 16), target=3).shape
             torch.Size([2, 1, 16, 16])
         """
-        check_choice("weighting", weighting, "softmax", "increase", "score")
-        smooth = smoother(smoothing, n_samples, noise_level, seed)
-        with isolated():
-            call = prepare(
-                self.forward_func,
-                inputs,
-                target,
-                additional_forward_args,
-                baselines,
-                default_baseline=0,
-                score_func=score_func,
-                internal_batch_size=internal_batch_size,
-                device_ids=self.device_ids,
-            )
-            layer = TargetLayer(
-                self.layer, "", attribute_to_layer_input, reshape_transform, layer_call
-            )
-            made: list[tuple[Tensor, tuple[Tensor, ...]]] = []
-
-            def of_call(one: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
-                activations = one.activations(layer)
-                masks = smooth(LayerMasks(activations))
-                scores, queried = one.score_masks(masks, "Score-CAM", show_progress=show_progress)
-                scores, queried = masks.mean(scores), queried[:, :: masks.n_variants]
-                if weighting == "softmax":
-                    # f_c(X_b) would cancel. Where no channel is queried, all weights are NaN.
-                    weights = scores.masked_fill(~queried, -torch.inf).softmax(dim=1)
-                    weights = torch.where(queried, weights, 0)
-                elif weighting == "increase":
-                    hidden = one.score_baselines()
-                    weights = torch.where(queried, scores - hidden.unsqueeze(1), 0)
-                else:
-                    weights = scores
-
-                # Scores have the precision of the inputs, which the network may have left.
-                maps = weighted_sum(activations, weights.to(activations))
-                attributions = one.upsample(maps.relu() if relu_attributions else maps)
-                made.append((queried, attributions))
-                return attributions
-
-            attributions = call.for_all(layer, of_call)
-        for queried, maps in made:
-            warn_of_zero_maps(queried, maps)
-        return like_inputs(inputs, attributions)
+        attributions, _ = self._attribute(
+            partial(
+                score_cam,
+                weighting=weighting,
+                smoothing=smoothing,
+                n_samples=n_samples,
+                noise_level=noise_level,
+                seed=seed,
+                relu_attributions=relu_attributions,
+                show_progress=show_progress,
+            ),
+            inputs,
+            target,
+            additional_forward_args,
+            baselines,
+            TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call),
+            default_baseline=0,
+            score_func=score_func,
+            internal_batch_size=internal_batch_size,
+        )
+        return attributions

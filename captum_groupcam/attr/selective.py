@@ -3,40 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypedDict, overload
 
-import torch
-from captum.attr import LayerAttribution
 from torch import Tensor
 from typing_extensions import Unpack
 
 from captum_groupcam import _captum
-from captum_groupcam.attr._shared import Titled, shared_arguments
-from captum_groupcam.attr.grad_cam import GradCAM
-from captum_groupcam.attr.group_cam import group_cam
-from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
-from captum_groupcam.masking.baselines import Baselines, gaussian_blur
-from captum_groupcam.masking.call import (
-    Call,
-    TensorOrTuple,
-    isolated,
-    like_inputs,
-    prepare,
-    warn_of_zero_maps,
-)
+from captum_groupcam.attr._masked_layer import MaskedLayer
+from captum_groupcam.attr._shared import arguments_of, shared_arguments
+from captum_groupcam.attr.functional.selective import selective_group_cam
+from captum_groupcam.masking.baselines import Baselines
+from captum_groupcam.masking.call import TensorOrTuple
 from captum_groupcam.masking.checks import check_between
 from captum_groupcam.masking.groups import find_grouping
-from captum_groupcam.masking.masks import check_percentile, upsample
+from captum_groupcam.masking.masks import check_percentile
 from captum_groupcam.masking.network import ScoreFunc, class_probability
-from captum_groupcam.masking.ranks import pixel_ranks
 from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["SelectiveGroupCAM"]
-
-#: How much of Grad-CAM Group-CAM gets, to rank what no mask shows.
-_PRIOR = 0.1
 
 
 class SelectiveOptions(TypedDict, total=False):
@@ -57,7 +43,7 @@ class SelectiveOptions(TypedDict, total=False):
 
 
 @shared_arguments
-class SelectiveGroupCAM(Titled, LayerAttribution):
+class SelectiveGroupCAM(MaskedLayer):
     r"""Refines Group-CAM and Grad-CAM, and lets the network select the best map of each sample.
 
     1. Two maps of the layer: Grad-CAM, and Group-CAM of fewer groups with a tenth of Grad-CAM
@@ -118,7 +104,7 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
     ) -> tuple[TensorOrTuple, Tensor]: ...
 
     @_captum.log_usage
-    @shared_arguments
+    @arguments_of(selective_group_cam)
     def attribute(
         self,
         inputs: TensorOrTuple,
@@ -150,17 +136,13 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
             attribute_to_layer_input (bool, optional): {attribute_to_layer_input}
             baselines (Tensor, float, callable, None or tuple of these, optional): {baselines}
                 Default: None, the input blurred as in :class:`~captum_groupcam.GroupCAM`.
-            n_groups (int, optional): Groups of Group-CAM. Default: 13.
-            denoise_percentile (float, optional): :math:`\theta` of Group-CAM, at the input's
-                resolution; None keeps all. Default: 70.0.
-            edge_radius (float, optional): Radius of the guided filter, as a share of the input's
-                shorter side; 0 leaves it out. Default: 8 / 224.
-            gradient_sigma (float, optional): Standard deviation of the blur of the gradient's
-                magnitudes, as a share of the input's shorter side. Default: 6 / 224.
-            gradient_power (float, optional): To which power they are taken. Default: 0.8.
-            shares (sequence of float, optional): S, in (0, 1). Default: (0.15, 0.45).
-            score_func (Callable, optional): Turns the network's output (N x classes x ...) into the
-                scores F. Default: softmax over dimension 1.
+            n_groups (int, optional): {n_groups}
+            denoise_percentile (float, optional): {denoise_percentile}
+            edge_radius (float, optional): {edge_radius}
+            gradient_sigma (float, optional): {gradient_sigma}
+            gradient_power (float, optional): {gradient_power}
+            shares (sequence of float, optional): {shares}
+            score_func (Callable, optional): {score_func} Default: softmax over dimension 1.
             reshape_transform (Callable, optional): {reshape_transform}
             layer_call (int or tuple of int, optional): {layer_call}
             internal_batch_size (int, optional): {internal_batch_size}
@@ -188,7 +170,6 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
             >>> import torch
             >>> from torch import nn
             >>> from captum_groupcam.attr.selective import SelectiveGroupCAM
-            >>> _ = torch.manual_seed(0)
             >>> features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
             >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
             >>> selective = SelectiveGroupCAM(nn.Sequential(features, head).eval(), features)
@@ -212,115 +193,23 @@ class SelectiveGroupCAM(Titled, LayerAttribution):
                 f"Effects are those of one call of the layer, got the calls {layer_call}. Ask for "
                 "one, with the other inputs as additional_forward_args."
             )
-        with isolated():
-            call = prepare(
-                self.forward_func,
-                inputs,
-                target,
-                additional_forward_args,
-                baselines,
-                score_func=score_func,
-                internal_batch_size=internal_batch_size,
-                device_ids=self.device_ids,
-            )
-            layer = TargetLayer(
-                self.layer, "", attribute_to_layer_input, reshape_transform, layer_call
-            )
-            made: list[tuple[Tensor, Tensor, Tensor]] = []
-
-            def of_call(one: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
-                place = one.only_spatial()
-                image = one.inputs[place]
-                side = min(image.shape[2:])
-
-                # Gradients at the layer, and at the input.
-                gradients, activations = one.gradients_and_activations(layer)
-                at_input = one.network.input_gradients(one.inputs, place)
-
-                # 1. Grad-CAM, and Group-CAM with a share of it.
-                grad_cam = GradCAM.formula(activations, gradients).relu()
-                grad_cam = divide_by_maximum(upsample(grad_cam, image.shape[2:]))
-                merged = group_cam(
-                    one,
-                    activations,
-                    gradients,
-                    n_groups=n_groups,
-                    denoise_percentile=denoise_percentile,
-                    denoise_at="input",
-                    show_progress=show_progress,
-                )
-                of_groups = divide_by_maximum(merged.maps[place].relu()) + _PRIOR * grad_cam
-
-                # 2. Edges.
-                radius = round(edge_radius * side)
-                maps = guided_filter(torch.cat([grad_cam, of_groups], 1), image, radius)
-
-                # 3. Gradient of the input.
-                sigma = gradient_sigma * side
-                magnitudes = at_input.abs().sum(1, keepdim=True)
-                magnitudes = gaussian_blur(magnitudes, 2 * round(2 * sigma) + 1, sigma)
-                sharpened = maps * divide_by_maximum(magnitudes) ** gradient_power
-                maps = torch.cat([sharpened, maps], 1)
-
-                # 4. Effects, and 5. the map with the largest.
-                effects = _effects(one, maps, shares, show_progress=show_progress)
-                best = effects.argmax(1).view(-1, *(1 for _ in maps.shape[1:]))
-                asked = merged.queried.any(1).view_as(best)
-                selected = torch.where(asked, maps.take_along_dim(best, 1), 0)
-                made.append((merged.queried, selected, effects))
-                nothing = selected.new_zeros(len(selected), 1)
-                return tuple(
-                    selected if which == place else nothing for which in range(len(one.inputs))
-                )
-
-            attributions = like_inputs(inputs, call.for_all(layer, of_call))
-        for queried, selected, _ in made:
-            warn_of_zero_maps(queried, (selected,))
-        effects = made[0][2]
-        return (attributions, effects) if return_effects else attributions
-
-
-@dataclass(frozen=True)
-class _RankMasks:
-    """Masks that show the positions that a map ranks first, each followed by its complement.
-
-    Args:
-        ranks (Tensor): N x M x spatial, from 0.
-        counts (Tensor): S numbers of positions. Mask 2 (m S + s) shows the first of map m that
-            share s allows, the next one all others.
-    """
-
-    ranks: Tensor
-    counts: Tensor
-
-    @classmethod
-    def of(cls, maps: Tensor, shares: Sequence[float]) -> _RankMasks:
-        """Ranks maps (N x M x spatial), equal values in their order."""
-        counts = [max(round(share * maps[0, 0].numel()), 1) for share in shares]
-        return cls(pixel_ranks(maps), torch.tensor(counts, device=maps.device))
-
-    @property
-    def informative(self) -> Tensor:
-        """N x 2 M S booleans."""
-        samples, maps = self.ranks.shape[:2]
-        return self.ranks.new_ones(samples, 2 * maps * len(self.counts), dtype=torch.bool)
-
-    def render(
-        self, samples: Tensor, masks: Tensor, size: Sequence[int], *, normalized: bool = True
-    ) -> Tensor:
-        """Renders Q masks, Q x 1 x size, which is the maps' own; they are zero or one anyway."""
-        del normalized
-        which, hides = masks // 2, masks % 2 == 1
-        ranks = self.ranks[samples, which // len(self.counts)]
-        counts = self.counts[which % len(self.counts)]
-        ones = [1 for _ in size]
-        shown = (ranks < counts.view(-1, *ones)) != hides.view(-1, *ones)
-        return shown.unsqueeze(1).float()
-
-
-def _effects(call: Call, maps: Tensor, shares: Sequence[float], *, show_progress: bool) -> Tensor:
-    """What is scored where only a map's first positions are seen, less what without them: N x M."""
-    masks = _RankMasks.of(maps, shares)
-    scores, _ = call.score_masks(masks, "Selection", show_progress=show_progress)
-    shown, hidden = scores.view(*maps.shape[:2], len(shares), 2).unbind(-1)
-    return (shown - hidden).mean(-1)
+        attributions, result = self._attribute(
+            partial(
+                selective_group_cam,
+                n_groups=n_groups,
+                denoise_percentile=denoise_percentile,
+                edge_radius=edge_radius,
+                gradient_sigma=gradient_sigma,
+                gradient_power=gradient_power,
+                shares=shares,
+                show_progress=show_progress,
+            ),
+            inputs,
+            target,
+            additional_forward_args,
+            baselines,
+            TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call),
+            score_func=score_func,
+            internal_batch_size=internal_batch_size,
+        )
+        return (attributions, result.effects) if return_effects else attributions

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
-import numpy as np
-import torch
-from captum.attr import Attribution, IntegratedGradients
-from torch import Tensor
+from captum.attr import Attribution
 
 from captum_groupcam import _captum
-from captum_groupcam.attr._shared import Titled, shared_arguments
-from captum_groupcam.masking.baselines import for_inputs, resolve_baseline
-from captum_groupcam.masking.call import Call, TensorOrTuple, isolated, like_inputs, prepare
-from captum_groupcam.masking.checks import check_choice, check_count
+from captum_groupcam.attr._shared import Titled, arguments_of, shared_arguments
+from captum_groupcam.attr.functional.xrai import Starts, xrai
+from captum_groupcam.masking.call import TensorOrTuple, isolated, like_inputs, prepare
 
 __all__ = ["XRAI"]
-
-_Start: TypeAlias = Tensor | float | Callable[[Tensor], Tensor]
-#: Where the paths for one input begin; None for black and white.
-Starts: TypeAlias = _Start | list[_Start] | None
 
 
 @shared_arguments
@@ -43,7 +33,7 @@ class XRAI(Titled, Attribution):
     title = "XRAI"
 
     @_captum.log_usage
-    @shared_arguments
+    @arguments_of(xrai)
     def attribute(
         self,
         inputs: TensorOrTuple,
@@ -62,16 +52,11 @@ class XRAI(Titled, Attribution):
             inputs (Tensor or tuple of Tensor): Images, N x C x H x W. Of a tuple exactly one has
                 spatial dimensions; others reach the network as they are.
             baselines (Tensor, float, callable, list of these, None or tuple of these, optional):
-                Where the path of integrated gradients begins: a tensor of the input's shape (or
-                batch size 1), a number, a function of the input; for a list a path from each, whose
-                attributions are averaged; or a tuple with one of these for each input.
-                Default: None, two paths, from the lowest and the highest value of each sample,
-                which stand for black and white.
+                {baselines}
             target (int, tuple, Tensor or list, optional): {target}
             additional_forward_args (Any, optional): {additional_forward_args}
-            n_steps (int, optional): Steps of each path. Default: 50.
-            algorithm (str, optional): "full", or "fast", which ranks segments without regard to
-                how they overlap. Default: "full".
+            n_steps (int, optional): {n_steps}
+            algorithm (str, optional): {algorithm}
             internal_batch_size (int, optional): {internal_batch_size}
             show_progress (bool, optional): {show_progress}
 
@@ -89,14 +74,10 @@ class XRAI(Titled, Attribution):
 
             >>> import torch
             >>> from torch import nn
-            >>> _ = torch.manual_seed(0)
             >>> net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
             >>> XRAI(net.eval()).attribute(torch.rand(2, 3, 32, 32), target=3).shape
             torch.Size([2, 1, 32, 32])
         """
-        core = _saliency()
-        check_count("n_steps", n_steps)
-        check_choice("algorithm", algorithm, "full", "fast")
         with isolated():
             call = prepare(
                 self.forward_func,
@@ -106,76 +87,7 @@ class XRAI(Titled, Attribution):
                 masked=False,
                 internal_batch_size=internal_batch_size,
             )
-            place = call.only_spatial()
-            images = call.inputs[place]
-            if images.dim() != 4:
-                raise ValueError(f"Expected images, N x C x H x W, got {tuple(images.shape)}.")
-            low, high = images.flatten(1).aminmax(dim=1)
-            if (low == high).any():
-                constant = (low == high).nonzero().flatten().tolist()
-                raise ValueError(f"Samples {constant} are constant: there are no segments to rank.")
-            chosen = for_inputs(baselines, len(call.inputs))[place]
-            if chosen is None:
-                chosen = [end.view(-1, 1, 1, 1).expand_as(images) for end in (low, high)]
-            starts = chosen if isinstance(chosen, list) else [chosen]
-            if not starts:
-                raise ValueError("A list of baselines needs at least one.")
-            paths = [resolve_baseline(start, images) for start in starts]
-            gradients = _integrated_gradients(call, place, paths, n_steps)
-
-        parameters = core.XRAIParameters(algorithm=algorithm)
-        maps = []
-        with _captum.progress_bar("XRAI", len(images), show_progress) as bar:
-            for image, gradient in zip(
-                _channels_last(images), _channels_last(gradients), strict=True
-            ):
-                ranked = core.XRAI().GetMask(
-                    image, None, base_attribution=gradient, extra_parameters=parameters
-                )
-                maps.append(torch.from_numpy(ranked))
-                bar.update(1)
-        return like_inputs(
-            inputs, call.for_each_input(torch.stack(maps).unsqueeze(1).to(gradients))
-        )
-
-
-def _saliency() -> Any:
-    try:
-        return importlib.import_module("saliency.core")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "XRAI needs the package saliency: pip install 'captum_groupcam[bench]'.",
-            name=error.name,
-        ) from error
-
-
-def _channels_last(images: Tensor) -> np.ndarray:
-    return images.movedim(1, -1).double().cpu().numpy()
-
-
-def _integrated_gradients(call: Call, place: int, starts: list[Tensor], n_steps: int) -> Tensor:
-    """Captum's integrated gradients of one input, the mean over the paths: N x C x H x W."""
-    network = call.network
-
-    def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
-        def forward(steps: Tensor) -> Tensor:
-            # Captum stacks the steps of a path, the samples beside each other.
-            repeats = len(steps) // len(samples)
-            given = tuple(
-                steps if index == place else row.repeat(repeats, *(1 for _ in row.shape[1:]))
-                for index, row in enumerate(rows)
+            maps = xrai(
+                call, baselines, n_steps=n_steps, algorithm=algorithm, show_progress=show_progress
             )
-            which = samples.repeat(repeats)
-            output = _captum.run_forward(network.forward_func, given, network.arguments(which))
-            return network.target.select(output, which)
-
-        method = IntegratedGradients(forward)
-        image = rows[place].clone()  # out of inference mode, if it was made there
-        size = max(network.batch_size(image.device), len(samples))
-        paths = [
-            method.attribute(image, start[samples], n_steps=n_steps, internal_batch_size=size)
-            for start in starts
-        ]
-        return (torch.stack(paths).mean(0).detach(),)
-
-    return network.by_sample(call.inputs, work)[0]
+        return like_inputs(inputs, maps)

@@ -1,13 +1,16 @@
-"""Which pixel comes first: the order that a map gives to the pixels."""
+"""Which pixel comes first: the order that a map gives to the pixels, and masks by it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from captum_groupcam.masking.checks import check_seed
 
-__all__ = ["pixel_ranks"]
+__all__ = ["RankMasks", "pixel_ranks"]
 
 
 def pixel_ranks(maps: Tensor, seed: int | None = None) -> Tensor:
@@ -42,3 +45,62 @@ def pixel_ranks(maps: Tensor, seed: int | None = None) -> Tensor:
     places = torch.arange(n, device=flat.device, dtype=torch.int32)
     ranks = torch.empty_like(order, dtype=torch.int32)
     return ranks.scatter_(2, order, places.expand_as(order)).view_as(maps)
+
+
+@dataclass(frozen=True)
+class RankMasks:
+    """Masks that show the positions that a map ranks first, each followed by its complement.
+
+    Args:
+        ranks (Tensor): N x M x spatial, from 0.
+        counts (Tensor): Numbers of positions, of shape S. Mask 2 (m S + s) shows the first of map m that
+            share s allows, the next one all others.
+
+    Examples::
+
+        >>> import torch
+        >>> masks = RankMasks.of(torch.tensor([[[0.1, 0.7, 0.0, 0.9]]]), shares=(0.5,))
+        >>> masks.render(torch.tensor([0, 0]), torch.tensor([0, 1]), size=(4,))
+        tensor([[[0., 1., 0., 1.]],
+        <BLANKLINE>
+                [[1., 0., 1., 0.]]])
+    """
+
+    ranks: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, maps: Tensor, shares: Sequence[float]) -> RankMasks:
+        """Ranks maps, equal values in their order.
+
+        Args:
+            maps (Tensor): N x M x spatial.
+            shares (sequence of float): S shares of the positions, in (0, 1).
+
+        Returns:
+            RankMasks: 2 M S masks for each of N samples.
+        """
+        counts = [max(round(share * maps[0, 0].numel()), 1) for share in shares]
+        return cls(pixel_ranks(maps), torch.tensor(counts, device=maps.device))
+
+    @property
+    def informative(self) -> Tensor:
+        """N x 2 M S booleans."""
+        samples, maps = self.ranks.shape[:2]
+        return self.ranks.new_ones(samples, 2 * maps * len(self.counts), dtype=torch.bool)
+
+    def render(
+        self,
+        samples: Tensor,
+        masks: Tensor,
+        size: Sequence[int],
+        *,
+        normalized: bool = True,  # noqa: ARG002 (they are zero or one as they are)
+    ) -> Tensor:
+        """Renders Q masks: see :class:`~captum_groupcam.masking.masks.MaskSource`."""
+        which, hides = masks // 2, masks % 2 == 1
+        ranks = self.ranks[samples, which // len(self.counts)]
+        counts = self.counts[which % len(self.counts)]
+        ones = [1 for _ in size]
+        shown = (ranks < counts.view(-1, *ones)) != hides.view(-1, *ones)
+        return shown.unsqueeze(1).float()

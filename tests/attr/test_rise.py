@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from captum_groupcam import RISE
-from captum_groupcam.attr.rise import RandomMasks
 from captum_groupcam.masking.baselines import GaussianBlur
 from captum_groupcam.masking.network import raw_score
+from captum_groupcam.masking.random_masks import RandomMasks
 from tests.toy_networks import SmallCNN, small_inputs
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}

@@ -21,8 +21,8 @@ from benchmarks.research.steps import Probe
 from benchmarks.run.network import Compiled, counted
 from captum_groupcam import GroupCAM
 from captum_groupcam.attr.maps import guided_filter
-from captum_groupcam.attr.rise import RandomMasks
 from captum_groupcam.masking.baselines import gaussian_blur
+from captum_groupcam.masking.random_masks import RandomMasks
 from captum_groupcam.methods import METHODS
 from captum_groupcam.networks.target_layer import TargetLayer
 from tests.toy_networks import SmallCNN, scaled, small_inputs

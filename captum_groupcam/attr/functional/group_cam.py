@@ -1,0 +1,115 @@
+"""The algorithm of Group-CAM (arXiv 2103.13859, section 3)."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from captum_groupcam.attr._shared import shared_arguments
+from captum_groupcam.masking.call import Call
+from captum_groupcam.masking.groups import Grouping, group_maps, split_channels
+from captum_groupcam.masking.masks import LayerMasks, denoise
+
+__all__ = ["GroupCAMResult", "group_cam"]
+
+
+class GroupCAMResult(NamedTuple):
+    r"""The map of each input, and what it is made of.
+
+    Attributes:
+        maps (tuple of Tensor): N x 1 x spatial each; zero (N x 1) for an input that is not masked.
+        scores (Tensor): N x G, :math:`\alpha_l`; zero for a group whose mask is flat.
+        masks (LayerMasks): G masks a sample.
+        queried (Tensor): N x G booleans, whether the network was asked.
+    """
+
+    maps: tuple[Tensor, ...]
+    scores: Tensor
+    masks: LayerMasks
+    queried: Tensor
+
+
+@shared_arguments
+def group_cam(
+    call: Call,
+    activations: Tensor,
+    gradients: Tensor | None,
+    *,
+    n_groups: int = 32,
+    grouping: str | Grouping = "contiguous",
+    denoise_percentile: float | None = 70.0,
+    denoise_at: Literal["layer", "input"] = "layer",
+    relu_scores: bool = False,
+    merge_normalized: bool = True,
+    relu_attributions: bool = True,
+    show_progress: bool = False,
+) -> GroupCAMResult:
+    r"""Groups activations, scores the input seen through each group, merges groups by their scores.
+
+    Source: Zhang, Rao and Yang, arXiv 2103.13859, section 3.
+
+    Args:
+        call (Call): Inputs I, baselines B, and the network that gives the scores F.
+        activations (Tensor): N x K x spatial, :math:`A_k`.
+        gradients (Tensor or None): N x K x spatial, those of the output at the target with respect
+            to A; None for channels that all weigh the same.
+        n_groups (int, optional): Number of groups G, hence of forward passes; capped at the
+            number of channels. Default: 32.
+        grouping (str or Callable, optional): How channels are split: "contiguous" (paper),
+            "k_means" or "agglomerative" (by where they are active), or a function, see
+            :mod:`~captum_groupcam.masking.groups`. Default: "contiguous".
+        denoise_percentile (float, optional): :math:`\theta`: positions of a group's map below
+            this percentile are dropped; in [0, 100), None keeps all. Default: 70.0.
+        denoise_at (str, optional): "layer" denoises at the resolution of the layer (paper),
+            "input" after upsampling, which gives sharper masks. Default: "layer".
+        relu_scores (bool, optional): Whether groups that lower the score are left out of the
+            sum. Default: False.
+        merge_normalized (bool, optional): Whether the merged masks are those that the network
+            saw, normalised to [0, 1] (paper), or the maps before normalisation. Default: True.
+        relu_attributions (bool, optional): {relu_attributions}
+        show_progress (bool, optional): {show_progress}
+
+    Returns:
+        GroupCAMResult: Maps (N x 1 x spatial), scores (N x G) and masks.
+
+    Examples::
+
+        >>> from captum_groupcam.masking.call import prepare
+        >>> from captum_groupcam.networks.target_layer import TargetLayer
+        >>> features = torch.nn.Conv2d(3, 8, 3)
+        >>> network = torch.nn.Sequential(features, torch.nn.Flatten(), torch.nn.Linear(288, 5))
+        >>> call = prepare(network, torch.rand(2, 3, 8, 8), 3, None)
+        >>> gradients, activations = call.gradients_and_activations(TargetLayer(features))
+        >>> group_cam(call, activations, gradients, n_groups=4).scores.shape
+        torch.Size([2, 4])
+    """
+    # 1. Weights: w_k, the mean gradient of the class's output over a channel's positions.
+    if gradients is None:
+        weights = activations.new_ones(activations.shape[:2])
+    else:
+        weights = gradients.flatten(2).mean(2)
+
+    # 2. Split: M_l = ReLU(sum of w_k A_k over the group).
+    groups = split_channels(activations, n_groups, grouping)
+    maps = group_maps(activations, weights, groups, n_groups)
+
+    # 3. Denoise: keep what exceeds the percentile of its map.
+    if denoise_percentile is not None and denoise_at == "layer":
+        maps = denoise(maps, denoise_percentile)
+
+    # 4. Upsample and normalise to M'_l in [0, 1], when they are rendered.
+    masks = LayerMasks(maps, denoise_percentile if denoise_at == "input" else None)
+
+    # 5. Transform and 6. score: alpha_l = F_c(I * M'_l + B * (1 - M'_l)) - F_c(B).
+    scores, queried = call.score_masks(masks, "Group-CAM", show_progress=show_progress)
+    alphas = torch.where(queried, scores - call.score_baselines().unsqueeze(1), 0)
+    if relu_scores:
+        alphas = alphas.relu()
+
+    # 7. Merge: ReLU(sum of alpha_l M'_l).
+    merged = call.merge(masks, alphas, normalized=merge_normalized)
+    if relu_attributions:
+        merged = tuple(one.relu() for one in merged)
+    return GroupCAMResult(merged, alphas, masks, queried)
