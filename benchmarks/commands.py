@@ -21,6 +21,7 @@ from captum_groupcam.apps.names import OFFERED_METHODS
 from captum_groupcam.apps.options import network_options, with_options
 
 from .errors import ConfigurationError, DeviceError, RowError
+from .experiments.accelerator.command import accelerator
 from .experiments.finetune.command import finetune
 from .experiments.judge.command import judge
 from .experiments.planted.command import planted
@@ -181,7 +182,9 @@ def _ended(command: Callable[..., None]) -> Callable[..., None]:
 #: What ``captum-groupcam`` offers, too, where the benchmark is installed.
 COMMANDS = tuple(
     _ended(command)
-    for command in (compare, ablate, sanity, speed, memory, finetune, judge, planted, report)
+    for command in (
+        *(compare, ablate, sanity, speed, memory, accelerator, finetune, judge, planted, report),
+    )
 )
 
 app = typer.Typer(

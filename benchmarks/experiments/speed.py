@@ -28,7 +28,9 @@ from .timing import Timing, time_together
 
 __all__ = ["COMPARISONS", "Comparison", "Timed", "run_speed"]
 
+#: Batch sizes that are tried: on the CPU, and on an accelerator.
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+LARGE_BATCH_SIZES = (*BATCH_SIZES, 64, 128, 256)
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -70,6 +72,11 @@ def forward_passes(timed: Timed, count: int, batch_size: int, layout: str) -> No
             timed.model.network(batch[: min(batch_size, count - start)])
 
 
+def sizes_on(device: torch.device) -> tuple[int, ...]:
+    """The batch sizes that are tried on a device."""
+    return BATCH_SIZES if device.type == "cpu" else LARGE_BATCH_SIZES
+
+
 def batch_sizes(timed: Timed) -> list[Timing]:
     """32 forward passes at every batch size and layout; the reference is the default of both."""
     network, default = timed.model.network, default_batch_size(timed.image.device)
@@ -81,7 +88,7 @@ def batch_sizes(timed: Timed) -> list[Timing]:
     functions = {
         f"batches of {size}, {layout}": partial(in_layout, size, layout)
         for layout in LAYOUTS
-        for size in sorted({*BATCH_SIZES, default})
+        for size in sorted({*sizes_on(timed.image.device), default})
     }
     try:
         return timed.time(functions, f"batches of {default}, channels_last")
@@ -93,9 +100,9 @@ def best_batch_size(timed: Timed, count: int) -> int:
     """The batch size at which forward passes in channels_last take the least time."""
     functions = {
         str(size): partial(forward_passes, timed, count, size, "channels_last")
-        for size in BATCH_SIZES
+        for size in sizes_on(timed.image.device)
     }
-    timings = timed.time(functions, str(BATCH_SIZES[0]))
+    timings = timed.time(functions, next(iter(functions)))
     return int(min(timings, key=lambda timing: timing.seconds).name)
 
 
@@ -211,7 +218,7 @@ def deletion_insertion(timed: Timed) -> list[Timing]:
             {
                 passes: partial(forward_passes, timed, n_images, size, "channels_last"),
                 "deletion_insertion": partial(
-                    functional.deletion_insertion, network, image, attributions, timed.target
+                    functional.deletion_insertion, network, attributions, image, timed.target
                 ),
                 # The published evaluations leave the layout as it is, which is NCHW.
                 **{

@@ -187,6 +187,8 @@ def merge_masks(
 ) -> Tensor:
     r"""Sums the masks of each sample by their weights, :math:`\sum_l \alpha_l M'_l`.
 
+    Masks are added one by one, so that the same call gives the same sum, on accelerators as well.
+
     Args:
         masks (MaskSource): G masks for each of N samples. Those of weight zero are not rendered.
         weights (Tensor): N x G, or N x G x T for T sums.
@@ -207,12 +209,16 @@ def merge_masks(
     weights = weights.unsqueeze(-1) if weights.dim() == 2 else weights
     samples, which = weights.ne(0).any(-1).nonzero().unbind(1)
     merged = weights.new_zeros(weights.shape[0], weights.shape[2], *size)
+    places = samples.tolist()  # once: an accelerator is waited for
 
     def merge(chunk: slice) -> None:
         rows = samples[chunk]
         rendered = masks.render(rows, which[chunk], size, normalized=normalized)
         factors = weights[rows, which[chunk]].view(len(rows), -1, *(1 for _ in size))
-        merged.index_add_(0, rows, (factors * rendered).to(merged.dtype))
+        weighted = (factors * rendered).to(merged.dtype)
+        # Not index_add_, which adds rows of one sample in any order on CUDA: rounding would differ.
+        for place, one in zip(places[chunk], weighted, strict=True):
+            merged[place].add_(one)
 
     in_chunks(len(samples), batch_size, merge)
     return merged
