@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .threads import surely
+from captum_groupcam.threads import surely
 
 __all__ = ["eager", "on_one_device", "uncompiled"]
 

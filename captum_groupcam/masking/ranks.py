@@ -53,8 +53,8 @@ class RankMasks:
 
     Args:
         ranks (Tensor): N x M x spatial, from 0.
-        counts (Tensor): Numbers of positions, of shape S. Mask 2 (m S + s) shows the first of map m that
-            share s allows, the next one all others.
+        counts (Tensor): Numbers of positions, of shape S. Mask 2 (m S + s) shows the first of map m
+            that share s allows, the next one all others.
 
     Examples::
 
