@@ -216,7 +216,9 @@ def open_image(
             with Image.open(path) as image:
                 _check_size(image, path, max_pixels)
                 cut = _is_cut_to_8_bits(image)
-                rgb, note = _to_rgb(ImageOps.exif_transpose(image) if upright else image)
+                if upright:
+                    ImageOps.exif_transpose(image, in_place=True)
+                rgb, note = _to_rgb(image)
     except ImageError:
         raise
     except Exception as error:  # the decoders raise nearly anything on damaged files

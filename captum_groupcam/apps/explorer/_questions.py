@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from captum_groupcam.metrics.functional import (
     DeletionInsertionResult,
     deletion_insertion,
 )
+from captum_groupcam.models import ImageClassifier
 
 __all__ = [
     "Explanation",
@@ -39,6 +41,9 @@ __all__ = [
 
 #: Pixels along each side that a photo has on the page at most.
 THUMBNAIL = 480
+#: Photographs are decoded in one thread, whoever asks: the allocator of memory keeps what is freed
+#: for the thread that had it, and decoding takes hundreds of megabytes.
+_DECODING = ThreadPoolExecutor(1, "decoding")
 
 
 class Stopped(Exception):  # noqa: N818  what was asked for is no error
@@ -189,19 +194,25 @@ def look(models: Models, photo: Photo, name: str) -> View:
         ValueError: If there is no such network.
     """
     model = models.load(name)
-    image = photo.open()
-    inputs = model.prepare(image)
+    inputs, thumbnail = _DECODING.submit(_reduced, photo, model).result()
     probabilities, classes = model.classify(inputs)
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
     return View(
         photo=photo,
         model=name,
-        thumbnail=image,
+        thumbnail=thumbnail,
         inputs=inputs.cpu(),
         shown=model.denormalize(inputs)[0].cpu(),
         classes=classes[0].cpu(),
         probabilities=probabilities[0].cpu(),
     )
+
+
+def _reduced(photo: Photo, model: ImageClassifier) -> tuple[Tensor, Image.Image]:
+    """What a network takes of a photo, and its thumbnail."""
+    image = photo.open()
+    inputs = model.prepare(image)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return inputs, image
 
 
 def explain(models: Models, question: Question, on_query: OnQuery = lambda _: None) -> Explanation:

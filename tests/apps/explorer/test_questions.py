@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from captum_groupcam.apps.explorer._questions import (
 from captum_groupcam.images import ImageError
 from captum_groupcam.methods import METHODS, offered_methods
 from captum_groupcam.metrics.functional import DeletionInsertionProtocol, deletion_insertion
+from captum_groupcam.models import ImageClassifier
 from tests.apps.explorer.conftest import LITE0, ON_FEW_CHANNELS
 from tests.toy_networks import hooks
 
@@ -82,6 +84,24 @@ def test_of_a_large_photo_little_is_kept(models: Models, tmp_path: Path) -> None
     tensors = (view.inputs, view.shown, view.classes, view.probabilities)
     kept = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
     assert kept + 3 * view.thumbnail.width * view.thumbnail.height < 2 * 2**20  # 72 MB decoded
+
+
+def test_one_thread_decodes_whoever_asks(models: Models, cat: Photo) -> None:
+    lite0 = models.load(LITE0)
+    seen = []
+
+    def preprocess(image: Image.Image) -> torch.Tensor:
+        seen.append(threading.get_ident())
+        return lite0.preprocess(image)
+
+    network = ImageClassifier(lite0.network, preprocess, mean=lite0.mean, std=lite0.std)
+    watched = Models([network])
+    seen.clear()
+    askers = [threading.Thread(target=look, args=(watched, cat, network.name)) for _ in range(3)]
+    for asker in askers:
+        asker.start()
+        asker.join()
+    assert (len(seen), len({*seen})) == (3, 1)
 
 
 @pytest.mark.parametrize("layer", ["", ON_FEW_CHANNELS])
