@@ -41,7 +41,7 @@ __all__ = [
 
 #: Pixels along each side that a photo has on the page at most.
 THUMBNAIL = 480
-#: Photographs are decoded in one thread, whoever asks: the allocator of memory keeps what is freed
+#: Photographs of all pages are decoded in one thread: the allocator of memory keeps what is freed
 #: for the thread that had it, and decoding takes hundreds of megabytes.
 _DECODING = ThreadPoolExecutor(1, "decoding")
 

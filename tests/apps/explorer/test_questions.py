@@ -86,7 +86,7 @@ def test_of_a_large_photo_little_is_kept(models: Models, tmp_path: Path) -> None
     assert kept + 3 * view.thumbnail.width * view.thumbnail.height < 2 * 2**20  # 72 MB decoded
 
 
-def test_one_thread_decodes_whoever_asks(models: Models, cat: Photo) -> None:
+def test_one_thread_decodes_for_all(models: Models, cat: Photo) -> None:
     lite0 = models.load(LITE0)
     seen = []
 
