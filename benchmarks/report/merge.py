@@ -18,10 +18,8 @@ __all__ = ["Section", "merge", "merge_rows"]
 
 #: What runs of one network on the same data may differ in.
 _FREE = (*GROWING, *TOLD)
-#: Scores that are another on every run.
-_TIMES = ("seconds", "forward_passes")
 #: Scores that depend on the machine, and on what else it does.
-_TIMED = ("seconds", "forward_passes")
+_TIMES = ("seconds", "forward_passes")
 #: Machines round differently; more than this is another result.
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-6
 

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
-from captum_groupcam.metrics.bootstrap import resampling_counts
+from captum_groupcam.metrics.bootstrap import resampled_means
 
 from .measured import Measured, Score
 from .tables import ALL_SAMPLES, make_table
@@ -141,8 +141,7 @@ def _family(measured: Measured, methods: Sequence[str], name: str, score: Score)
     )
     means = values.mean(0)
     best = ranked[int(means.argmin())]
-    counts = resampling_counts(len(samples), _N_RESAMPLES).numpy()
-    drawn = np.sort(_ranks(counts @ values / len(samples)), axis=0)
+    drawn = np.sort(_ranks(resampled_means(values, _N_RESAMPLES)), axis=0)
     low, high = (drawn[int(share * (len(drawn) - 1))] for share in (0.025, 0.975))
     table = make_table(measured, ranked, [score], ALL_SAMPLES, samples, reference=best)
     standings = {}

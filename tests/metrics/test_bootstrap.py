@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy.fft
 import scipy.stats
 import torch
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from captum_groupcam.metrics.bootstrap import (
     bootstrap_curve,
     bootstrap_mean,
     paired_bootstrap,
+    resampled_means,
     resampling_counts,
 )
 from captum_groupcam.visualization import draw_curve
@@ -97,6 +99,71 @@ def test_interval_of_many_values_is_the_normal_one() -> None:
     assert interval.high == pytest.approx(values.mean() + half, abs=0.06 * half)
 
 
+def exact_ends(values: np.ndarray, confidence: float) -> np.ndarray:
+    """Percentiles of the mean of all resamples of whole numbers, by convolution."""
+    n = len(values)
+    length = scipy.fft.next_fast_len(n * int(values.max()) + 1)
+    alone = np.bincount(values.astype(int), minlength=length) / n
+    sums = scipy.fft.irfft(scipy.fft.rfft(alone) ** n, length)
+    tail = (1 - confidence) / 2
+    return np.searchsorted(np.cumsum(sums), [tail, 1 - tail]) / n
+
+
+def many_values(kind: str, n: int) -> np.ndarray:
+    rng = np.random.default_rng(n)
+    return {
+        "even": rng.integers(0, 500, n),
+        "gamma": rng.gamma(1.0, 100, n).astype(int),
+        "heavy tail": np.minimum(rng.lognormal(2.5, 1.5, n).astype(int), 1500),
+        "hits": (rng.random(n) < 0.6).astype(int),
+        "rare hits": (rng.random(n) < 0.02).astype(int),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["even", "gamma", "heavy tail", "hits", "rare hits"])
+@pytest.mark.parametrize("n", [1000, 5000])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_intervals_of_many_samples_are_exact_within_what_is_said(
+    kind: str, n: int, confidence: float
+) -> None:
+    values = many_values(kind, n)
+    ends = np.array(bootstrap_mean(values, confidence)[1:3])
+    exact = exact_ends(values, confidence)
+    half = (exact[1] - exact[0]) / 2
+    steps = kind.endswith("hits")
+    assert np.abs(ends - exact).max() <= (1 / n if steps else 0.005 * half)
+    # The band of a curve is the same at each of its points, and nothing depends on a seed.
+    along = bootstrap_curve(np.stack([values, 1 - values], 1), confidence, seed=7)
+    assert [along[0][0], along[1][0]] == pytest.approx(ends, rel=1e-12)
+    assert [along[0][1], along[1][1]] == pytest.approx(1 - ends[::-1], rel=1e-9)
+
+
+def test_few_values_that_weigh_much_are_drawn_however_many_samples_there_are() -> None:
+    values = np.zeros(2000)
+    values[:3] = [40.0, 90.0, 1e4]
+    plain = np.random.default_rng(0).random(2000)
+    interval = bootstrap_mean(values, n_resamples=500, seed=1)
+    assert [interval.low, interval.high] == pytest.approx(by_scipy(values, 0.95, 500, 1))
+    low, high = bootstrap_curve(np.stack([plain, values], 1), n_resamples=500, seed=1)
+    assert [low[1], high[1]] == pytest.approx([interval.low, interval.high])
+    assert [low[0], high[0]] == pytest.approx(bootstrap_mean(plain)[1:3])
+
+
+def test_just_below_many_samples_resamples_are_drawn_and_agree() -> None:
+    values = np.random.default_rng(8).gamma(1.5, size=1000)
+    drawn, expanded = bootstrap_mean(values[:-1]), bootstrap_mean(values)
+    assert [drawn.low, drawn.high] == pytest.approx(by_scipy(values[:-1], 0.95, 10_000, 0))
+    half = (expanded.high - expanded.low) / 2
+    assert drawn.low - drawn.mean == pytest.approx(expanded.low - expanded.mean, abs=0.05 * half)
+    assert drawn.high - drawn.mean == pytest.approx(expanded.high - expanded.mean, abs=0.05 * half)
+
+
+def test_columns_are_drawn_together() -> None:
+    values = np.random.default_rng(9).random((50, 2))
+    means = resampled_means(values, 300, seed=4)
+    assert means == pytest.approx(resampling_counts(50, 300, seed=4).numpy() @ values / 50)
+
+
 def test_interval_covers_the_true_mean_as_often_as_it_says() -> None:
     rng = np.random.default_rng(2)
     intervals = [bootstrap_mean(rng.random(40) ** 2, n_resamples=500) for _ in range(400)]
@@ -149,6 +216,7 @@ def test_interval_holds_the_mean_and_moves_with_the_values(
 @pytest.mark.parametrize("value", [0.0, 1.0, 1 / 3])
 def test_equal_values_have_an_interval_of_zero_width(value: float) -> None:
     assert bootstrap_mean([value] * 17) == Interval(value, value, value, 17)
+    assert bootstrap_mean([value] * 1500)[:3] == pytest.approx([value] * 3, rel=1e-14)
 
 
 def test_one_sample_has_no_interval() -> None:
