@@ -11,8 +11,8 @@ From 1,000 samples on nothing is drawn. The ends are those of infinitely many re
 Cornish-Fisher expansion of the mean's distribution (Hall, *The Bootstrap and Edgeworth Expansion*,
 1992, section 2.5), in one pass over the values. They lie within half a percent of the interval's
 half width of the exact ends, and where all values are whole numbers, as hits and misses are, within
-one step of 1/n. 10,000 draws are off by about 1.4 %. Where a few values weigh so much that this does
-not hold, resamples are drawn, however many samples there are.
+one step of 1/n. 10,000 draws are off by about 1.4 %. Where a few values weigh so much that this
+does not hold, resamples are drawn, however many samples there are.
 """
 
 from __future__ import annotations
