@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 # Before anything imports matplotlib.
 os.environ["MPLBACKEND"] = "Agg"
+# Before anything starts CUDA, whose convolutions round to TF32 otherwise: tests compare it with the
+# CPU.
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 import pytest
 import torch

@@ -72,18 +72,24 @@ def out_of_memory(setting: Setting) -> Finding:
     size = max(setting.sizes.batch_sizes)
     images = setting.images(max(1, size // setting.sizes.n_groups))
     expected = setting.explain(images, internal_batch_size=setting.sizes.query_batch, **_PLAIN)
-    network, passes = setting.examined.model.network, []
-    handle = network.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
+    network = setting.examined.model.network
+    asked: list[int] = []
+    answered: list[int] = []
+    handles = [
+        network.register_forward_pre_hook(lambda _, args: asked.append(len(args[0]))),
+        network.register_forward_hook(lambda *call: answered.append(len(call[1][0]))),
+    ]
     try:
         with _little_memory(setting, network, size // 2):
             found = setting.explain(images, internal_batch_size=size, **_PLAIN)
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     distance = _distance(found, expected)
     return Finding(
-        f"{max(passes)} rows at first, {passes[-2]} in the end; maps differ by {distance:.1e}",
-        min(passes[1:]) < max(passes) and distance <= ROUNDING,
-        {"rows": passes, "distance": distance},
+        f"{max(asked)} rows at first, {max(answered)} fit; maps differ by {distance:.1e}",
+        max(answered) < max(asked) and distance <= ROUNDING,
+        {"asked": asked, "answered": answered, "distance": distance},
     )
 
 
