@@ -25,6 +25,7 @@ from .experiments.accelerator.command import accelerator
 from .experiments.finetune.command import finetune
 from .experiments.judge.command import judge
 from .experiments.planted.command import planted
+from .experiments.reproduce.command import reproduce
 from .names import COMPARISON_NAMES, CONTROL_NAMES, STUDY_NAMES
 from .options import run_options
 
@@ -183,7 +184,8 @@ def _ended(command: Callable[..., None]) -> Callable[..., None]:
 COMMANDS = tuple(
     _ended(command)
     for command in (
-        *(compare, ablate, sanity, speed, memory, accelerator, finetune, judge, planted, report),
+        *(compare, ablate, sanity, speed, memory, accelerator, finetune, judge, planted),
+        *(report, reproduce),
     )
 )
 
