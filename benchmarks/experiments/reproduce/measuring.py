@@ -115,7 +115,9 @@ def measure(name: str, exhibit: Exhibit, plan: Plan) -> Found | None:
     }
     methods, measures, look = of_kind[exhibit.kind]
     root = plan.roots[exhibit.data]
-    studies = {exhibit.kind: [str(spec) for spec in methods]} if exhibit.kind in STUDIES else None
+    studies: dict[str, list[str]] | None = None
+    if exhibit.kind in STUDIES:
+        studies = {exhibit.kind: [str(spec) for spec in methods]}
     folder = run(
         RunSettings(
             out=out,
