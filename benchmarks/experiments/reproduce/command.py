@@ -39,7 +39,7 @@ def reproduce(
         str | None, typer.Option(help="A network in place of the paper's, as in compare.")
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="The folder of results. A stopped run goes on from it.")
+        Path, typer.Option(help="The folder of results. A stopped run continues from it.")
     ] = Path("out/reproduce"),
     *,
     details: dict[str, Any],
