@@ -10,10 +10,10 @@ READY := $(VENV)/.ready
 # and takes the rest (torch, gigabytes) from .venv behind it.
 VENV08 := .venv-captum08
 READY08 := $(VENV08)/.ready
-# What of the suite runs there: the library. Benchmark, command line and explorer are tried with the
-# current captum.
-TESTS08 := tests captum_groupcam --ignore=tests/benchmarks --ignore=tests/apps \
-	--ignore=tests/test_own_networks.py --ignore=tests/test_layer_table.py
+# What of the suite runs there: what calls Captum, or is called by it. Benchmark, command line and
+# explorer, and what finds and loads networks, are tried with the current captum.
+TESTS08 := tests captum_groupcam $(addprefix --ignore=tests/, benchmarks apps analysis models \
+	networks test_own_networks.py test_layer_table.py test_readme.py test_tutorial.py)
 
 # One thread for each worker, so that they do not compete for the cores. Tests of one group share a
 # server, hence a worker.
