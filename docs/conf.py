@@ -66,8 +66,19 @@ def draw_math(self, node):
     raise nodes.SkipNode
 
 
+def name_public_bases(app, name, cls, options, bases):
+    """Names what stands behind a base of this package that is private: a class of Captum."""
+
+    def is_private(base):
+        return base.__module__.startswith("captum_groupcam.") and "._" in base.__module__
+
+    if any(map(is_private, bases)):
+        bases[:] = [base for base in cls.__mro__[1:] if not is_private(base)][:1]
+
+
 def setup(app):
     """Draws equations; where examples are run, which needs no pictures, leaves the cells alone."""
+    app.connect("autodoc-process-bases", name_public_bases)
     app.add_html_math_renderer("mathml", (draw_math, None), (draw_math, None))
 
     def execute_for_pages(app):

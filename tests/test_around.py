@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from captum_groupcam import GradCAM, LayerCAM
 from captum_groupcam.apps.cli import app
+from captum_groupcam.attr.by_component import by_component
 from captum_groupcam.attr.several_layers import SeveralLayers
-from captum_groupcam.attr.smoothed import Smoothed, by_component
+from captum_groupcam.attr.smoothed import Smoothed
 from captum_groupcam.methods import METHODS, MethodSpec
 from captum_groupcam.networks.target_layer import TargetLayer
 from tests.toy_networks import Recorder, SmallCNN, TokenCNN, small_inputs

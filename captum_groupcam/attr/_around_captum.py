@@ -1,25 +1,24 @@
-"""What the functions around Captum's methods share: one channel, seeds, copies of a network."""
+"""What the functions around Captum's methods share: one channel, samples, regions, seeds."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam._captum import TargetType
+from captum_groupcam.attr.superpixels import Regions, superpixels
 
 __all__ = [
-    "clipped",
+    "by_regions",
+    "deviation_of",
     "each_sample",
     "largest_magnitude",
-    "linked_copy",
-    "replace_modules",
     "scores_of",
     "seeded",
     "signed_sum",
@@ -54,6 +53,31 @@ def each_sample(
     )
 
 
+def by_regions(
+    attribute: Callable[..., Any],
+    inputs: Tensor,
+    target: TargetType,
+    division: tuple[int, Regions],
+    *,
+    seed: int = 0,
+    **options: Any,
+) -> Tensor:
+    """Explains each sample by regions of its own; every one has the same value in all channels."""
+
+    def explain(sample: Tensor, of_sample: TargetType) -> Tensor:
+        mask = superpixels(sample, *division)
+        if not mask.any():
+            raise ValueError(
+                f"The image is one region, n_segments={division[0]}: there is nothing to compare. "
+                "Choose a higher n_segments, or regions='grid'."
+            )
+        with seeded(seed, sample.device):
+            attributions = attribute(sample, target=of_sample, feature_mask=mask, **options)
+        return cast(Tensor, attributions)[:, :1].to(sample.device)
+
+    return each_sample(inputs, target, explain)
+
+
 def scores_of(model: Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     """A network whose inputs may be float32, as Captum's noise is, and whose outputs are."""
 
@@ -84,36 +108,9 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         np.random.set_state(before)  # noqa: NPY002
 
 
-def linked_copy(model: Module) -> Module:
-    """A copy of the modules only: they share their weights, but each can be given others."""
-    memo: dict[int, object] = {id(buffer): buffer.detach() for buffer in model.buffers()}
-    for parameter in model.parameters():
-        alike = torch.nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
-        memo[id(parameter)] = alike
-    return copy.deepcopy(model, memo)
-
-
-def replace_modules(model: Module, replaced: Callable[[Module], Module | None]) -> None:
-    """Replaces some modules by others; None leaves one as it is."""
-    known: dict[int, Module | None] = {}
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():  # named_children() skips second names
-            if child is None:
-                continue
-            if id(child) not in known:
-                known[id(child)] = replaced(child)
-            other = known[id(child)]
-            if other is not None:
-                setattr(parent, name, other)
-
-
-def clipped(module: Module) -> Module | None:
-    """What Captum takes for a ReLU instead of ReLU6; None for other modules."""
-    if not isinstance(module, torch.nn.ReLU6):
-        return None
-    relu = torch.nn.ReLU()
-    relu.forward = F.relu6  # type: ignore[method-assign]
-    return relu
+def deviation_of(sample: Tensor, noise_level: float) -> float:
+    """The standard deviation of noise that is a share of the range of a sample's values."""
+    return float(sample.max() - sample.min()) * noise_level
 
 
 def _target_of(target: TargetType, index: int) -> TargetType:

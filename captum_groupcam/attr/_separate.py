@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import Module
 
-from captum_groupcam.attr._around_captum import replace_modules
+from captum_groupcam.attr._network_copy import replace_modules
 
 __all__ = ["separate_calls", "separate_windows"]
 

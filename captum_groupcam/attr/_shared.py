@@ -25,6 +25,9 @@ _ARGUMENTS = {
         "N x C x spatial, with one to three spatial dimensions. Every floating-point input with "
         "spatial dimensions is masked, with the same masks; others reach the network as they are."
     ),
+    "unmasked_inputs": (
+        "N x C x spatial, with one to three spatial dimensions. Of a tuple one at least has them."
+    ),
     "target": (
         "The output that is explained, in any of Captum's forms: an int or a tensor with one "
         "element, or a tuple for outputs with more than two dimensions, for all samples; a list or "

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from captum.attr import Attribution
 from torch import Tensor
 
 from captum_groupcam import _captum, _compiled
-from captum_groupcam.attr._shared import Titled, shared_arguments
-from captum_groupcam.masking.call import Call, TensorOrTuple, isolated, like_inputs, prepare
+from captum_groupcam.attr._bases import Unmasked
+from captum_groupcam.attr._shared import shared_arguments
+from captum_groupcam.masking.call import Call, TensorOrTuple
 from captum_groupcam.networks._attention import AttentionBlock, SeenAttention, attention_blocks
 from captum_groupcam.networks.transformers import tokens_to_grid
 
@@ -18,7 +18,7 @@ __all__ = ["AttentionMethod"]
 
 
 @shared_arguments
-class AttentionMethod(Titled, Attribution):
+class AttentionMethod(Unmasked):
     """A map by a share of each token, :meth:`shares`.
 
     For networks like the ViT of torchvision and timm; the error for others says which.
@@ -71,24 +71,21 @@ class AttentionMethod(Titled, Attribution):
             ValueError: If the network is not like a ViT; if the target is out of range; or if the
                 input is not finite.
         """
-        with isolated():
-            call = prepare(
-                self.forward_func,
-                inputs,
-                target,
-                additional_forward_args,
-                masked=False,
-                internal_batch_size=internal_batch_size,
-            )
-            size = call.inputs[call.only_spatial()].shape[2:]
-            blocks = attention_blocks(self.forward_func)
+        return self._attribute(
+            self._maps, inputs, target, additional_forward_args, internal_batch_size
+        )
 
-            def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
-                shares = self.shares(call, blocks, rows, samples)
-                return (tokens_to_grid(shares.unsqueeze(2), input_size=size),)
+    def _maps(self, call: Call) -> tuple[Tensor, ...]:
+        """The shares of the patches, as a map."""
+        size = call.inputs[call.only_spatial()].shape[2:]
+        blocks = attention_blocks(self.forward_func)
 
-            (maps,) = call.network.by_sample(call.inputs, work)
-            return like_inputs(inputs, call.upsample(maps))
+        def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
+            shares = self.shares(call, blocks, rows, samples)
+            return (tokens_to_grid(shares.unsqueeze(2), input_size=size),)
+
+        (maps,) = call.network.by_sample(call.inputs, work)
+        return call.upsample(maps)
 
     @staticmethod
     def shares(

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from captum_groupcam import _compiled
 from captum_groupcam.attr.layer_formula import LayerFormula
 from captum_groupcam.attr.maps import weighted_sum
 from captum_groupcam.masking.call import Call
 from captum_groupcam.masking.targets import Target
+from captum_groupcam.networks._linear_calls import LinearCalls
 from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = ["CAM"]
@@ -54,46 +52,6 @@ class CAM(LayerFormula):
         return weighted_sum(activations, _class_weights(call, activations))
 
 
-class _Linear(NamedTuple):
-    """One call of a linear layer, or of a 1 x 1 convolution of pooled activations."""
-
-    inputs: Tensor
-    weight: Tensor
-    bias: Tensor | None
-
-    @classmethod
-    def of(
-        cls,
-        input: Tensor,  # noqa: A002 - torch's name
-        weight: Tensor,
-        bias: Tensor | None = None,
-        **_: Any,
-    ) -> _Linear:
-        """Binds the arguments by their names; what has one position loses its axes."""
-        if weight.dim() > 2 and weight[0, 0].numel() == input[0, 0].numel() == 1:
-            input, weight = input.flatten(1), weight.flatten(1)  # noqa: A001
-        return cls(input, weight, bias)
-
-    def parameters(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias in the dtype of another tensor."""
-        return self.weight.to(like), None if self.bias is None else self.bias.to(like)
-
-
-class _LinearCalls(TorchFunctionMode):
-    """Records every call of a linear layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[_Linear] = []
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func in (F.linear, F.conv1d, F.conv2d, F.conv3d):
-            self.calls.append(_Linear.of(*args[:3], **(kwargs or {})))
-        return func(*args, **(kwargs or {}))
-
-
 def _class_weights(call: Call, activations: Tensor) -> Tensor:
     """The weights of each sample's class in the linear layer after the pooling: N x K."""
     network = replace(call.network, forward_func=_compiled.eager(call.network.forward_func))
@@ -102,13 +60,13 @@ def _class_weights(call: Call, activations: Tensor) -> Tensor:
     pooled = activations.flatten(2).mean(-1)
 
     def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
-        with _compiled.uncompiled(), _LinearCalls() as linear:
+        with _compiled.uncompiled(), LinearCalls() as linear:
             outputs = network.scores(rows, samples)
         features = pooled[samples]
         for last in reversed(linear.calls):
-            if last.inputs.shape == features.shape and _close(last.inputs, features, last):
+            if last.inputs.shape == features.shape and last.close(last.inputs, features):
                 classes = F.linear(features, *last.parameters(features))
-                if _close(target.select(classes, samples), outputs, last):
+                if last.close(target.select(classes, samples), outputs):
                     chosen = 0 if target.indices is None else target.indices[samples, 0]
                     return (last.weight[chosen].to(features).expand_as(features),)
         raise ValueError(
@@ -120,10 +78,3 @@ def _class_weights(call: Call, activations: Tensor) -> Tensor:
 
     (weights,) = network.by_sample(call.inputs, work)
     return weights
-
-
-def _close(found: Tensor, expected: Tensor, call: _Linear) -> bool:
-    """Whether values are equal up to the rounding of the linear layer's precision."""
-    tolerance = torch.finfo(call.inputs.dtype).eps ** 0.5
-    error = (found.to(expected) - expected).norm()
-    return bool(error <= tolerance * expected.norm())

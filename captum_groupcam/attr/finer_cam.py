@@ -21,7 +21,6 @@ from captum_groupcam.networks.transformers import ReshapeTransform
 __all__ = ["FinerCAM"]
 
 
-@shared_arguments
 class FinerCAM(LayerFormula):
     r"""Shows what sets a class apart from those that the network takes it for most likely.
 
@@ -35,11 +34,6 @@ class FinerCAM(LayerFormula):
 
     Source: Zhang, Gu, Berger-Wolf et al., "Finer-CAM: Spotting the Difference Reveals Finer Details
     for Visual Explanation", arXiv 2501.11309.
-
-    Args:
-        forward_func (Callable): {forward_func}
-        layer (torch.nn.Module): {layer}
-        device_ids (list of int, optional): {device_ids}
 
     Examples::
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
-from captum.attr import Attribution
 from torch import Tensor
 
 from captum_groupcam import _captum
-from captum_groupcam.attr._shared import Titled, shared_arguments
+from captum_groupcam.attr._bases import Unmasked
+from captum_groupcam.attr._shared import shared_arguments
 from captum_groupcam.masking.biases import full_gradients
-from captum_groupcam.masking.call import Call, TensorOrTuple, isolated, like_inputs, prepare
+from captum_groupcam.masking.call import Call, TensorOrTuple
 from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.masking.masks import normalize, upsample
 
@@ -21,7 +22,7 @@ Rescale: TypeAlias = Literal["layer", "channel", "none"]
 
 
 @shared_arguments
-class FullGrad(Titled, Attribution):
+class FullGrad(Unmasked):
     r"""Adds to the gradient at the input what the biases of all layers contribute.
 
     .. math::
@@ -56,8 +57,7 @@ class FullGrad(Titled, Attribution):
         """Computes the map of each sample, at the resolution of the input.
 
         Args:
-            inputs (Tensor or tuple of Tensor): N x C x spatial, with one to three spatial
-                dimensions. Of a tuple one at least has them.
+            inputs (Tensor or tuple of Tensor): {unmasked_inputs}
             target (int, tuple, Tensor or list, optional): {target}
             additional_forward_args (Any, optional): {additional_forward_args}
             rescale (str, optional): What is brought to [0, 1]: each "layer" of each sample (the
@@ -83,16 +83,10 @@ class FullGrad(Titled, Attribution):
             torch.Size([2, 1, 16, 16])
         """
         check_choice("rescale", rescale, "layer", "channel", "none")
-        with isolated():
-            call = prepare(
-                self.forward_func,
-                inputs,
-                target,
-                additional_forward_args,
-                masked=False,
-                internal_batch_size=internal_batch_size,
-            )
-            return like_inputs(inputs, _maps(call, rescale))
+        algorithm = partial(_maps, rescale=rescale)
+        return self._attribute(
+            algorithm, inputs, target, additional_forward_args, internal_batch_size
+        )
 
 
 def _maps(call: Call, rescale: Rescale) -> tuple[Tensor, ...]:

@@ -10,12 +10,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam._captum import TargetType
-from captum_groupcam.attr._around_captum import (
-    clipped,
-    largest_magnitude,
-    linked_copy,
-    replace_modules,
-)
+from captum_groupcam.attr._around_captum import largest_magnitude
+from captum_groupcam.attr._network_copy import clipped, linked_copy, replace_modules
 from captum_groupcam.attr.grad_cam import GradCAM
 from captum_groupcam.networks.target_layer import TargetLayer
 

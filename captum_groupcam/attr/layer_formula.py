@@ -66,8 +66,7 @@ class LayerFormula(Titled, LayerAttribution):
         """Computes the map of each sample, at the resolution of the layer.
 
         Args:
-            inputs (Tensor or tuple of Tensor): N x C x spatial, with one to three spatial
-                dimensions. Of a tuple one at least has them.
+            inputs (Tensor or tuple of Tensor): {unmasked_inputs}
             target (int, tuple, Tensor or list, optional): {target}
             additional_forward_args (Any, optional): {additional_forward_args}
             attribute_to_layer_input (bool, optional): {attribute_to_layer_input}

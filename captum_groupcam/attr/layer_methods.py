@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, cast
-
-from captum.attr import (
-    InternalInfluence,
-    LayerAttribution,
-    LayerConductance,
-    LayerGradientXActivation,
-)
+from captum.attr import InternalInfluence, LayerConductance, LayerGradientXActivation
 from torch import Tensor
 from torch.nn import Module
 
-from captum_groupcam._captum import TargetType, layer_activations
-from captum_groupcam.attr._around_captum import signed_sum
+from captum_groupcam._captum import TargetType
+from captum_groupcam.attr._layer_sum import sum_over_layer
 from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = ["internal_influence", "layer_conductance", "layer_gradient_x_activation"]
@@ -32,7 +24,7 @@ def layer_gradient_x_activation(
         Tensor: N x 1 x H x W.
     """
     method = LayerGradientXActivation(model, layer.module)
-    return _summed(method, layer, inputs, target)
+    return sum_over_layer(method, layer, inputs, target)
 
 
 def internal_influence(
@@ -61,7 +53,7 @@ def internal_influence(
     Returns:
         Tensor: N x 1 x H x W.
     """
-    return _summed(
+    return sum_over_layer(
         InternalInfluence(model, layer.module),
         layer,
         inputs,
@@ -97,7 +89,7 @@ def layer_conductance(
     Returns:
         Tensor: N x 1 x H x W.
     """
-    return _summed(
+    return sum_over_layer(
         LayerConductance(model, layer.module),
         layer,
         inputs,
@@ -105,28 +97,3 @@ def layer_conductance(
         n_steps=n_steps,
         internal_batch_size=max(internal_batch_size, 2 * len(inputs)),
     )
-
-
-def _summed(
-    method: LayerAttribution,
-    layer: TargetLayer,
-    inputs: Tensor,
-    target: TargetType,
-    **options: Any,
-) -> Tensor:
-    """The sum over the channels of a layer that runs once, at the resolution of the input."""
-    if layer.layer_call is not None:
-        raise ValueError(
-            "Captum's methods of a layer explain one that runs once: choose a layer that does, or "
-            "a method of this package, such as layer_cam, which take layer_call."
-        )
-    # Captum would take one call of several without a word.
-    layer_activations(method.forward_func, layer.module, (inputs[:1],), ())
-    attributions = method.attribute(
-        inputs,
-        target=target,
-        **replace(layer, reshape_transform=None).keywords,
-        **options,
-    )
-    maps = signed_sum(layer.to_grid(cast(Tensor, attributions)))
-    return cast(Tensor, LayerAttribution.interpolate(maps, inputs.shape[2:], "bilinear"))

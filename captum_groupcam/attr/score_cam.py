@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Literal
 
 from captum_groupcam import _captum
-from captum_groupcam.attr._masked_layer import MaskedLayer
+from captum_groupcam.attr._bases import MaskedLayer
 from captum_groupcam.attr._shared import arguments_of, shared_arguments
 from captum_groupcam.attr.functional.score_cam import score_cam
 from captum_groupcam.masking.baselines import Baselines

@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from captum_groupcam import _captum
-from captum_groupcam.attr._masked_layer import MaskedLayer
+from captum_groupcam.attr._bases import MaskedLayer
 from captum_groupcam.attr._shared import arguments_of, shared_arguments
 from captum_groupcam.attr.functional.selective import selective_group_cam
 from captum_groupcam.masking.baselines import Baselines

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
-from captum.attr import Attribution
-
 from captum_groupcam import _captum
-from captum_groupcam.attr._shared import Titled, arguments_of, shared_arguments
+from captum_groupcam.attr._bases import Unmasked
+from captum_groupcam.attr._shared import arguments_of, shared_arguments
 from captum_groupcam.attr.functional.xrai import Starts, xrai
-from captum_groupcam.masking.call import TensorOrTuple, isolated, like_inputs, prepare
+from captum_groupcam.masking.call import TensorOrTuple
 
 __all__ = ["XRAI"]
 
 
 @shared_arguments
-class XRAI(Titled, Attribution):
+class XRAI(Unmasked):
     r"""Ranks the segments of an image by how dense integrated gradients lie in them.
 
     Integrated gradients are Captum's, the mean over the paths; segments and their ranking come
@@ -78,16 +78,13 @@ class XRAI(Titled, Attribution):
             >>> XRAI(net.eval()).attribute(torch.rand(2, 3, 32, 32), target=3).shape
             torch.Size([2, 1, 32, 32])
         """
-        with isolated():
-            call = prepare(
-                self.forward_func,
-                inputs,
-                target,
-                additional_forward_args,
-                masked=False,
-                internal_batch_size=internal_batch_size,
-            )
-            maps = xrai(
-                call, baselines, n_steps=n_steps, algorithm=algorithm, show_progress=show_progress
-            )
-        return like_inputs(inputs, maps)
+        ranking = partial(
+            xrai,
+            baselines=baselines,
+            n_steps=n_steps,
+            algorithm=algorithm,
+            show_progress=show_progress,
+        )
+        return self._attribute(
+            ranking, inputs, target, additional_forward_args, internal_batch_size
+        )

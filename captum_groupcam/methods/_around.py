@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 from torch.nn import Module
 
-from captum_groupcam.attr.several_layers import Merge, merge_maps
-from captum_groupcam.attr.smoothed import FACTORS, mean_over_altered
+from captum_groupcam.attr.functional.several_layers import Merge, merge_maps
+from captum_groupcam.attr.functional.smoothed import FACTORS, mean_over_altered
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.options import Option
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from captum_groupcam.attr import (
+    ablation_methods,
+    deep_lift,
     gradient_methods,
+    gradient_shap,
     guided_methods,
     layer_methods,
+    lrp,
     region_methods,
-    relevance_methods,
+    smooth_grad,
 )
 from captum_groupcam.methods._method import Method
 
@@ -29,7 +33,7 @@ CAPTUM_METHODS: tuple[Method, ...] = (
     Method(
         "smooth_grad",
         "SmoothGrad",
-        gradient_methods.smooth_grad,
+        smooth_grad.smooth_grad,
         passes=lambda n_samples: n_samples,
     ),
     Method(
@@ -38,20 +42,20 @@ CAPTUM_METHODS: tuple[Method, ...] = (
         gradient_methods.input_x_gradient,
         passes=lambda: 1,
     ),
-    Method("occlusion", "Occlusion", region_methods.occlusion),
+    Method("occlusion", "Occlusion", ablation_methods.occlusion),
     Method("saliency", "Gradients", gradient_methods.saliency, passes=lambda: 1),
     Method("deconvolution", "Deconvolution", guided_methods.deconvolution, passes=lambda: 1),
     # The activations that are used several times are counted in a pass of their own; then input
     # and baseline, once for the gradients and once to see whether they add up.
-    Method("deep_lift", "DeepLIFT", relevance_methods.deep_lift, passes=lambda: 5),
+    Method("deep_lift", "DeepLIFT", deep_lift.deep_lift, passes=lambda: 5),
     Method(
         "gradient_shap",
         "GradientSHAP",
-        gradient_methods.gradient_shap,
+        gradient_shap.gradient_shap,
         passes=lambda n_samples: n_samples,
     ),
-    Method("lrp", "LRP", relevance_methods.lrp, passes=lambda: 6),
-    Method("feature_ablation", "Feature ablation", region_methods.feature_ablation),
+    Method("lrp", "LRP", lrp.lrp, passes=lambda: 6),
+    Method("feature_ablation", "Feature ablation", ablation_methods.feature_ablation),
     Method("lime", "LIME", region_methods.lime, passes=lambda n_samples: n_samples),
     Method(
         "kernel_shap",

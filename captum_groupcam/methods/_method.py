@@ -17,8 +17,8 @@ from torch.nn import Module
 
 from captum_groupcam import threads
 from captum_groupcam._captum import TargetType
+from captum_groupcam.attr.by_component import by_component
 from captum_groupcam.attr.layer_formula import LayerFormula
-from captum_groupcam.attr.smoothed import by_component
 from captum_groupcam.masking.call import in_training
 from captum_groupcam.masking.targets import Target
 from captum_groupcam.methods._around import AROUND_LAYERS, Around

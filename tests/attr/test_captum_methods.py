@@ -12,7 +12,7 @@ from captum import attr
 from captum.attr._utils.lrp_rules import EpsilonRule, GammaRule
 from torch import Tensor, nn
 
-from captum_groupcam.attr.region_methods import superpixels
+from captum_groupcam.attr.superpixels import superpixels
 from captum_groupcam.methods import METHOD_SETS, METHODS
 from captum_groupcam.networks.target_layer import TargetLayer
 from tests.toy_networks import SmallCNN, seeded, small_inputs

@@ -8,7 +8,8 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 
 from captum_groupcam import CAM, AblationCAM, GradCAM, GradCAMPlusPlus, GroupCAM, LayerCAM
-from captum_groupcam.attr.several_layers import SeveralLayers, merge_maps
+from captum_groupcam.attr.functional.several_layers import merge_maps
+from captum_groupcam.attr.several_layers import SeveralLayers
 from captum_groupcam.networks.target_layer import TargetLayer
 from tests.toy_networks import (
     FORMULAS,

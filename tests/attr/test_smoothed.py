@@ -21,7 +21,8 @@ from captum_groupcam import (
     ShapleyCAM,
     XGradCAM,
 )
-from captum_groupcam.attr.smoothed import Smoothed, by_component
+from captum_groupcam.attr.by_component import by_component
+from captum_groupcam.attr.smoothed import Smoothed
 from tests.toy_networks import FORMULAS, SmallCNN, classifier, images, real_image, scaled
 
 SUMS = [

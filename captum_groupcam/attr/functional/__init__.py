@@ -4,14 +4,20 @@ from captum_groupcam.attr.functional.group_cam import GroupCAMResult, group_cam
 from captum_groupcam.attr.functional.rise import RISEResult, rise
 from captum_groupcam.attr.functional.score_cam import ScoreCAMResult, score_cam
 from captum_groupcam.attr.functional.selective import SelectiveResult, selective_group_cam
+from captum_groupcam.attr.functional.several_layers import Merge, merge_maps
+from captum_groupcam.attr.functional.smoothed import FACTORS, mean_over_altered
 from captum_groupcam.attr.functional.xrai import xrai
 
 __all__ = [
+    "FACTORS",
     "GroupCAMResult",
+    "Merge",
     "RISEResult",
     "ScoreCAMResult",
     "SelectiveResult",
     "group_cam",
+    "mean_over_altered",
+    "merge_maps",
     "rise",
     "score_cam",
     "selective_group_cam",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from captum_groupcam import _captum
+from captum_groupcam.attr._extras import imported
 from captum_groupcam.attr._integrated_gradients import integrated_gradients
 from captum_groupcam.attr._shared import shared_arguments
 from captum_groupcam.masking.baselines import for_inputs, resolve_baseline
@@ -65,7 +65,7 @@ def xrai(
         >>> xrai(call, n_steps=8)[0].shape
         torch.Size([2, 1, 32, 32])
     """
-    core = _saliency()
+    core = imported("saliency.core", "saliency", "bench", by="XRAI")
     check_count("n_steps", n_steps)
     check_choice("algorithm", algorithm, "full", "fast")
     place = call.only_spatial()
@@ -104,16 +104,6 @@ def _starts(images: Tensor, chosen: Starts) -> list[Tensor]:
     if not starts:
         raise ValueError("A list of baselines needs at least one.")
     return [resolve_baseline(start, images) for start in starts]
-
-
-def _saliency() -> Any:
-    try:
-        return importlib.import_module("saliency.core")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "XRAI needs the package saliency: pip install 'captum_groupcam[bench]'.",
-            name=error.name,
-        ) from error
 
 
 def _channels_last(images: Tensor) -> np.ndarray:

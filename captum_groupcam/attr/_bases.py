@@ -1,11 +1,11 @@
-"""The base of methods that look at the input through masks made of a layer."""
+"""What every call of ``attribute`` does: with masks made of a layer, and without any."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from captum.attr import LayerAttribution
+from captum.attr import Attribution, LayerAttribution
 from torch import Tensor
 
 from captum_groupcam import _captum
@@ -22,7 +22,7 @@ from captum_groupcam.masking.call import (
 from captum_groupcam.masking.network import ScoreFunc
 from captum_groupcam.networks.target_layer import TargetLayer
 
-__all__ = ["MaskedLayer"]
+__all__ = ["MaskedLayer", "Unmasked"]
 
 
 class _Result(Protocol):
@@ -77,3 +77,27 @@ class MaskedLayer(Titled, LayerAttribution):
         for result in results:
             warn_of_zero_maps(result.queried, result.maps)
         return like_inputs(inputs, maps), results[-1]
+
+
+class Unmasked(Titled, Attribution):
+    """A method that is an algorithm of one call without layer, at the resolution of the input."""
+
+    def _attribute(
+        self,
+        algorithm: Callable[[Call], tuple[Tensor, ...]],
+        inputs: TensorOrTuple,
+        target: _captum.TargetType,
+        additional_forward_args: Any,
+        internal_batch_size: int | None,
+    ) -> TensorOrTuple:
+        """What every call does."""
+        with isolated():
+            call = prepare(
+                self.forward_func,
+                inputs,
+                target,
+                additional_forward_args,
+                masked=False,
+                internal_batch_size=internal_batch_size,
+            )
+            return like_inputs(inputs, algorithm(call))

@@ -1,0 +1,58 @@
+"""Which linear layers run in a forward pass, on what, and with which weights."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["LinearCall", "LinearCalls"]
+
+
+class LinearCall(NamedTuple):
+    """One call of a linear layer, or of a 1 x 1 convolution of pooled activations."""
+
+    inputs: Tensor
+    weight: Tensor
+    bias: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        input: Tensor,  # noqa: A002 - torch's name
+        weight: Tensor,
+        bias: Tensor | None = None,
+        **_: Any,
+    ) -> LinearCall:
+        """Binds the arguments by their names; what has one position loses its axes."""
+        if weight.dim() > 2 and weight[0, 0].numel() == input[0, 0].numel() == 1:
+            input, weight = input.flatten(1), weight.flatten(1)  # noqa: A001
+        return cls(input, weight, bias)
+
+    def parameters(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias in the dtype of another tensor."""
+        return self.weight.to(like), None if self.bias is None else self.bias.to(like)
+
+    def close(self, found: Tensor, expected: Tensor) -> bool:
+        """Whether values are equal up to the rounding of the call's precision."""
+        tolerance = torch.finfo(self.inputs.dtype).eps ** 0.5
+        error = (found.to(expected) - expected).norm()
+        return bool(error <= tolerance * expected.norm())
+
+
+class LinearCalls(TorchFunctionMode):
+    """Records every call of a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[LinearCall] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in (F.linear, F.conv1d, F.conv2d, F.conv3d):
+            self.calls.append(LinearCall.of(*args[:3], **(kwargs or {})))
+        return func(*args, **(kwargs or {}))
