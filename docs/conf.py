@@ -66,7 +66,7 @@ def draw_math(self, node):
     raise nodes.SkipNode
 
 
-def name_public_bases(app, name, cls, options, bases):
+def name_public_bases(_app, _name, cls, _options, bases):
     """Names what stands behind a base of this package that is private: a class of Captum."""
 
     def is_private(base):
