@@ -27,6 +27,8 @@ __all__ = ["load_dataset", "load_measure", "map_style"]
 
 #: What the directions and needs of a measure that is a function are called, as attributes of it.
 _DIRECTION, _NEEDS = "higher_is_better", "needs"
+#: Items of a data set of PyTorch that are read to see what it holds: until one can be.
+_LOOKED_AT = 20
 
 
 def load_measure(name: str) -> str:
@@ -133,7 +135,7 @@ def map_style(
         Dataset: A sample for each item, named by its index.
 
     Raises:
-        ValueError: If it is empty, or its first item is not of this form.
+        ValueError: If it is empty, or none of its first items is of this form.
 
     Examples::
 
@@ -143,13 +145,22 @@ def map_style(
         [('0', 'dog', 'RGB'), ('1', 'cat', 'RGB')]
     """
     length = len(cast(Sequence[Any], dataset))
-    if not length:
-        raise ValueError("The data set is empty.")
-    first = _sample(dataset, 0, class_names)
+    first = _first(dataset, length, class_names)
     return Dataset(
         {str(index): partial(_sample, dataset, index, class_names) for index in range(length)},
         has_objects=first.boxes is not None or first.masks is not None,
     )
+
+
+def _first(dataset: Any, length: int, class_names: Sequence[str] | None) -> Sample:
+    """The first sample that can be read; each of the others is a failure when its turn comes."""
+    failure: Exception | None = None
+    for index in range(min(length, _LOOKED_AT)):
+        try:
+            return _sample(dataset, index, class_names)
+        except Exception as error:  # it is the user's
+            failure = failure or error
+    raise failure or ValueError("The data set is empty.")
 
 
 def _made(
@@ -210,7 +221,9 @@ def _sample(dataset: Any, index: int, class_names: Sequence[str] | None) -> Samp
         about = about.get("label")
     try:
         label = int(cast(Any, about))
-    except (TypeError, ValueError):
+        if label != about:
+            raise ValueError
+    except (OverflowError, TypeError, ValueError):
         raise ValueError(f"Expected an index for the class of {what}, got {about!r}.") from None
     name = str(label) if class_names is None or label >= len(class_names) else class_names[label]
     return Sample(str(index), _image(image, what), (label,), name, boxes, masks)

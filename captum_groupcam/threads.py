@@ -16,8 +16,8 @@ from typing import Any, TypeVar, cast
 import torch
 from torch.nn import Module
 
-__all__ = ["PROCESS", "exclusive", "network_locks", "reached_modules", "run_alone"]
-__all__ += ["surely", "with_own_randomness"]
+__all__ = ["PROCESS", "exclusive", "n_function_modes", "network_locks", "reached_modules"]
+__all__ += ["run_alone", "surely", "with_own_randomness"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Result = TypeVar("_Result")
@@ -190,7 +190,7 @@ class _State:
             if (hooks := getattr(module, name, None)) is not None
         ]
         self._grad = torch.is_grad_enabled()
-        self._modes = _n_modes()
+        self._modes = n_function_modes()
 
     def put_back(self) -> None:
         for module, training in self._training:
@@ -203,11 +203,22 @@ class _State:
                     hooks.pop(key, None)
         if torch.is_grad_enabled() is not self._grad:
             torch.set_grad_enabled(self._grad)
-        while _n_modes() > self._modes:
+        while n_function_modes() > self._modes:
             torch.overrides._pop_mode()  # type: ignore[no-untyped-call]
 
 
-def _n_modes() -> int:
+def n_function_modes() -> int:
+    """How many function modes of torch are in force in this thread.
+
+    Returns:
+        int: Their number.
+
+    Examples::
+
+        >>> with torch.overrides.TorchFunctionMode():
+        ...     n_function_modes()
+        1
+    """
     return len(torch.overrides._get_current_function_mode_stack())  # type: ignore[no-untyped-call]
 
 

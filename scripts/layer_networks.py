@@ -221,6 +221,9 @@ def _detector(name: str) -> nn.Module:
         # As it is given: neither enlarged nor padded.
         options |= {"min_size": 160, "max_size": 160, "box_score_thresh": 0.0}
         options |= {"rpn_post_nms_top_n_test": 50}
+        if not name.startswith("faster"):
+            # The heads for masks and keypoints, which come after the scores, take seconds a box.
+            options |= {"box_detections_per_img": 10}
     else:
         options |= {"min_size": 160, "max_size": 160, "score_thresh": 0.0}
     return BoxScore(torchvision.models.get_model(name, **options))

@@ -84,6 +84,7 @@ class Measure:
             the CPU.
 
         Raises:
+            TypeError: If it gives no tensors.
             ValueError: If masks, boxes or the explain function are missing, or a value is
                 undefined; the message names the samples.
         """
@@ -94,11 +95,15 @@ class Measure:
         if "explain" in self.needs and explained.explain is None:
             raise ValueError(f"{self.name} explains again: it needs an explain function.")
         values = self.compute(explained, **self.parameters)
-        if isinstance(values, Tensor):
-            values = (values,)
         names = (*self.higher_is_better, *self.curves)
+        given = values if isinstance(values, tuple) else (values,)
+        if len(given) != len(names) or not all(isinstance(one, Tensor) for one in given):
+            raise TypeError(
+                f"{self.name} should give a tensor of a value for each sample, for each of "
+                f"{', '.join(names)}; it gave {', '.join(type(one).__name__ for one in given)}."
+            )
         found = {
-            name: value.detach().double().cpu() for name, value in zip(names, values, strict=True)
+            name: value.detach().double().cpu() for name, value in zip(names, given, strict=True)
         }
         curves = {name: found.pop(name) for name in self.curves}
         return found, curves

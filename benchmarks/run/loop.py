@@ -141,7 +141,7 @@ def run(settings: RunSettings) -> RunFolder | None:
         precision=settings.precision,
     )
     fabric.launch()
-    console = Console(quiet=not fabric.is_global_zero, highlight=False)
+    console = Console(quiet=not fabric.is_global_zero, highlight=False, emoji=False)
 
     evaluator, dataset = prepare(settings, fabric.device)
     check_networks(fabric, evaluator.model.network)

@@ -237,7 +237,7 @@ class Explaining:
         ):
             name = printable(self.model.class_names[index], self.console.encoding)
             table.add_row(f"{probability:6.1%}", f"{index:4d}", name)
-        self.console.print(table, highlight=False, markup=False)
+        self.console.print(table, highlight=False, markup=False, emoji=False)
         return int(classes[0, 0])
 
 

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from typing_extensions import Self
+
+from captum_groupcam.threads import n_function_modes
 
 __all__ = ["LinearCall", "LinearCalls"]
 
@@ -49,6 +52,17 @@ class LinearCalls(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[LinearCall] = []
+        self._outside = 0
+
+    def __enter__(self) -> Self:
+        self._outside = n_function_modes()
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # An interrupt can come while torch has taken the mode off for a moment.
+        if n_function_modes() > self._outside:
+            super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -147,3 +147,18 @@ def test_compiled_network():
         CAM(compiled, network.features).attribute(inputs, 1),
         CAM(network, network.features).attribute(inputs, 1),
     )
+
+
+def test_an_interrupt_that_comes_while_torch_has_the_mode_off_arrives():
+    class Interrupted(SmallCNN):
+        def forward(self, inputs):
+            outputs = super().forward(inputs)
+            if torch.overrides._get_current_function_mode_stack():
+                torch.overrides._pop_mode()  # as torch does before it calls the mode
+                raise KeyboardInterrupt
+            return outputs
+
+    network = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        CAM(network, network.features).attribute(small_inputs(2), 1)
+    assert not torch.overrides._get_current_function_mode_stack()

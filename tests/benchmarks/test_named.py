@@ -14,6 +14,7 @@ from PIL import Image
 
 from benchmarks.data import DATASETS
 from benchmarks.measures.explained import Explained
+from benchmarks.measures.measure import Measure
 from benchmarks.measures.registry import MEASURES
 from benchmarks.named import load_dataset, load_measure, map_style
 from tests.toy_networks import classifier
@@ -153,6 +154,9 @@ def test_images_of_every_kind_and_where_objects_are() -> None:
         ("cat", r"Expected item 0 of the data set to be \(image, class\), got str"),
         ((Image.new("RGB", (2, 2)), "cat"), "an index for the class of item 0 .* got 'cat'"),
         ((Image.new("RGB", (2, 2)), {"name": 1}), "an index for the class of item 0 .* got None"),
+        ((Image.new("RGB", (2, 2)), 1.5), r"an index for the class of item 0 .* got 1\.5"),
+        ((Image.new("RGB", (2, 2)), float("inf")), "an index for the class of item 0 .* got inf"),
+        ((Image.new("RGB", (2, 2)), "1"), "an index for the class of item 0 .* got '1'"),
         (("cat.png", 1), "Expected a PIL image in item 0 of the data set, got str"),
         ((torch.full((3, 2, 2), -1.5), 1), r"from -1\.5 to -1\.5: expected it as it is before"),
     ],
@@ -160,3 +164,28 @@ def test_images_of_every_kind_and_where_objects_are() -> None:
 def test_items_of_another_form(item: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         map_style([item])
+
+
+def test_a_first_item_that_cannot_be_read_is_one_failure() -> None:
+    class Damaged(list[Any]):
+        def __getitem__(self, index: Any) -> Any:
+            if index == 0:
+                raise OSError("damaged")
+            return super().__getitem__(index)
+
+    boxes = {"label": 1, "boxes": [[0, 1, 3, 4]]}
+    data = map_style(Damaged([None, (Image.new("RGB", (6, 6)), boxes)]))
+    assert data.has_objects
+    with pytest.raises(OSError, match="damaged"):
+        data.load("0")
+    assert data.load("1").label == "1"
+
+
+@pytest.mark.parametrize("given", [0.5, None, [torch.ones(2)], (torch.ones(2),) * 2])
+def test_a_measure_that_gives_no_tensor(given: object) -> None:
+    odd = Measure("odd", "faithfulness", {"odd": True}, lambda _: given, "")
+    explained = Explained(
+        classifier(), torch.rand(2, 3, 2, 2), torch.tensor([0, 1]), torch.ones(2, 1, 2, 2)
+    )
+    with pytest.raises(TypeError, match="odd should give a tensor of a value for each sample"):
+        odd(explained)

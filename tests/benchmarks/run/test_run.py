@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.data import DATASETS, to_inputs
+from benchmarks.data import DATASETS, Dataset, Sample, to_inputs
 from benchmarks.measures.explained import Explained
 from benchmarks.measures.registry import MEASURES
 from benchmarks.run.configuration import ConfigurationError
@@ -324,6 +324,19 @@ def test_another_environment_is_reported(
     path.write_text(json.dumps(configuration))
     run(small)
     assert "torch 1.0 -> " in capsys.readouterr().out
+
+
+def test_names_are_printed_as_they_are(
+    settings: RunSettings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loader() -> Sample:
+        raise OSError("gone")
+
+    named = Dataset({"a.jpg:dog": loader}, has_objects=False)
+    monkeypatch.setitem(DATASETS, "named", lambda _root, _names: named)
+    small = replace(settings, dataset="named", methods=SPECS[:1], measures=MEASURED[:1])
+    run(small)
+    assert "a.jpg:dog: OSError: gone" in capsys.readouterr().out
 
 
 def test_a_damaged_image_is_a_row(data: Path, settings: RunSettings, tmp_path: Path) -> None:
