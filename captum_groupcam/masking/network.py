@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_groupcam import _captum, _compiled
+from captum_groupcam.masking._chunks import DEFAULT_BATCH_SIZE, default_batch_size, in_chunks
+from captum_groupcam.masking._scores import (
+    ScoreFunc,
+    at_least_float32,
+    checked_scores,
+    class_probability,
+    finite,
+    raw_score,
+    with_rows,
+)
 from captum_groupcam.masking.checks import check_count
 from captum_groupcam.masking.targets import Contrast, Target, Targets
 from captum_groupcam.networks.target_layer import TargetLayer
@@ -26,103 +36,6 @@ __all__ = [
     "in_chunks",
     "raw_score",
 ]
-
-#: Turns the network's output (N x classes x ...) into scores of the same shape.
-ScoreFunc: TypeAlias = Callable[[Tensor], Tensor]
-
-#: Rows of one forward pass, by device type; 64 on any other. On the CPU few are fastest: the
-#: activations of larger batches outgrow what the allocator keeps, and each is mapped anew.
-#: Measured by ``python -m benchmarks speed batch_sizes``.
-DEFAULT_BATCH_SIZE = {"cpu": 4}
-
-
-def default_batch_size(device: torch.device) -> int:
-    """Rows of one forward pass that run fast on a device.
-
-    Args:
-        device (torch.device): The device.
-
-    Returns:
-        int: What :data:`DEFAULT_BATCH_SIZE` has for its type, or 64.
-
-    Examples::
-
-        >>> default_batch_size(torch.device("cuda"))
-        64
-    """
-    return DEFAULT_BATCH_SIZE.get(device.type, 64)
-
-
-def class_probability(output: Tensor) -> Tensor:
-    """Softmax over dimension 1, the score F of Group-CAM.
-
-    An output without classes to choose from (N, or N x 1) is its own score.
-
-    Args:
-        output (Tensor): The network's output, N x classes x ...
-
-    Returns:
-        Tensor: Scores of the same shape.
-
-    Examples::
-
-        >>> class_probability(torch.tensor([[1.0, 1.0]]))
-        tensor([[0.5000, 0.5000]])
-    """
-    if output.dim() < 2 or output.shape[1] == 1:
-        return output
-    return output.softmax(dim=1)
-
-
-def raw_score(output: Tensor) -> Tensor:
-    """The network's output as it is, usually the logits, as its own score.
-
-    Args:
-        output (Tensor): The network's output, N x classes x ...
-
-    Returns:
-        Tensor: The same, N x classes x ...
-
-    Examples::
-
-        >>> raw_score(torch.tensor([[2.0, -1.0]]))
-        tensor([[ 2., -1.]])
-    """
-    return output
-
-
-def in_chunks(total: int, size: int, work: Callable[[slice], None]) -> None:
-    """Does work on consecutive slices, on smaller ones when the accelerator runs out of memory.
-
-    Args:
-        total (int): Length of the whole.
-        size (int): Length of a slice, halved whenever ``work`` runs out of memory.
-        work (Callable): Called with each slice; must be able to start a slice again.
-
-    Raises:
-        torch.OutOfMemoryError: If a slice of one is still too large.
-
-    Examples::
-
-        >>> in_chunks(5, 2, print)
-        slice(0, 2, None)
-        slice(2, 4, None)
-        slice(4, 5, None)
-    """
-    start = 0
-    while start < total:
-        stop = min(start + size, total)
-        try:
-            work(slice(start, stop))
-        except torch.OutOfMemoryError:
-            if stop - start == 1:
-                raise
-            size = (stop - start + 1) // 2
-        else:
-            start = stop
-            continue
-        # Only here, past the except block, is what the failed slice held free.
-        torch.cuda.empty_cache()
 
 
 @dataclass(frozen=True)
@@ -211,8 +124,8 @@ class Network:
         """
         with torch.no_grad():
             output = _captum.run_forward(self.forward_func, inputs, self.arguments(samples))
-            output = _at_least_float32(_with_rows(output, len(samples)))
-            return self.target.select(_checked_scores(self.score_func(output), output), samples)
+            output = at_least_float32(with_rows(output, len(samples)))
+            return self.target.select(checked_scores(self.score_func(output), output), samples)
 
     def scores_without(
         self, inputs: tuple[Tensor, ...], samples: Tensor, layer: TargetLayer, channels: Tensor
@@ -248,7 +161,7 @@ class Network:
         Returns:
             Tensor: Q values.
         """
-        return self.target.select(_with_rows(output, len(samples)), samples)
+        return self.target.select(with_rows(output, len(samples)), samples)
 
     def check_arguments(self, inputs: tuple[Tensor, ...]) -> None:
         """Checks that what is dealt out to the rows belongs to them, where there is such a thing.
@@ -271,7 +184,7 @@ class Network:
                 samples = torch.zeros(rows, dtype=torch.long, device=inputs[0].device)
                 seen = tuple(tensor[samples] for tensor in inputs)
                 output = _captum.run_forward(self.forward_func, seen, self.arguments(samples))
-                shapes.append(_with_rows(output, rows).shape[1:])
+                shapes.append(with_rows(output, rows).shape[1:])
         if shapes[0] != shapes[1]:
             raise ValueError(
                 f"The output has the shape {(1, *shapes[0])} for one row and {(2, *shapes[1])} for "
@@ -431,7 +344,7 @@ class Network:
                         f"The layer has a batch size of {tuple(tensor.shape[:1])} for "
                         f"{len(samples)} inputs. Choose a layer with one row for each input."
                     )
-            results.append(tuple(_at_least_float32(tensor).to(device) for tensor in result))
+            results.append(tuple(at_least_float32(tensor).to(device) for tensor in result))
 
         in_chunks(self.n_samples, self.batch_size(device), run)
         return tuple(torch.cat(parts) for parts in zip(*results, strict=True))
@@ -459,52 +372,3 @@ def _place(layer: TargetLayer) -> dict[str, Any]:
     """Which tensor of the network is meant, where it is not one for each input."""
     assert not isinstance(layer.layer_call, tuple)
     return replace(layer, reshape_transform=None).keywords
-
-
-def finite(values: Tensor, what: str = "scores") -> Tensor:
-    """Passes values on.
-
-    Args:
-        values (Tensor): N x ..., of N samples.
-        what (str, optional): What they are called in the message. Default: "scores".
-
-    Returns:
-        Tensor: The values, N x ...
-
-    Raises:
-        ValueError: If some are NaN or infinite; it names the samples.
-
-    Examples::
-
-        >>> finite(torch.ones(2))
-        tensor([1., 1.])
-    """
-    broken = ~values.isfinite().flatten(1).all(1) if values.dim() > 1 else ~values.isfinite()
-    if broken.any():
-        raise ValueError(
-            f"The network's {what} contain NaN or infinite values for samples "
-            f"{broken.nonzero().flatten().tolist()}."
-        )
-    return values
-
-
-def _checked_scores(scores: Any, output: Tensor) -> Tensor:
-    """What a score_func returns, if it is scores of the output."""
-    if not isinstance(scores, Tensor):
-        raise TypeError(f"score_func must return a tensor, got {type(scores).__name__}.")
-    if scores.shape != output.shape or not scores.is_floating_point():
-        raise ValueError(
-            "score_func must return floating-point scores of the output's shape, "
-            f"{tuple(output.shape)}; got {tuple(scores.shape)}, {scores.dtype}."
-        )
-    return scores
-
-
-def _with_rows(output: Tensor, rows: int) -> Tensor:
-    """The output with a row for each input, also where a single one was squeezed away."""
-    squeezed = rows == 1 and (output.dim() == 0 or output.shape[0] != 1)
-    return output.unsqueeze(0) if squeezed else output
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,0 +1,33 @@
+"""The only place that touches Captum's private helpers."""
+
+from captum_groupcam._captum._calls import (
+    LRP_RULES,
+    ForwardFunc,
+    TargetType,
+    log_usage,
+    progress_bar,
+    run_forward,
+    warn,
+)
+from captum_groupcam._captum._derivatives import (
+    input_gradients,
+    layer_activations,
+    layer_curvature,
+    layer_gradients_and_activations,
+)
+from captum_groupcam._captum._hooks import replacing
+
+__all__ = [
+    "LRP_RULES",
+    "ForwardFunc",
+    "TargetType",
+    "input_gradients",
+    "layer_activations",
+    "layer_curvature",
+    "layer_gradients_and_activations",
+    "log_usage",
+    "progress_bar",
+    "replacing",
+    "run_forward",
+    "warn",
+]

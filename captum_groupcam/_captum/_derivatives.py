@@ -1,0 +1,280 @@
+"""What a layer gives for some inputs, and derivatives of the output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from captum._utils.gradient import _forward_layer_eval, compute_layer_gradients_and_eval
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from captum_groupcam._captum._calls import ForwardFunc, run_forward
+from captum_groupcam._captum._hooks import name_of, taking, watching
+from captum_groupcam._compiled import eager, on_one_device, uncompiled
+
+__all__ = [
+    "input_gradients",
+    "layer_activations",
+    "layer_curvature",
+    "layer_gradients_and_activations",
+]
+
+
+def layer_activations(
+    forward_func: ForwardFunc,
+    layer: Module,
+    inputs: tuple[Tensor, ...],
+    additional_forward_args: tuple[Any, ...],
+    select: Callable[[Tensor], object] | None = None,
+    *,
+    attribute_to_layer_input: bool = False,
+    layer_call: int | None = None,
+    device_ids: list[int] | None = None,
+) -> Tensor:
+    """What the layer gives (or gets) for the inputs, without a graph: N x ...
+
+    The output is passed to ``select``, if that is given, for its errors.
+
+    Raises:
+        ValueError: If the layer is never called, several times without a layer_call, or does not
+            have exactly one tensor.
+    """
+    network, device_ids = eager(forward_func), _devices(forward_func, device_ids)
+    if select is not None:
+        network = _selecting(network, select)
+    if layer_call is not None or device_ids is None:
+        with taking(layer, attribute_to_layer_input, layer_call, begin_graph=False) as taken:
+            run_forward(network, inputs, additional_forward_args)
+            return _dequantized(taken())
+    with torch.no_grad(), watching(layer, attribute_to_layer_input):
+        (activations,) = _forward_layer_eval(
+            network,
+            inputs,
+            layer,
+            additional_forward_args or None,
+            device_ids=device_ids,
+            attribute_to_layer_input=attribute_to_layer_input,
+        )
+    return _dequantized(cast(Tensor, activations))
+
+
+def _selecting(network: ForwardFunc, select: Callable[[Tensor], object]) -> ForwardFunc:
+    def selected(*args: Any) -> Tensor:
+        output = run_forward(network, args, ())
+        select(output)
+        return output
+
+    return selected
+
+
+def layer_gradients_and_activations(
+    forward_func: ForwardFunc,
+    layer: Module,
+    inputs: tuple[Tensor, ...],
+    additional_forward_args: tuple[Any, ...],
+    select: Callable[[Tensor], Tensor],
+    *,
+    attribute_to_layer_input: bool = False,
+    layer_call: int | None = None,
+    device_ids: list[int] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the selected outputs with respect to the layer, and its activations.
+
+    The graph begins at the layer: what runs before it stores nothing, and parameters get no
+    gradient.
+
+    Args:
+        forward_func (Callable): The network.
+        layer (Module): The layer.
+        inputs (tuple of Tensor): Inputs, N samples each.
+        additional_forward_args (tuple): Passed on after the inputs.
+        select (Callable): Turns the output into one value a sample (N).
+        attribute_to_layer_input (bool): Whether the layer's input is meant. Default: False.
+        layer_call (int, optional): Which call of the layer is meant, from 0. Default: None, its
+            only one.
+        device_ids (list of int, optional): As in Captum, for DataParallel. Default: None.
+
+    Raises:
+        ValueError: If the layer is never called, several times without a layer_call, does not have
+            exactly one tensor, or the selected output does not depend on it.
+        RuntimeError: If the forward or backward pass fails otherwise.
+    """
+    network, device_ids = eager(forward_func), _devices(forward_func, device_ids)
+    if layer_call is not None or device_ids is None:
+        return _gradients_of_call(
+            network,
+            layer,
+            inputs,
+            additional_forward_args,
+            select,
+            attribute_to_layer_input,
+            layer_call,
+        )
+
+    # The replicas of DataParallel are gathered outside the layer's thread, where grad mode would
+    # still be off; its graph covers the whole network, as Captum's always does.
+    def selected(*args: Any) -> Tensor:
+        with torch.enable_grad():
+            return select(run_forward(network, args, ()))
+
+    with watching(layer, attribute_to_layer_input):
+        try:
+            (gradients,), (activations,) = compute_layer_gradients_and_eval(
+                selected,
+                layer,
+                inputs,
+                additional_forward_args=additional_forward_args or None,
+                device_ids=device_ids,
+                attribute_to_layer_input=attribute_to_layer_input,
+            )
+        except RuntimeError as error:
+            unreached = ("not have been used in the graph", "does not require grad")
+            if not any(text in str(error) for text in unreached):
+                raise
+            raise ValueError(_without_gradient(layer)) from error
+    return gradients.detach(), activations.detach()
+
+
+def _gradients_of_call(
+    network: ForwardFunc,
+    layer: Module,
+    inputs: tuple[Tensor, ...],
+    additional_forward_args: tuple[Any, ...],
+    select: Callable[[Tensor], Tensor],
+    at_input: bool,
+    layer_call: int | None,
+) -> tuple[Tensor, Tensor]:
+    """The same without Captum, whose hooks see the passes of other threads, too."""
+    gradients = None
+    with taking(layer, at_input, layer_call, begin_graph=True) as taken:
+        output = run_forward(network, inputs, additional_forward_args)
+        activations = taken()
+        with torch.enable_grad():  # also where the network itself runs without gradients
+            values = select(output)
+        if values.requires_grad and _has_derivatives(values):
+            ones = torch.ones_like(values)
+            (gradients,) = torch.autograd.grad(values, activations, ones, allow_unused=True)
+    if gradients is None:
+        raise ValueError(_without_gradient(layer))
+    return gradients, activations.detach()
+
+
+def _has_derivatives(values: Tensor) -> bool:
+    """Whether no operation on the way lacks a derivative, of which torch would only warn."""
+    seen, waiting = set(), [values.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name().endswith("WarnNotImplemented"):
+            return False
+        seen.add(node)
+        waiting += [before for before, _ in node.next_functions]
+    return True
+
+
+def layer_curvature(
+    forward_func: ForwardFunc,
+    layer: Module,
+    inputs: tuple[Tensor, ...],
+    additional_forward_args: tuple[Any, ...],
+    select: Callable[[Tensor], Tensor],
+    *,
+    attribute_to_layer_input: bool = False,
+    layer_call: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients, the product of the Hessian with the activations, and activations of a layer.
+
+    The network runs as written, on one device. Arguments are those of
+    :func:`layer_gradients_and_activations`.
+
+    Raises:
+        ValueError: As there.
+    """
+    network = on_one_device(forward_func)
+    # Fused attention has no second derivative.
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        taking(layer, attribute_to_layer_input, layer_call, begin_graph=True) as taken,
+    ):
+        values = select(run_forward(network, inputs, additional_forward_args))
+        activations = taken()
+        gradients = None
+        if values.requires_grad:
+            (gradients,) = torch.autograd.grad(
+                values.sum(), activations, create_graph=True, allow_unused=True
+            )
+        if gradients is None:
+            raise ValueError(_without_gradient(layer))
+        products = None
+        if gradients.requires_grad:
+            (products,) = torch.autograd.grad(
+                gradients, activations, activations.detach(), allow_unused=True
+            )
+    found = (gradients, torch.zeros_like(gradients) if products is None else products, activations)
+    gradients, products, activations = (tensor.detach() for tensor in found)
+    return gradients, products, activations
+
+
+def input_gradients(
+    forward_func: ForwardFunc,
+    inputs: tuple[Tensor, ...],
+    which: int,
+    additional_forward_args: tuple[Any, ...],
+    select: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Gradients of the selected outputs with respect to one of the inputs.
+
+    Parameters get no gradient, though the graph covers the whole network.
+
+    Args:
+        forward_func (Callable): The network.
+        inputs (tuple of Tensor): Inputs, N samples each.
+        which (int): The place of the input.
+        additional_forward_args (tuple): Passed on after the inputs.
+        select (Callable): Turns the output into one value a sample (N).
+
+    Raises:
+        ValueError: If the selected output does not depend on the input.
+    """
+    with torch.enable_grad(), uncompiled():
+        leaf = inputs[which].detach().clone().requires_grad_()
+        # Layers that work in place must not meet a leaf.
+        given = (*inputs[:which], leaf.clone(), *inputs[which + 1 :])
+        values = select(run_forward(eager(forward_func), given, additional_forward_args))
+        gradients = None
+        if values.requires_grad:
+            ones = torch.ones_like(values)
+            (gradients,) = torch.autograd.grad(values, leaf, ones, allow_unused=True)
+    if gradients is None:
+        raise ValueError(
+            "The output has no gradient with respect to the input: the network computes it without "
+            "gradients, as quantised ones do. GroupCAM with gradient_free=True, ScoreCAM and RISE "
+            "need none."
+        )
+    return gradients
+
+
+def _devices(forward_func: ForwardFunc, device_ids: list[int] | None) -> list[int] | None:
+    """Those of DataParallel, also where nobody named them; None without it."""
+    network = eager(forward_func)
+    if device_ids is None and isinstance(network, torch.nn.DataParallel):
+        return list(network.device_ids)
+    return device_ids
+
+
+def _dequantized(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    return tensor.dequantize() if tensor.is_quantized else tensor
+
+
+def _without_gradient(layer: Module) -> str:
+    return (
+        f"The output has no gradient with respect to the layer {name_of(layer)}: the output does "
+        "not depend on it, or the network computes it without gradients, as quantised ones do, and "
+        "checkpoints with use_reentrant=True. Choose a layer on the way to the output, or what "
+        "needs no gradients: GroupCAM with gradient_free=True, ScoreCAM or RISE."
+    )

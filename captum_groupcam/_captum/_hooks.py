@@ -1,0 +1,164 @@
+"""Hooks for the time of a pass: what a layer takes or gives is seen, taken or replaced."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from captum_groupcam._compiled import uncompiled
+
+__all__ = ["name_of", "replacing", "taking", "watching"]
+
+
+def name_of(layer: Module) -> str:
+    return type(layer).__name__
+
+
+def _only_tensor(layer: Module, value: Any, at_input: bool) -> Tensor:
+    values = value if isinstance(value, (tuple, list)) else (value,)
+    if len(values) != 1 or not isinstance(values[0], Tensor):
+        found = ", ".join(type(v).__name__ for v in values) or "nothing"
+        raise ValueError(
+            f"Expected the {'input' if at_input else 'output'} of the layer {name_of(layer)} to be "
+            f"one tensor, got {found}. Choose a layer inside it, or beside it, that has one."
+        )
+    return values[0]
+
+
+@contextmanager
+def _hooked(
+    layer: Module, at_input: bool, hook: Callable[..., Any], *, replicas: bool = False
+) -> Iterator[None]:
+    """Calls a hook with what the layer takes or gives, in a network that runs as written."""
+    # Passes of other threads are none of it, unless they are those of replicas.
+    if not isinstance(layer, Module):
+        raise TypeError(
+            f"layer must be a torch.nn.Module of the network, got {type(layer).__name__}."
+        )
+    if isinstance(layer, torch.jit.ScriptModule):
+        raise ValueError(
+            f"The layer is a {type(layer).__name__} of TorchScript, which cannot be watched. "
+            "Explain the network that it was made of, or choose a layer outside; RISE needs none."
+        )
+    register = layer.register_forward_pre_hook if at_input else layer.register_forward_hook
+    thread = threading.get_ident()
+
+    def of_this_thread(*given: Any) -> Any:
+        return hook(*given) if replicas or threading.get_ident() == thread else None
+
+    handle = register(of_this_thread)
+    try:
+        with uncompiled():
+            yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def replacing(
+    layer: Module,
+    replace: Callable[[Tensor], Tensor],
+    *,
+    attribute_to_layer_input: bool = False,
+    layer_call: int | None = None,
+) -> Iterator[None]:
+    """What runs inside sees something else instead of what the layer gives (or gets).
+
+    Args:
+        layer (Module): The layer.
+        replace (Callable): Gets the tensor, returns another of its shape.
+        attribute_to_layer_input (bool): Whether the layer's input is replaced. Default: False.
+        layer_call (int, optional): Which call of the layer is meant, from 0. Default: None, each.
+    """
+    calls = 0
+
+    def put(_module: Module, args: Any, output: Any = None) -> Any:
+        nonlocal calls
+        number, calls = calls, calls + 1
+        if layer_call not in {None, number}:
+            return None
+        whole = args if attribute_to_layer_input else output
+        other = replace(_only_tensor(layer, whole, attribute_to_layer_input))
+        return type(whole)((other,)) if isinstance(whole, (tuple, list)) else other
+
+    with _hooked(layer, attribute_to_layer_input, put):
+        yield
+
+
+@contextmanager
+def watching(layer: Module, at_input: bool) -> Iterator[None]:
+    """Explains Captum's errors where it watches the replicas of a layer."""
+
+    def watch(_module: Module, args: Any, output: Any = None) -> None:
+        _only_tensor(layer, args if at_input else output, at_input)
+
+    try:
+        # Registered before Captum's own hook, hence run before it.
+        with _hooked(layer, at_input, watch, replicas=True):
+            yield
+    except AssertionError as error:
+        if "did not obtain any outputs" not in str(error):  # not Captum's, the network's own
+            raise
+        raise ValueError(_never_called(layer)) from error
+
+
+@contextmanager
+def taking(
+    layer: Module, at_input: bool, layer_call: int | None, *, begin_graph: bool
+) -> Iterator[Callable[[], Tensor]]:
+    # Yields what gives the tensor, once the forward pass is done; None is the only call.
+    calls = 0
+    found: list[Tensor] = []
+
+    def take(_module: Module, args: Any, output: Any = None) -> Any:
+        nonlocal calls
+        number, calls = calls, calls + 1
+        if number != (layer_call or 0):
+            return None
+        whole = args if at_input else output
+        value = _only_tensor(layer, whole, at_input).detach()
+        if not (begin_graph and value.is_floating_point()):
+            found.append(value.clone())  # layers after it may work in place
+            return None
+        found.append(value.requires_grad_())
+        torch.set_grad_enabled(True)
+        fresh = value.clone()  # layers that work in place must not meet a leaf
+        return type(whole)([fresh]) if isinstance(whole, (tuple, list)) else fresh
+
+    def taken() -> Tensor:
+        if not calls:
+            raise ValueError(_never_called(layer))
+        if calls > 1 and layer_call is None:
+            raise ValueError(_several_calls(layer, calls))
+        if found:
+            return found[0]
+        raise ValueError(
+            f"The layer {name_of(layer)} runs {calls} times in one pass of the network: layer_call "
+            f"must be from 0 to {calls - 1}, got {layer_call}."
+        )
+
+    with torch.no_grad(), _hooked(layer, at_input, take):
+        yield taken
+
+
+def _several_calls(layer: Module, calls: int) -> str:
+    return (
+        f"The layer {name_of(layer)} runs {calls} times in one pass of the network: say "
+        f"which call is meant, layer_call=0 to {calls - 1}. Where each input has its own "
+        "call, give a tuple with that of each: layer_call=(0, 1)."
+    )
+
+
+def _never_called(layer: Module) -> str:
+    return (
+        f"The layer {name_of(layer)} was not called in the forward pass. Choose a module that "
+        "belongs to the network behind forward_func and that its forward calls. An exported or "
+        "traced network calls none: explain the one that it was made of, or what "
+        "torch.export.unflatten gives; RISE needs no layer."
+    )

@@ -1,0 +1,74 @@
+"""What inputs and activations have to be, and what an error says of those that are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from captum_groupcam.networks.tensors import check_samples
+
+__all__ = ["check_activations", "check_input", "is_spatial", "plain"]
+
+
+def check_input(position: int, tensor: Tensor, first: Tensor) -> None:
+    """Refuses what is no tensor of as many samples as the first input has."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(
+            f"inputs must be a tensor or a tuple of tensors, got {type(tensor).__name__}."
+        )
+    check_samples(f"Input {position}", tensor)
+    if tensor.shape[0] != first.shape[0]:
+        raise ValueError(
+            f"Input {position} has {tensor.shape[0]} samples, the first has {first.shape[0]}."
+        )
+
+
+def is_spatial(tensor: Tensor) -> bool:
+    """Whether an input has positions, N x C x spatial."""
+    return tensor.is_floating_point() and 3 <= tensor.dim() <= 5
+
+
+def plain(argument: Any) -> Any:
+    """An argument without what only its class knows; tensors of inference mode have no graph."""
+    if not isinstance(argument, Tensor):
+        return argument
+    argument = argument.as_subclass(Tensor)
+    return argument.clone() if argument.is_inference() else argument
+
+
+def check_activations(activations: Tensor, inputs: tuple[Tensor, ...], *, masked: bool) -> None:
+    """Refuses activations without the dimensions of the inputs, which their masks need."""
+    (needed,) = {whole.dim() for whole in inputs if is_spatial(whole)}
+    # Fewer could be tokens, N x T x C, whose positions would be taken for channels.
+    if not needed <= activations.dim() <= (needed if masked else 5):
+        least = "" if masked else "at least "
+        raise ValueError(
+            f"The layer's activations have the shape {tuple(activations.shape)}; for these "
+            f"inputs they need {least}{needed - 2} spatial dimensions, N x K x spatial. Choose "
+            "a layer before the spatial dimensions are gone, or give a reshape_transform that "
+            "restores them."
+        )
+    if not activations.isfinite().all():
+        raise ValueError("The layer's activations contain NaN or infinite values.")
+    if masked and activations.dim() == needed:
+        _check_channels(activations, inputs)
+
+
+def _check_channels(activations: Tensor, inputs: tuple[Tensor, ...]) -> None:
+    """Refuses N x spatial x C, where the layer's grid says that the channels come last."""
+    grid = activations.shape[2:]
+    for whole in inputs:
+        if whole.dim() != activations.dim() or whole.shape[-1] > 4:
+            continue
+        first, last = (
+            [side / cells for side, cells in zip(sides, grid, strict=True)]
+            for sides in (whole.shape[2:], whole.shape[1:-1])
+        )
+        # A patch of a sane layer is about as high as wide.
+        if max(last) <= 2 * min(last) and max(first) > 8 * min(first):
+            raise ValueError(
+                f"An input of shape {tuple(whole.shape)} for a layer of {tuple(grid)} "
+                "positions looks as if its channels came last. Expected N x C x spatial: wrap "
+                "the network so that it takes its channels first, and permute the input."
+            )

@@ -1,0 +1,110 @@
+"""What the network's output becomes: scores, in a row for each input, and finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "ScoreFunc",
+    "at_least_float32",
+    "checked_scores",
+    "class_probability",
+    "finite",
+    "raw_score",
+    "with_rows",
+]
+
+#: Turns the network's output (N x classes x ...) into scores of the same shape.
+ScoreFunc: TypeAlias = Callable[[Tensor], Tensor]
+
+
+def class_probability(output: Tensor) -> Tensor:
+    """Softmax over dimension 1, the score F of Group-CAM.
+
+    An output without classes to choose from (N, or N x 1) is its own score.
+
+    Args:
+        output (Tensor): The network's output, N x classes x ...
+
+    Returns:
+        Tensor: Scores of the same shape.
+
+    Examples::
+
+        >>> class_probability(torch.tensor([[1.0, 1.0]]))
+        tensor([[0.5000, 0.5000]])
+    """
+    if output.dim() < 2 or output.shape[1] == 1:
+        return output
+    return output.softmax(dim=1)
+
+
+def raw_score(output: Tensor) -> Tensor:
+    """The network's output as it is, usually the logits, as its own score.
+
+    Args:
+        output (Tensor): The network's output, N x classes x ...
+
+    Returns:
+        Tensor: The same, N x classes x ...
+
+    Examples::
+
+        >>> raw_score(torch.tensor([[2.0, -1.0]]))
+        tensor([[ 2., -1.]])
+    """
+    return output
+
+
+def finite(values: Tensor, what: str = "scores") -> Tensor:
+    """Passes values on.
+
+    Args:
+        values (Tensor): N x ..., of N samples.
+        what (str, optional): What they are called in the message. Default: "scores".
+
+    Returns:
+        Tensor: The values, N x ...
+
+    Raises:
+        ValueError: If some are NaN or infinite; it names the samples.
+
+    Examples::
+
+        >>> finite(torch.ones(2))
+        tensor([1., 1.])
+    """
+    broken = ~values.isfinite().flatten(1).all(1) if values.dim() > 1 else ~values.isfinite()
+    if broken.any():
+        raise ValueError(
+            f"The network's {what} contain NaN or infinite values for samples "
+            f"{broken.nonzero().flatten().tolist()}."
+        )
+    return values
+
+
+def checked_scores(scores: Any, output: Tensor) -> Tensor:
+    """What a score_func returns, if it is scores of the output."""
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"score_func must return a tensor, got {type(scores).__name__}.")
+    if scores.shape != output.shape or not scores.is_floating_point():
+        raise ValueError(
+            "score_func must return floating-point scores of the output's shape, "
+            f"{tuple(output.shape)}; got {tuple(scores.shape)}, {scores.dtype}."
+        )
+    return scores
+
+
+def with_rows(output: Tensor, rows: int) -> Tensor:
+    """The output with a row for each input, also where a single one was squeezed away."""
+    squeezed = rows == 1 and (output.dim() == 0 or output.shape[0] != 1)
+    return output.unsqueeze(0) if squeezed else output
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """The values in float32, or in what is wider."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,0 +1,49 @@
+"""Whether a network is in training mode."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import Module
+
+__all__ = ["in_training"]
+
+#: What of torch behaves otherwise in training mode.
+_OTHER_IN_TRAINING = (
+    torch.nn.modules.batchnorm._NormBase,
+    torch.nn.modules.dropout._DropoutNd,
+    torch.nn.MultiheadAttention,
+    torch.nn.RNNBase,
+    torch.nn.RReLU,
+    torch.nn.TransformerEncoderLayer,
+    torch.nn.TransformerDecoderLayer,
+)
+
+
+def in_training(network: Module) -> bool:
+    """Whether something in a network is in training mode that behaves otherwise there.
+
+    That is dropout, batch statistics and the like, and a network that is not of torch, unless it
+    only wraps modules in evaluation mode.
+
+    Args:
+        network (torch.nn.Module): The network.
+
+    Returns:
+        bool: Whether there is such a module.
+
+    Examples::
+
+        >>> wrapped = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Dropout()).eval())
+        >>> wrapped.training, in_training(wrapped)
+        (True, False)
+    """
+
+    def matters(module: Module) -> bool:
+        if type(module).__module__.startswith("torch."):
+            return isinstance(module, _OTHER_IN_TRAINING)
+        rates = (getattr(module, name, None) for name in ("p", "drop_prob", "drop_rate"))
+        return any(isinstance(rate, float) and rate > 0 for rate in rates) or any(
+            child.training and any(True for _ in child.parameters()) for child in module.children()
+        )
+
+    return any(module.training and matters(module) for module in network.modules())

@@ -1,0 +1,65 @@
+"""Warnings of maps that are zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from captum_groupcam import _captum
+
+__all__ = ["expecting_zero_maps", "warn_of_zero_maps"]
+
+_Result = TypeVar("_Result")
+
+_EXPECTED: ContextVar[bool] = ContextVar("_EXPECTED", default=False)
+
+
+def expecting_zero_maps(work: Callable[[], _Result]) -> _Result:
+    """Does work, and says nothing of maps that are zero meanwhile.
+
+    Args:
+        work (Callable): The work.
+
+    Returns:
+        Any: What the work returns.
+
+    Examples::
+
+        >>> expecting_zero_maps(lambda: warn_of_zero_maps(torch.tensor([[False]])))
+    """
+    context = copy_context()
+    context.run(_EXPECTED.set, True)
+    return context.run(work)
+
+
+def warn_of_zero_maps(queried: Tensor, maps: tuple[Tensor, ...] = ()) -> None:
+    """Warns, on behalf of the caller of ``attribute``, of samples whose maps are zero.
+
+    Args:
+        queried (Tensor): N x G booleans: which masks were queried.
+        maps (tuple of Tensor, optional): The maps of each input, N x ... each. Default: (), no
+            matter what they are.
+
+    Examples::
+
+        >>> warn_of_zero_maps(torch.tensor([[True, False]]))
+    """
+    if _EXPECTED.get():
+        return
+    asked = queried.any(1)
+    nothing = torch.stack([~m.flatten(1).any(1) for m in maps]).all(0) if maps else ~asked
+    for samples, reason in (
+        (~asked, "every mask is flat, or the input equals its baseline."),
+        (
+            nothing & asked,
+            "no mask raised the score of the target. Ask for another class, or for the signed map "
+            "with relu_attributions=False where the method has it.",
+        ),
+    ):
+        if samples.any():
+            dead = samples.nonzero().flatten().tolist()
+            _captum.warn(f"The maps of samples {dead} are zero: {reason}")
