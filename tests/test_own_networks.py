@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 import shutil
@@ -106,9 +105,9 @@ def test_measured(command: str, folder: Path) -> None:
     result = CliRunner().invoke(app, [*shlex.split(command), "--accelerator=cpu"])
     assert result.exit_code == 0, result.output
     run = folder / "out" / command.partition(" ")[0]
-    rows = [json.loads(line) for line in (run / "results.jsonl").read_text().splitlines()]
+    rows = pytest.importorskip("benchmarks.run.folder").RunFolder(run).rows()
     assert len(rows) >= 4
-    assert not [row for row in rows if row.get("error")]
+    assert not [row for row in rows if row.error]
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     model = re.search(r"--model (\S+)", command)
     assert model

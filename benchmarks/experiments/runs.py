@@ -151,10 +151,9 @@ def _specs(texts: list[str] | None, default: Sequence[str] = ()) -> list[MethodS
 
 def _first_measured(folder: RunFolder, dataset: Dataset) -> Sample | None:
     """The first sample with results of all methods, so that there are maps to draw."""
-    failed = {row.sample for row in folder.rows() if row.error}
-    for row in folder.rows():
-        if row.sample not in failed and row.sample in dataset.loaders:
-            return dataset.load(row.sample)
+    for sample in folder.table().samples_without_failures():
+        if sample in dataset.loaders:
+            return dataset.load(sample)
     return None
 
 

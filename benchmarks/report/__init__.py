@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from ..run.folder import RunFolder
 from ..run.gallery import file_name
 from ..run.rows import RowError
 from .files import markdown, tidy_csv
-from .merge import Section, merge
+from .merge import merge
 from .page import chapter, render
 from .verdict import verdict_markdown
 
@@ -27,7 +26,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
         verdict.md     who is at the top and who is behind, a line for each method
         table.md       the tables, to paste
         table.csv      the same, a line for each section, subset, method and score
-        results.jsonl  the merged rows, each with its section
+        results.parquet  the merged rows, each with its section
         figures/       the drawings of the page, as SVG, in a folder for each section
 
     Args:
@@ -47,12 +46,11 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
         raise ValueError("Expected at least one folder of a run.")
     sections = merge([RunFolder(folder) for folder in folders])
     for section in sections:
-        if not section.rows:
+        if not len(section.rows):
             raise ValueError(f"There are no rows yet of {section.title}.")
     chapters = [chapter(section) for section in sections]
     tables = {one.title: one.all_tables for one in chapters}
     files = {
-        "results.jsonl": "".join(_lines(section) for section in sections),
         "verdict.md": verdict_markdown({one.title: one.verdict for one in chapters}),
         "table.md": markdown(tables),
         "table.csv": tidy_csv(tables),
@@ -68,14 +66,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             for figure in one.figures:
                 (folder / f"{file_name(figure.name)}.svg").write_bytes(figure.content)
+        sections[0].rows.write_all(out / "results.parquet")
     except OSError as error:
         raise RowError(f"The report at {out} cannot be written: {error.strerror}.") from error
     return out / "index.html"
-
-
-def _lines(section: Section) -> str:
-    return "".join(
-        json.dumps({"section": section.title, **json.loads(row.to_json())}, ensure_ascii=False)
-        + "\n"
-        for row in section.rows
-    )

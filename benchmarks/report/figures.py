@@ -15,14 +15,14 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.visualization import LINE_COLORS, draw_curve
 
-from ..run.rows import Row
 from .labels import place_labels
 from .measured import Score
+from .merged import MergedRows
 from .tables import Table
 
 __all__ = [
@@ -73,77 +73,84 @@ class Figure:
 
 
 def curve_figures(
-    rows: Sequence[Row], measure: str, methods: Sequence[str], reference: str
+    rows: MergedRows, measure: str, methods: Sequence[str], reference: str
 ) -> list[Figure]:
     """Deletion and insertion curves: a panel for each method, the reference's in grey behind.
 
     Args:
-        rows (sequence of Row): The rows of a section.
+        rows (MergedRows): The rows of a section.
         measure (str): A measure with the curves ``deletion_curve`` and ``insertion_curve``.
         methods (sequence of str): The methods.
         reference (str): The method to compare with; its curves are means over the same samples.
     """
-    curves = _curves(rows, measure)
+    colors = {"deletion_curve": _RED, "insertion_curve": _BLUE}
+    behind = rows.curves(measure, reference, [*colors])
     figures = []
-    for method in (m for m in methods if m in curves):
-        own = curves[method]
-        shared = [sample for sample in own if sample in curves.get(reference, {})]
+    for method in methods:
+        own = behind if method == reference else rows.curves(measure, method, [*colors])
+        n = len(own.places)
+        if not n:
+            continue
+        shared = np.isin(behind.places, own.places)
         with _canvas(_SIZE) as (canvas, axes):
-            fractions = _array(next(iter(own.values()))["fraction"])
-            for name, color in (("deletion", _RED), ("insertion", _BLUE)):
-                key = f"{name}_curve"
-                if method != reference and shared:
+            fractions: ArrayLike = [] if own.axis is None else own.axis
+            for key, color in colors.items():
+                name = key.removesuffix("_curve")
+                if method != reference and shared.any():
                     draw_curve(
                         axes,
                         fractions,
-                        _stack(curves[reference], shared, key),
+                        behind.by_name[key][shared],
                         color=_GREY,
                         label="_",  # none in the legend
                         linestyle="--" if name == "deletion" else "-",
                         confidence=None,
                     )
-                draw_curve(axes, fractions, _stack(own, own, key), color=color, label=name)
-            axes.set(title=f"{_wrapped(method)}\nn = {len(own)}", xlim=(0, 1), ylim=(0, 1))
+                draw_curve(axes, fractions, own.by_name[key], color=color, label=name)
+            axes.set(title=f"{_wrapped(method)}\nn = {n}", xlim=(0, 1), ylim=(0, 1))
             axes.set(xlabel="share of the pixels", ylabel="p(class)")
             _legend_below(canvas)
-        behind = f", in grey those of {reference} on the {len(shared)} samples that both have"
+        grey = f", in grey those of {reference} on the {shared.sum()} samples that both have"
         text = (
-            f"Deletion and insertion curves of {method} ({measure}): means of {len(own)} samples "
-            "with 95 % bands" + (behind if method != reference and shared else "")
+            f"Deletion and insertion curves of {method} ({measure}): means of {n} samples "
+            "with 95 % bands" + (grey if method != reference and shared.any() else "")
         )
         figures.append(Figure(_uri(canvas), text, f"{measure} of {method}"))
     return figures
 
 
 def sanity_figures(
-    rows: Sequence[Row], measure: str, methods: Sequence[str], layers: Sequence[str]
+    rows: MergedRows, measure: str, methods: Sequence[str], layers: Sequence[str]
 ) -> list[Figure]:
     """Similarity to the map of the trained network, layer by layer: a panel for each method.
 
     Args:
-        rows (sequence of Row): The rows of a section.
+        rows (MergedRows): The rows of a section.
         measure (str): A measure with the curves ``ssim`` and ``spearman``.
         methods (sequence of str): The methods.
         layers (sequence of str): Names of the layers, in the order of the curves.
     """
-    curves = _curves(rows, measure)
+    colors = {"ssim": _BLUE, "spearman": _RED}
     figures = []
-    for method in (m for m in methods if m in curves):
-        own = curves[method]
+    for method in methods:
+        own = rows.curves(measure, method, [*colors])
+        n = len(own.places)
+        if not n:
+            continue
         with _canvas((_SIZE[0], _SIZE[1] + 0.6)) as (canvas, axes):
-            for name, color in (("ssim", _BLUE), ("spearman", _RED)):
-                stacked = _stack(own, own, name)
+            for name, color in colors.items():
+                stacked = own.by_name[name]
                 n_points = stacked.shape[1]
                 draw_curve(axes, range(n_points), stacked, color=color, label=name, marker=".")
             names = list(layers) if len(layers) == n_points else [*map(str, range(1, n_points + 1))]
             axes.set_xticks(range(n_points), names, rotation=60, ha="right", fontsize=6)
             axes.axhline(0, color=_GREY, linewidth=0.5)
-            axes.set(title=f"{_wrapped(method)}\nn = {len(own)}", ylim=(-0.5, 1.05))
+            axes.set(title=f"{_wrapped(method)}\nn = {n}", ylim=(-0.5, 1.05))
             axes.set(ylabel="similarity")
             _legend_below(canvas)
         text = (
             f"Similarity of the maps of {method} to those of the trained network, by randomised "
-            f"layer ({measure}): means of {len(own)} samples with 95 % bands"
+            f"layer ({measure}): means of {n} samples with 95 % bands"
         )
         figures.append(Figure(_uri(canvas), text, f"{measure} of {method}"))
     return figures
@@ -269,25 +276,6 @@ def _cost_figure(accuracy: Table, score: Score, cost: Table, price: Score) -> Fi
         f"{label} {v:.3f} at {c:.3g}" for label, v, c in zip(labels, y, x, strict=True)
     )
     return Figure(_uri(canvas), text, f"{score.name} against {price.name}")
-
-
-def _curves(rows: Sequence[Row], measure: str) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Method to sample to curves by name."""
-    found: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for row in rows:
-        if row.measure == measure and row.curves:
-            found.setdefault(row.method, {})[row.sample] = row.curves
-    return found
-
-
-def _stack(
-    curves: Mapping[str, Mapping[str, Any]], samples: Sequence[str] | Mapping[str, Any], name: str
-) -> NDArray[np.float64]:
-    return np.array([curves[sample][name] for sample in samples], dtype=np.float64)
-
-
-def _array(values: Any) -> NDArray[np.float64]:
-    return np.array(values, dtype=np.float64)
 
 
 @contextmanager

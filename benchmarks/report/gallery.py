@@ -16,7 +16,7 @@ from torchvision.transforms.functional import to_tensor
 from captum_groupcam.visualization import overlay_pixels
 
 from ..run.gallery import Shown
-from ..run.rows import Row
+from .merged import MergedRows
 
 __all__ = ["Mark", "Picture", "Strip", "strips"]
 
@@ -64,21 +64,17 @@ class Strip:
 
 
 def strips(
-    gallery: Sequence[Shown], methods: Sequence[str], rows: Sequence[Row], measure: str | None
+    gallery: Sequence[Shown], methods: Sequence[str], rows: MergedRows, measure: str | None
 ) -> list[Strip]:
     """The gallery's samples, each with the maps of all methods.
 
     Args:
         gallery (sequence of Shown): Images and maps.
         methods (sequence of str): The methods, in their order.
-        rows (sequence of Row): They say which maps hit.
+        rows (MergedRows): They say which maps hit.
         measure (str or None): The pointing game that they are taken from; None for no marks.
     """
-    hits = {
-        (row.sample, row.method): next(iter(row.scores.values()))
-        for row in rows
-        if row.measure == measure and row.scores
-    }
+    hits = rows.hits(measure, [shown.sample for shown in gallery])
     return [_strip(shown, methods, hits) for shown in gallery]
 
 

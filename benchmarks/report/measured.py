@@ -1,12 +1,14 @@
-"""The values of a section, by score and method."""
+"""The values of a section, by score and method, an entry for each sample."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..run.rows import COST, Row
+import numpy as np
+from numpy.typing import NDArray
+
+from ..run.rows import COST
 from .merge import Section
 
 __all__ = ["Measured", "Score"]
@@ -47,41 +49,62 @@ class Measured:
 
     def __init__(self, section: Section) -> None:
         self.methods = list(section.configuration["methods"])
-        self.about: dict[str, Row] = {}
-        self._values: dict[tuple[str, str], dict[str, float]] = {}
-        self._failed: dict[tuple[str, str], set[str]] = {}
-        for row in section.rows:
-            about = self.about.setdefault(row.sample, row)
-            if about.error and not row.error:  # a failure need not know the label
-                self.about[row.sample] = row
-            if row.error:
-                self._failed.setdefault((row.method, row.measure), set()).add(row.sample)
-            for name, value in row.scores.items():
-                self._values.setdefault((row.method, name), {})[row.sample] = value
+        self.rows = section.rows
+        self.about = section.rows.about()
+        self.n_samples = len(self.about.samples)
+        codes = {label: code for code, label in enumerate(dict.fromkeys(self.about.labels))}
+        self._codes = np.array([codes[label] for label in self.about.labels], dtype=np.int64)
+        self._values: dict[tuple[str, str, str], NDArray[np.float64]] = {}
+        self._failed = section.rows.failed()
+        self._scored = section.rows.scored()
         self.scores = [
             Score(name, name, measure, about["category"], higher)
             for measure, about in section.configuration["measures"].items()
             for name, higher in about["scores"].items()
-            if any((method, name) in self._values for method in self.methods)
+            if any((method, measure, name) in self._scored for method in self.methods)
         ]
 
-    def values(self, method: str, score: Score) -> Mapping[str, float]:
-        """Sample to value."""
-        return self._values.get((method, score.source), {})
+    def values(self, method: str, score: Score) -> NDArray[np.float64]:
+        """A value for each sample; NaN where there is none."""
+        key = method, score.measure, score.source
+        if key not in self._values:
+            self._values[key] = np.full(self.n_samples, math.nan)
+            if key in self._scored:
+                places, values = self.rows.values(*key)
+                self._values[key][places] = values
+        return self._values[key]
 
-    def failed(self, method: str, measure: str) -> set[str]:
-        """Samples that could be loaded and should have a value, but have none."""
-        kinds = ((method, COST), (method, measure))
-        return set().union(*(self._failed.get(kind, set()) for kind in kinds))
+    def having(self, method: str, score: Score) -> NDArray[np.bool_]:
+        """Which samples have a value."""
+        return ~np.isnan(self.values(method, score))
+
+    def failed(self, method: str, measure: str) -> NDArray[np.bool_]:
+        """Which samples could be loaded and should have a value, but have none."""
+        failed = np.zeros(self.n_samples, dtype=bool)
+        for kind in ((method, COST), (method, measure)):
+            failed[self._failed.get(kind, np.empty(0, dtype=np.int64))] = True
+        return failed
 
     @property
-    def unloaded(self) -> set[str]:
-        """Samples that could not be loaded."""
-        return self._failed.get(("", ""), set())
+    def n_unloaded(self) -> int:
+        """How many samples could not be loaded."""
+        return len(self._failed.get(("", ""), ()))
 
-    def classes(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Class to the mean of its samples."""
-        by_class: dict[str, list[float]] = {}
-        for sample, value in values.items():
-            by_class.setdefault(self.about[sample].label, []).append(value)
-        return {label: math.fsum(of_it) / len(of_it) for label, of_it in by_class.items()}
+    def n_classes(self, samples: NDArray[np.bool_]) -> int:
+        """How many classes some samples have."""
+        return len(np.unique(self._codes[samples]))
+
+    def classes(
+        self, values: NDArray[np.float64], samples: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """The means of classes over some samples, in the order in which classes come first."""
+        codes, values = self._codes[samples], values[samples]
+        grouped = np.argsort(codes, kind="stable")
+        _, first, sizes = np.unique(codes, return_index=True, return_counts=True)
+        means = np.array(
+            [
+                math.fsum(of_class) / len(of_class)
+                for of_class in np.split(values[grouped], np.cumsum(sizes)[:-1])
+            ]
+        )
+        return means[np.argsort(first)]

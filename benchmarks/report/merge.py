@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,16 +11,13 @@ from typing import Any
 from ..run.configuration import GROWING, TOLD, ConfigurationError
 from ..run.folder import RunFolder
 from ..run.gallery import Shown
-from ..run.rows import Key, Row, RowError
+from ..run.table import RowTable
+from .merged import MergedRows
 
-__all__ = ["Section", "merge", "merge_rows"]
+__all__ = ["Section", "merge"]
 
 #: What runs of one network on the same data may differ in.
 _FREE = (*GROWING, *TOLD)
-#: Scores that depend on the machine, and on what else it does.
-_TIMES = ("seconds", "forward_passes")
-#: Machines round differently; more than this is another result.
-_RELATIVE, _ABSOLUTE = 1e-4, 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +30,7 @@ class Section:
             measures and studies of all runs.
         compared (sequence of str): The methods but for variants of a study.
         environments (sequence of mapping): The environment of each run.
-        rows (sequence of Row): By sample, method and measure.
+        rows (MergedRows): By sample, method and measure.
         gallery (sequence of Shown): The samples with pictures.
         pictures (sequence of Path): Further pictures, with names that say what they show.
         unreadable (sequence of str): Pictures that are left out since they cannot be read.
@@ -44,7 +40,7 @@ class Section:
     configuration: Mapping[str, Any]
     compared: Sequence[str]
     environments: Sequence[Mapping[str, str]]
-    rows: Sequence[Row]
+    rows: MergedRows
     gallery: Sequence[Shown]
     pictures: Sequence[Path]
     unreadable: Sequence[str] = ()
@@ -68,48 +64,10 @@ def merge(folders: Iterable[RunFolder]) -> list[Section]:
     for folder in folders:
         groups.setdefault(json.dumps(_identity(folder), sort_keys=True), []).append(folder)
     titles = _titles([_identity(group[0]) for group in groups.values()])
-    return [_section(title, group) for title, group in zip(titles, groups.values(), strict=True)]
-
-
-def merge_rows(runs: Iterable[Iterable[Row]]) -> list[Row]:
-    """The rows of several runs, each key once; a result counts more than a failure.
-
-    Args:
-        runs (iterable of iterable of Row): The rows of each run.
-
-    Raises:
-        RowError: If a key has different scores, or a sample different contents. Seconds may differ:
-            the first ones count.
-    """
-    merged: dict[Key, Row] = {}
-    digests: dict[str, str] = {}
-    for rows in runs:
-        for row in rows:
-            digest = None if row.error else row.digest
-            if digest and digests.setdefault(row.sample, digest) != digest:
-                raise RowError(
-                    f"Runs of other data: the picture, class or annotation of {row.sample!r} is "
-                    "not the same in all of them. Report them apart, or leave one out."
-                )
-            before = merged.get(row.key)
-            if before is None or (before.error and not row.error):
-                merged[row.key] = row
-            elif not row.error and not _agree(before.scores, row.scores):
-                raise RowError(
-                    f"Two runs contradict each other: sample {row.sample!r}, method "
-                    f"{row.method!r}, measure {row.measure!r} has the scores "
-                    f"{dict(before.scores)} and {dict(row.scores)}. Report them apart, or leave "
-                    "one out."
-                )
-    loaded = {row.sample for row in merged.values() if row.method}
-    return [row for row in merged.values() if row.method or row.sample not in loaded]
-
-
-def _agree(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
-    return before.keys() == after.keys() and all(
-        name in _TIMES or math.isclose(value, after[name], rel_tol=_RELATIVE, abs_tol=_ABSOLUTE)
-        for name, value in before.items()
-    )
+    table = RowTable()
+    return [
+        _section(title, group, table) for title, group in zip(titles, groups.values(), strict=True)
+    ]
 
 
 def _identity(folder: RunFolder) -> dict[str, Any]:
@@ -131,22 +89,17 @@ def _titles(identities: Sequence[Mapping[str, Any]]) -> list[str]:
     return titles
 
 
-def _section(title: str, folders: Sequence[RunFolder]) -> Section:
+def _section(title: str, folders: Sequence[RunFolder], table: RowTable) -> Section:
     configuration = dict(folders[0].configuration)
     for group in GROWING:
         configuration[group] = _union(group, folders)
-    places = {
-        kind: {name: place for place, name in enumerate(configuration[kind])}
-        for kind in ("methods", "measures")
-    }
     # The order of the data is not known here; that of names is the same for every split of a run.
-    rows = sorted(
-        merge_rows(folder.rows() for folder in folders),
-        key=lambda row: (
-            row.sample,
-            places["methods"].get(row.method, -1),
-            places["measures"].get(row.measure, -1),
-        ),
+    rows = MergedRows(
+        table,
+        title,
+        [folder.read_into(table) for folder in folders],
+        list(configuration["methods"]),
+        list(configuration["measures"]),
     )
     environments = [dict(folder.configuration.get("environment", {})) for folder in folders]
     gallery, unreadable = _gallery(folders)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import markupsafe
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..run.rows import Row
 from . import files
 from .figures import (
     Figure,
@@ -26,6 +24,7 @@ from .figures import (
 from .gallery import Strip, strips
 from .measured import Measured, Score
 from .merge import Section
+from .merged import Incident
 from .tables import (
     ALL_SAMPLES,
     CATEGORIES,
@@ -36,7 +35,7 @@ from .tables import (
 )
 from .verdict import LEGEND, Family, cell, families, heading, methods_of
 
-__all__ = ["Chapter", "Incident", "Study", "chapter", "render"]
+__all__ = ["Chapter", "Study", "chapter", "render"]
 
 
 @dataclass(frozen=True)
@@ -55,25 +54,6 @@ class Study:
     option: str
     table: Table
     figures: Sequence[Figure]
-
-
-@dataclass(frozen=True)
-class Incident:
-    """Something that went wrong, or a warning.
-
-    Args:
-        method (str): The method; empty if a sample could not be loaded.
-        measure (str): The measure.
-        text (str): What was said.
-        count (int): Rows that say it.
-        sample (str): One of the samples.
-    """
-
-    method: str
-    measure: str
-    text: str
-    count: int
-    sample: str
 
 
 @dataclass(frozen=True)
@@ -125,16 +105,13 @@ def chapter(section: Section) -> Chapter:
     fair = _fair(tables)
     cost = fair.get("cost")
     scored = [fair[name] for name in ("faithfulness", "localisation") if name in fair]
-    has_curve = {
-        name: {curve for row in rows if row.measure == name for curve in row.curves}
-        for name in measures
-    }
+    has_curve = {name: rows.curve_names().get(name, set()) for name in measures}
     pointing = next((name for name in measures if name.startswith("PointingGame")), None)
     return Chapter(
         section.title,
         section,
-        len(measured.about),
-        len(measured.unloaded),
+        measured.n_samples,
+        measured.n_unloaded,
         families(measured, methods),
         tables,
         {
@@ -155,8 +132,8 @@ def chapter(section: Section) -> Chapter:
         strips(section.gallery, methods, rows, pointing),
         pointing,
         [Figure(_png(path), path.stem) for path in section.pictures],
-        _incidents((row, row.error) for row in rows if row.error),
-        _incidents((row, text) for row in rows for text in row.warnings),
+        rows.failures(),
+        rows.warnings(),
     )
 
 
@@ -216,20 +193,21 @@ def _studies(section: Section, measured: Measured) -> list[Study]:
         scores = [
             score
             for score in sorted(measured.scores, key=_place)
-            if sum(bool(measured.values(label, score)) for label in labels) > 1
+            if sum(measured.having(label, score).any() for label in labels) > 1
         ]
-        having = [label for label in labels if any(measured.values(label, s) for s in scores)]
+        having = [label for label in labels if any(measured.having(label, s).any() for s in scores)]
         if not having:
             continue
-        values = [measured.values(label, score).keys() for label in having for score in scores]
-        shared = set(measured.about).intersection(*filter(None, values))
+        known = [measured.having(label, score) for label in having for score in scores]
+        every = np.ones(measured.n_samples, dtype=bool)
+        shared = np.logical_and.reduce([every, *(one for one in known if one.any())])
         plainest = min(having, key=lambda label: len(methods[label]["options"]))
         table = make_table(
             measured,
             having,
             scores,
             f"study {title}",
-            shared or measured.about,
+            shared if shared.any() else every,
             reference=plainest,
         )
         option, _ = varied(table.methods, methods)
@@ -240,17 +218,6 @@ def _studies(section: Section, measured: Measured) -> list[Study]:
 def _place(score: Score) -> int:
     known = score.category in CATEGORIES
     return CATEGORIES.index(score.category) if known else len(CATEGORIES)
-
-
-def _incidents(said: Any) -> list[Incident]:
-    counts: Counter[tuple[str, str, str]] = Counter()
-    samples: dict[tuple[str, str, str], str] = {}
-    row: Row
-    for row, text in said:
-        key = (row.method, row.measure, text)
-        counts[key] += 1
-        samples.setdefault(key, row.sample)
-    return [Incident(*key, count, samples[key]) for key, count in counts.most_common()]
 
 
 def _png(path: Path) -> str:

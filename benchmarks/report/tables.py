@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import ttest_1samp
 
 from captum_groupcam.metrics.bootstrap import Interval, bootstrap_mean
@@ -36,6 +38,11 @@ ALL_SAMPLES = "all samples"
 #: Order of the tables.
 CATEGORIES = ("faithfulness", "localisation", "complexity", "randomisation", "cost")
 _LEVEL = 0.05
+#: Intervals of so many values are remembered: tables repeat them, and they take long to draw.
+_MOST_REMEMBERED = 1000
+
+#: Some of a section's samples: for each whether it is among them.
+Samples: TypeAlias = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -153,7 +160,7 @@ def section_tables(measured: Measured, methods: Sequence[str]) -> list[Table]:
                 continue
             tables.append(table)
             shared = _shared(measured, table, samples)
-            if not table.comparable and shared:
+            if not table.comparable and shared.any():
                 tables.append(make_table(measured, methods, scores, subset, shared, common=True))
     return tables
 
@@ -163,7 +170,7 @@ def make_table(
     methods: Sequence[str],
     scores: Sequence[Score],
     subset: str,
-    samples: Collection[str],
+    samples: Samples,
     *,
     reference: str | None = None,
     common: bool = False,
@@ -176,7 +183,7 @@ def make_table(
         scores (sequence of Score): The columns. Those of a pointing game are followed by the mean
             over classes.
         subset (str): What the samples are called.
-        samples (collection of str): The samples.
+        samples (numpy.ndarray): Which of the samples.
         reference (str, optional): What methods are compared with. Default: None,
             :data:`REFERENCE` or the first.
         common (bool, optional): Whether these are the samples that all methods have.
@@ -184,14 +191,13 @@ def make_table(
     """
     if reference is None:
         reference = REFERENCE if REFERENCE in methods else methods[0]
-    samples = frozenset(samples)
     scores = _with_class_means(measured, scores, samples)
     cells: dict[tuple[str, str], Cell] = {}
     comparable = True
     for score in scores:
-        chosen = {method: _within(measured.values(method, score), samples) for method in methods}
-        chosen = {method: values for method, values in chosen.items() if values}
-        same = len({frozenset(values) for values in chosen.values()}) <= 1
+        chosen = {method: measured.having(method, score) & samples for method in methods}
+        chosen = {method: having for method, having in chosen.items() if having.any()}
+        same = len({having.tobytes() for having in chosen.values()}) <= 1
         comparable &= same
         column = {
             method: _cell(measured, score, method, chosen, reference, samples) for method in chosen
@@ -206,7 +212,7 @@ def make_table(
         cells[place] = replace(cells[place], corrected=bool(passed) and cells[place].significant)
     shown = [score for score in scores if any((m, score.name) in cells for m in methods)]
     failed = {
-        (method, score.name): len(measured.failed(method, score.measure) & samples)
+        (method, score.name): int((measured.failed(method, score.measure) & samples).sum())
         for method in methods
         for score in shown
         if (method, score.name) not in cells
@@ -239,83 +245,81 @@ def holm(p_values: Sequence[float], level: float = _LEVEL) -> list[bool]:
     return rejected
 
 
-def _subsets(measured: Measured, category: str) -> dict[str, list[str]]:
+def _subsets(measured: Measured, category: str) -> dict[str, Samples]:
     about = measured.about
-    subsets = {ALL_SAMPLES: list(about)}
+    subsets = {ALL_SAMPLES: np.ones(measured.n_samples, dtype=bool)}
     if category == "localisation":
-        small = [s for s, row in about.items() if row.cover is not None and row.cover < SMALL_COVER]
-        difficult = [sample for sample, row in about.items() if row.difficult]
+        small = about.cover < SMALL_COVER
         name = f"small objects (cover < {SMALL_COVER})"
-        subsets |= {k: v for k, v in ((name, small), ("difficult subset", difficult)) if v}
+        some = ((name, small), ("difficult subset", about.difficult))
+        subsets |= {name: samples for name, samples in some if samples.any()}
     return subsets
 
 
-def _shared(measured: Measured, table: Table, samples: Collection[str]) -> set[str]:
+def _shared(measured: Measured, table: Table, samples: Samples) -> Samples:
     """The samples that every cell has."""
-    shared = set(samples)
+    shared: Samples = samples.copy()
     for score in table.scores:
         for method in table.having(score):
-            shared &= measured.values(method, score).keys()
+            shared &= measured.having(method, score)
     return shared
 
 
-def _with_class_means(
-    measured: Measured, scores: Sequence[Score], samples: Collection[str]
-) -> list[Score]:
-    n_classes = len({measured.about[sample].label for sample in samples})
+def _with_class_means(measured: Measured, scores: Sequence[Score], samples: Samples) -> list[Score]:
+    n_classes = measured.n_classes(samples)
     found = []
     for score in scores:
         found.append(score)
         # With one class, or one sample a class, it is the mean over samples again.
-        if "PointingGame" in score.measure and 1 < n_classes < len(samples):
+        if "PointingGame" in score.measure and 1 < n_classes < samples.sum():
             found.append(replace(score, name=f"{score.name}, mean of classes", per_class=True))
     return found
-
-
-def _within(values: Mapping[str, float], samples: Collection[str]) -> dict[str, float]:
-    return {sample: value for sample, value in values.items() if sample in samples}
 
 
 def _cell(
     measured: Measured,
     score: Score,
     method: str,
-    chosen: Mapping[str, Mapping[str, float]],
+    chosen: Mapping[str, Samples],
     reference: str,
-    samples: Collection[str],
+    samples: Samples,
 ) -> Cell:
-    def units(values: Mapping[str, float]) -> dict[str, float]:
-        return measured.classes(values) if score.per_class else dict(values)
+    def units(method: str, having: Samples) -> NDArray[np.float64]:
+        values = measured.values(method, score)
+        return measured.classes(values, having) if score.per_class else values[having]
 
     own = chosen[method]
-    failed = len(measured.failed(method, score.measure) & set(samples) - own.keys())
-    cell = Cell(_mean(units(own).values()), failed)
-    shared = own.keys() & chosen.get(reference, {}).keys()
-    if method == reference or not shared:
+    failed = int((measured.failed(method, score.measure) & samples & ~own).sum())
+    cell = Cell(_mean(units(method, own)), failed)
+    if method == reference or reference not in chosen:
         return cell
-    first, second = units(_within(own, shared)), units(_within(chosen[reference], shared))
-    differences = [value - second[unit] for unit, value in first.items()]
+    shared = own & chosen[reference]
+    if not shared.any():
+        return cell
+    differences = units(method, shared) - units(reference, shared)
     interval = _mean(differences)
     better = interval.mean > 0 if score.higher_is_better else interval.mean < 0
     return replace(
         cell,
         difference=interval,
-        n_differing=sum(difference != 0 for difference in differences),
+        n_differing=int(np.count_nonzero(differences)),
         p=paired_p(differences),
         better=better,
     )
 
 
-def _mean(values: Collection[float]) -> Interval:
-    return _bootstrapped(tuple(values))
+def _mean(values: NDArray[np.float64]) -> Interval:
+    if len(values) > _MOST_REMEMBERED:
+        return bootstrap_mean(values)
+    return _bootstrapped(values.tobytes())
 
 
 @lru_cache(maxsize=4096)
-def _bootstrapped(values: tuple[float, ...]) -> Interval:
-    return bootstrap_mean(values)
+def _bootstrapped(values: bytes) -> Interval:
+    return bootstrap_mean(np.frombuffer(values))
 
 
-def paired_p(differences: Sequence[float]) -> float:
+def paired_p(differences: Sequence[float] | NDArray[np.float64]) -> float:
     """The p-value of the mean of paired differences, by Student's t-test, two-sided.
 
     Equal differences have no spread to test against; they get what flipping their signs gives.

@@ -126,24 +126,21 @@ def _score(measured: Measured, category: str, deciding: Sequence[str]) -> Score 
 
 
 def _family(measured: Measured, methods: Sequence[str], name: str, score: Score) -> Family | None:
-    sizes = {method: len(measured.values(method, score)) for method in methods}
+    sizes = {method: int(measured.having(method, score).sum()) for method in methods}
     most = max(sizes.values(), default=0)
     ranked = [method for method, n in sizes.items() if n and n >= _LEAST_SHARE * most]
-    shared = set(measured.about).intersection(
-        *(measured.values(method, score).keys() for method in ranked)
-    )
-    if len(ranked) < 2 or not shared:
+    shared = np.ones(measured.n_samples, dtype=bool)
+    for method in ranked:
+        shared &= measured.having(method, score)
+    if len(ranked) < 2 or not shared.any():
         return None
-    samples = sorted(shared)
     sign = -1 if score.higher_is_better else 1  # small is good from here on
-    values = sign * np.array(
-        [[measured.values(method, score)[sample] for method in ranked] for sample in samples]
-    )
+    values = sign * np.stack([measured.values(method, score)[shared] for method in ranked], axis=1)
     means = values.mean(0)
     best = ranked[int(means.argmin())]
     drawn = np.sort(_ranks(resampled_means(values, _N_RESAMPLES)), axis=0)
     low, high = (drawn[int(share * (len(drawn) - 1))] for share in (0.025, 0.975))
-    table = make_table(measured, ranked, [score], ALL_SAMPLES, samples, reference=best)
+    table = make_table(measured, ranked, [score], ALL_SAMPLES, shared, reference=best)
     standings = {}
     for place, method in enumerate(ranked):
         cell = table.cells[method, score.name]
@@ -156,11 +153,11 @@ def _family(measured: Measured, methods: Sequence[str], name: str, score: Score)
         standings[method] = Standing(rank, int(low[place]), int(high[place]), status)
     unranked = {method: n for method, n in sizes.items() if n and method not in standings}
     means_of = {
-        method: float(np.mean(list(measured.values(method, score).values())))
+        method: float(np.mean(measured.values(method, score)[measured.having(method, score)]))
         for method, n in sizes.items()
         if n
     }
-    return Family(name, score, len(samples), standings, unranked, means_of)
+    return Family(name, score, int(shared.sum()), standings, unranked, means_of)
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import math
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
@@ -32,7 +32,7 @@ from .certainty import certainty_figure
 from .checks import content_digest, curve, one_value
 from .folder import RunFolder
 from .network import Compiled, counted
-from .rows import COST, Key, Row, RowError
+from .rows import COST, Row, RowError
 
 __all__ = ["DeviceError", "Evaluator", "TargetChoice"]
 
@@ -75,16 +75,14 @@ class Evaluator:
         for spec in self.methods:
             self._model_of(spec)  # what no sample can do is said before the first
 
-    def missing(self, sample: str, done: set[Key]) -> dict[str, list[str]]:
+    def missing(self, done: Collection[tuple[str, str]]) -> dict[str, list[str]]:
         """What there is to do for a sample: measures by method, without those that are done."""
-        if (sample, "", "") in done:  # it could not be used
+        if ("", "") in done:  # it could not be used
             return {}
         wanted = {
-            str(spec): [
-                name for name in (COST, *self.measures) if (sample, str(spec), name) not in done
-            ]
+            str(spec): [name for name in (COST, *self.measures) if (str(spec), name) not in done]
             for spec in self.methods
-            if (sample, str(spec), "") not in done
+            if (str(spec), "") not in done
         }
         return {method: names for method, names in wanted.items() if names}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,16 @@ from .configuration import (
     reject_differences,
 )
 from .gallery import Gallery
-from .rows import (
-    COST,
-    Key,
-    Row,
-    RowError,
-    RowWriter,
-    read_rows,
-    write_atomically,
-    write_rows,
-)
+from .intake import restored
+from .rows import Row, RowError, RowWriter, write_atomically
+from .table import RowTable
 
-__all__ = ["RunFolder", "done"]
+__all__ = ["RunFolder"]
 
 _CONFIGURATION = "configuration.json"
-_RESULTS = "results.jsonl"
+_RESULTS = "results.parquet"
+#: All rows of a run, as they were kept before.
+_FORMER_RESULTS = ("results.jsonl", "results.jsonl.xz")
 
 
 class RunFolder:
@@ -38,7 +33,7 @@ class RunFolder:
 
         configuration.json   what was run: network, data, seed, methods, measures, environment
         results-0.jsonl      rows of process 0 as they are made, and so on
-        results.jsonl        all rows, when the run is complete
+        results.parquet      all rows, when the run is complete
         run.lock, run.json   held by the run that is at work, and which one that is
         gallery/             for its first samples: image, boxes and maps
         pictures/            figures beside them
@@ -120,77 +115,86 @@ class RunFolder:
             ConfigurationError: If there are rows, but no configuration.
             RowError: If rows cannot be read, or are of what the configuration does not have.
         """
+        return self.table().rows()
+
+    def table(self) -> RowTable:
+        """All rows so far, for a run that is too large for :meth:`rows`.
+
+        Raises:
+            ConfigurationError: As from :meth:`rows`.
+            RowError: As from :meth:`rows`.
+        """
+        table = RowTable()
+        self.read_into(table)
+        return table
+
+    def read_into(self, table: RowTable) -> int:
+        """Reads all rows so far into a table.
+
+        Args:
+            table (RowTable): The table.
+
+        Returns:
+            int: The run's number there.
+
+        Raises:
+            ConfigurationError: As from :meth:`rows`.
+            RowError: As from :meth:`rows`.
+        """
+        run, _ = self._read_into(table)
+        return run
+
+    def _read_into(self, table: RowTable) -> tuple[int, list[Path]]:
         files = self._row_files()
+        run = table.next_run
         try:
-            return self._rows_of(files)
+            table.read(files)
         except RowError:
             if all(map(Path.exists, files)):
                 raise
-            return self.rows()  # a run that is at work has put its files together meanwhile
-
-    def _rows_of(self, files: Sequence[Path]) -> list[Row]:
-        rows = read_rows(files)
-        known = self.configuration if rows else {}
-        for row in rows:
-            for kind, name in (("methods", row.method), ("measures", row.measure)):
+            table.forget(run)
+            return self._read_into(table)  # a run at work has put its files together meanwhile
+        names = table.query("SELECT DISTINCT method, measure FROM rows WHERE run = $1", [run])
+        known = self.configuration if names else {}
+        for method, measure in names:
+            for kind, name in (("methods", restored(method)), ("measures", restored(measure))):
                 if name and name not in known[kind]:
                     raise RowError(
                         f"{self.path} has rows of {name!r}, which is not among the {kind} of its "
                         f"{_CONFIGURATION}: has one of the two been edited?"
                     )
-        used = {row.sample for row in rows if row.method}
-        return [row for row in rows if row.method or row.sample not in used]
+        return run, files
 
     def writer(self, rank: int) -> RowWriter:
         """What process number `rank` appends its rows with."""
         return RowWriter(self.path / f"results-{rank}.jsonl")
 
-    def finish(self, order: Mapping[str, int]) -> list[Row]:
+    def finish(self, order: Iterable[str]) -> RowTable:
         """Puts the rows of all processes into one file.
 
         Args:
-            order (mapping of str to int): Places of the samples. Rows of others go to the end.
+            order (iterable of str): The samples in their order. Rows of others go to the end.
 
         Returns:
-            list of Row: The rows, by sample, then by method and measure.
+            RowTable: The rows, by sample, then by method and measure.
         """
         configuration = self.configuration
-        methods, measures = list(configuration["methods"]), list(configuration["measures"])
-
-        def place(row: Row) -> tuple[int, str, int, int]:
-            return (
-                order.get(row.sample, len(order)),
-                row.sample,
-                methods.index(row.method) if row.method else -1,
-                measures.index(row.measure) if row.measure else -1,
-            )
-
-        files = self._row_files()
-        rows = sorted(self._rows_of(files), key=place)
-        write_rows(self.path / _RESULTS, rows)
+        table = RowTable()
+        _, files = self._read_into(table)
+        whole = self.path / _RESULTS
+        if files != [whole]:
+            table.order(order, list(configuration["methods"]), list(configuration["measures"]))
+            table.write(whole)
         # Those that were read, and no others.
-        for part in set(files) - {self.path / _RESULTS, self.path / f"{_RESULTS}.xz"}:
+        for part in set(files) - {whole, self.path / _FORMER_RESULTS[1]}:
             part.unlink()
-        return rows
+        return table
 
     def _row_files(self) -> list[Path]:
-        whole = [self.path / name for name in (_RESULTS, f"{_RESULTS}.xz")]
+        whole = [self.path / name for name in (_RESULTS, *_FORMER_RESULTS)]
         return [path for path in whole if path.exists()] + sorted(self.path.glob("results-*.jsonl"))
 
     @property
     def gallery(self) -> Gallery:
         """Its pictures."""
         return Gallery(self.path)
-
-
-def done(rows: Iterable[Row], *, retry: bool = False) -> set[Key]:
-    """What rows say is done: failures, too, unless they are tried again.
-
-    Where a sample or its map by a method failed, there is nothing more to do for it, which an empty
-    name in the key says: of the method and the measure, or of the measure.
-    """
-    counted = [row for row in rows if not (retry and row.error)]
-    without_map = {
-        (row.sample, row.method, "") for row in counted if row.error and row.measure == COST
-    }
-    return {row.key for row in counted} | without_map

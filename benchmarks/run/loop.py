@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -23,11 +23,12 @@ from ..measures.registry import DEFAULT_MEASURES, MEASURES
 from .checks import content_digest
 from .configuration import RANDOM, ConfigurationError, fingerprint, preprocessing_of, versions
 from .evaluate import Evaluator, TargetChoice
-from .folder import RunFolder, done
+from .folder import RunFolder
 from .lock import locked
 from .processes import check_networks, end_together, in_first
 from .progress import progress_of
-from .rows import COST, Row, RowError
+from .rows import COST, RowError
+from .table import RowTable
 
 __all__ = ["RunSettings", "choose_measures", "prepare", "run"]
 
@@ -110,6 +111,15 @@ class RunSettings:
         }
 
 
+@dataclass(frozen=True)
+class _Done:
+    """What a folder has: of each sample methods and measures, its digest, whether it was begun."""
+
+    pairs: Mapping[str, frozenset[tuple[str, str]]]
+    digests: Mapping[str, str]
+    begun: Collection[str]
+
+
 def run(settings: RunSettings) -> RunFolder | None:
     """Evaluates what the folder does not have yet.
 
@@ -146,15 +156,15 @@ def run(settings: RunSettings) -> RunFolder | None:
     evaluator, dataset = prepare(settings, fabric.device)
     check_networks(fabric, evaluator.model.network)
     folder = RunFolder(settings.out)
-    rows: list[Row] = []
+    found: list[RowTable] = []
     with ExitStack() as until_the_end:
 
         def begin() -> None:
             until_the_end.enter_context(locked(settings.out))
             configuration = _configuration(settings, evaluator, dataset, fabric)
             folder.compare(configuration)
-            rows.extend(folder.rows())
-            _check_data(folder.path, dataset, _digests(rows))
+            found.append(folder.table())
+            _check_data(folder.path, dataset, found[0].digests())
             for change in folder.configure(configuration):
                 text = printable(f"Not as when this run began: {change}")
                 console.print(text, style="yellow", markup=False)
@@ -164,13 +174,13 @@ def run(settings: RunSettings) -> RunFolder | None:
                 console.print(f"Left out, {line}", markup=False)
 
         in_first(fabric, begin)
-        if not fabric.is_global_zero:
-            rows = folder.rows()
-        _evaluate(settings, evaluator, dataset, folder, rows, fabric, console)
+        table = found.pop() if found else folder.table()
+        done = _Done(table.done(retry=settings.retry), table.digests(), table.begun())
+        del table  # its memory is the samples' from here on
+        _evaluate(settings, evaluator, dataset, folder, done, fabric, console)
 
         def end() -> None:
-            order = {sample: place for place, sample in enumerate(dataset.loaders)}
-            _print_failures(console, folder.finish(order))
+            _print_failures(console, folder.finish(dataset.loaders))
 
         in_first(fabric, end)
     return folder if fabric.is_global_zero else None
@@ -181,16 +191,13 @@ def _evaluate(
     evaluator: Evaluator,
     dataset: Dataset,
     folder: RunFolder,
-    rows: Sequence[Row],
+    done: _Done,
     fabric: Fabric,
     console: Console,
 ) -> None:
     """Does this process's share of what there is to do beside the rows that there are."""
-    finished = done(rows, retry=settings.retry)
-    digests = _digests(rows)
-    begun = {row.sample for row in rows if row.method}
     samples = list(dataset.loaders)[: settings.limit]
-    missing = {sample: evaluator.missing(sample, finished) for sample in samples}
+    missing = {sample: evaluator.missing(done.pairs.get(sample, ())) for sample in samples}
     share = [
         (place, sample)
         for place, sample in enumerate(samples)
@@ -216,8 +223,8 @@ def _evaluate(
                         partial(dataset.load, sample),
                         missing[sample],
                         folder,
-                        begun=sample in begun,
-                        digest=digests.get(sample),
+                        begun=sample in done.begun,
+                        digest=done.digests.get(sample),
                     ):
                         writer.write(row)
                         expected -= 1
@@ -226,11 +233,6 @@ def _evaluate(
     except RowError as error:
         failure = error
     end_together(fabric, failure)
-
-
-def _digests(rows: Iterable[Row]) -> dict[str, str]:
-    """What tells the content of samples, as their results have it; runs of old do not say."""
-    return {row.sample: row.digest for row in rows if row.digest and not row.error}
 
 
 def _check_data(folder: Path, dataset: Dataset, digests: Mapping[str, str]) -> None:
@@ -263,11 +265,11 @@ def _content(dataset: Dataset, sample: str) -> str | None:
         return None
 
 
-def _print_failures(console: Console, rows: Sequence[Row]) -> None:
-    failed = [row for row in rows if row.error is not None]
-    if failed:
-        console.print(f"[red]{len(failed)} of {len(rows)} rows are failures; they say why.[/]")
-    for row in failed[:_N_NAMED]:
+def _print_failures(console: Console, table: RowTable) -> None:
+    n_failed = table.count("failed")
+    if n_failed:
+        console.print(f"[red]{n_failed} of {table.count()} rows are failures; they say why.[/]")
+    for row in table.rows("failed", limit=_N_NAMED):
         about = ", ".join(printable(name) for name in row.key if name)
         console.print(f"{about}: {printable(row.error or '')}", style="red", markup=False)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import lzma
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,18 +17,21 @@ from filelock import FileLock, Timeout
 from ..errors import RowError
 
 __all__ = [
+    "AXIS",
     "COST",
     "Key",
     "Row",
     "RowError",
     "RowWriter",
-    "read_rows",
+    "length_of_whole_lines",
+    "parsed",
     "write_atomically",
-    "write_rows",
 ]
 
 #: The measure that every explanation gives by itself: its seconds and queries.
 COST = "Cost"
+#: The curve that the others of a row are drawn over: nearly always the same for all rows.
+AXIS = "fraction"
 
 #: Sample, method and measure: what a row is of.
 Key: TypeAlias = tuple[str, str, str]
@@ -71,7 +73,7 @@ class Row:
     target: int | None = None
     cover: float | None = None
     difficult: bool = False
-    curves: Mapping[str, Sequence[float | str]] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     digest: str | None = None
     error: str | None = None
@@ -108,7 +110,7 @@ class RowWriter:
         >>> path = Path(tempfile.mkdtemp()) / "results-0.jsonl"
         >>> with RowWriter(path) as writer:
         ...     writer.write(Row("a.jpg", "centre", "PointingGame", {"pointing_game": 1.0}))
-        >>> [row.scores for row in read_rows([path])]
+        >>> [parsed(line).scores for line in path.read_bytes().splitlines()]
         [{'pointing_game': 1.0}]
     """
 
@@ -129,7 +131,7 @@ class RowWriter:
             raise self._failure(error) from error
         try:
             self._file = self._path.open("ab", buffering=0)
-            self._file.truncate(_length_of_whole_lines(self._path))
+            self._file.truncate(length_of_whole_lines(self._path))
         except OSError as error:
             self._close()
             raise self._failure(error) from error
@@ -173,49 +175,6 @@ class RowWriter:
         )
 
 
-def read_rows(paths: Iterable[Path]) -> list[Row]:
-    """Reads rows: of each key the last result, or the last failure if there is no result.
-
-    Args:
-        paths (iterable of Path): JSON lines, plain or compressed (``.xz``). A last line without an
-            end is one that a killed process did not finish; it is left out.
-
-    Returns:
-        list of Row: In the order in which their keys come first.
-
-    Raises:
-        RowError: If a line is no row; the message names it.
-    """
-    rows: dict[Key, Row] = {}
-    for path in paths:
-        for number, line in enumerate(_lines(path), 1):
-            try:
-                row = _row(line)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise RowError(f"{path}, line {number}: not a row of a run ({error}).") from error
-            before = rows.get(row.key)
-            # Files have no order in time: a failure may be older than the result of a retry.
-            if before is None or before.error or not row.error:
-                rows[row.key] = row
-    return list(rows.values())
-
-
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Writes a file of rows, all or nothing.
-
-    Args:
-        path (Path): The file, compressed if it ends in ``.xz``.
-        rows (iterable of Row): The rows, in their order.
-
-    Raises:
-        RowError: If it cannot be written; what was there stays.
-    """
-    content = b"".join(map(_encoded, rows))
-    if path.suffix == ".xz":
-        content = lzma.compress(content)
-    write_atomically(path, content)
-
-
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file, all or nothing, making its folder if there is none.
 
@@ -242,12 +201,15 @@ def _encoded(row: Row) -> bytes:
     return (row.to_json() + "\n").encode(errors="backslashreplace")
 
 
-def _row(line: bytes) -> Row:
+def parsed(line: bytes) -> Row:
     """Reads a line.
+
+    Args:
+        line (bytes): A row in JSON.
 
     Raises:
         TypeError: If it has other fields, or they are of other types, than a row.
-        ValueError: If it is no JSON, or holds a number that is not finite.
+        ValueError: If it is no JSON, or holds a number that is not finite or too large.
     """
     row = Row(**json.loads(line))
     for name, kinds in _FIELDS.items():
@@ -256,14 +218,18 @@ def _row(line: bytes) -> Row:
     if not all(isinstance(text, str) for text in row.warnings):
         raise TypeError(f"warnings are {row.warnings!r}")
     numbers = [*row.scores.values(), row.seconds, row.cover or 0]
-    numbers += [v for curve in row.curves.values() for v in curve if not isinstance(v, str)]
+    numbers += [value for curve in row.curves.values() for value in curve]
     if not all(map(math.isfinite, numbers)):
         raise ValueError("not all of its numbers are finite")
+    if max(abs(row.queries), abs(row.target or 0)) >= _TOO_LARGE:
+        raise ValueError("a number of it is too large")
     if len({len(curve) for curve in row.curves.values()}) > 1:
         raise ValueError("its curves have different lengths")
     return row
 
 
+#: Whole numbers have 64 bits.
+_TOO_LARGE = 2**63
 #: What the fields of a row are.
 _FIELDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("sample", "method", "measure", "label"), str),
@@ -278,15 +244,18 @@ _FIELDS: Mapping[str, type | tuple[type, ...]] = {
 }
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        content = path.read_bytes()
-        whole = lzma.decompress(content) if path.suffix == ".xz" else content
-    except (OSError, lzma.LZMAError) as error:
-        raise RowError(f"{path} cannot be read: {error}.") from error
-    return (line for line in whole.splitlines(keepends=True) if line.endswith(b"\n"))
+def length_of_whole_lines(path: Path) -> int:
+    """The bytes of a file up to the end of its last whole line."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(end - _BLOCK, 0)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
 
 
-def _length_of_whole_lines(path: Path) -> int:
-    content = path.read_bytes()
-    return content.rfind(b"\n") + 1
+_BLOCK = 2**16

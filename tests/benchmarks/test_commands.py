@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from benchmarks.__main__ import app
 from benchmarks.measures.randomisation import N_LAYERS
 from benchmarks.run.folder import RunFolder
 from benchmarks.run.rows import COST
+from tests.benchmarks.report.report_runs import rows_beside
 
 RUNNER = CliRunner()
 
@@ -145,9 +145,7 @@ def test_report_merges_runs(options: list[str], tmp_path: Path) -> None:
     folders = [str(tmp_path / method) for method in methods]
     printed = output("report", *folders, f"--out={tmp_path / 'all'}")
     assert Path(printed.split()[-1]).is_file()
-    rows = [
-        json.loads(line) for line in (tmp_path / "all" / "results.jsonl").read_text().splitlines()
-    ]
+    rows = rows_beside(tmp_path / "all")
     assert {(row["section"], row["method"]) for row in rows} == {
         (rows[0]["section"], method) for method in methods
     }

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from captum_groupcam.methods import MethodSpec
 
+from ...run.folder import RunFolder
 from ...run.loop import RunSettings, run
-from ...run.rows import Row, read_rows
+from ...run.rows import Row
 from .setting import ROUNDING, Finding, Setting
 
 __all__ = ["processes"]
@@ -36,7 +37,7 @@ def processes(setting: Setting) -> Finding:
         codes = [part.wait() for part in parts]
         if any(codes):
             raise RuntimeError(f"The processes ended with {codes}.")
-        found = [row for out in outs for row in read_rows([out / "results.jsonl"])]
+        found = [row for out in outs for row in RunFolder(out).rows()]
     by_key = {row.key: row for row in found}
     complete = len(by_key) == len(found) and by_key.keys() == {row.key for row in alone}
     distance = max(_apart(by_key[row.key], row) for row in alone) if complete else None

@@ -162,6 +162,9 @@ def _try_contents(
         said = problem()
         if said is not None:
             wrong.append(f"{file.name} {name}: {said}")
+        for path in [*folder.rglob("*")]:
+            if path.is_file() and path not in before:
+                path.unlink()
         for path, original in before.items():
             path.write_bytes(original)
     return Outcome(len(variants), {"tracebacks": len(wrong)}, wrong)
@@ -222,15 +225,22 @@ def _configurations(folder: Path, small: bool) -> Outcome:
 def _rows(folder: Path, small: bool) -> Outcome:
     """Rows are damaged or edited: the report and the next run say so in a line."""
     run_folder = _finished(folder / "run")
-    file = run_folder / "results.jsonl"
-    lines = file.read_text().splitlines()
+    whole = run_folder / "results.parquet"
+    chosen = _some(list(_damaged(whole.read_bytes())), 6 if small else 21)
+    problem = partial(_report_and_go_on, run_folder)
+    outcome = _try_contents(run_folder, whole, chosen, problem)
+    # The same as lines.
+    lines = [row.to_json() for row in RunFolder(run_folder).rows()]
+    whole.unlink()
+    file = run_folder / "results-0.jsonl"
+    file.write_text("\n".join([*lines, ""]), encoding="utf-8")
     edited = [
         (name, "\n".join([json.dumps(value), *lines[1:], ""]).encode())
         for name, value in _replaced(json.loads(lines[0]))
     ]
     variants = list(_damaged(file.read_bytes()))
     chosen = [*_some(variants, 6 if small else 21), *_some(edited, 8 if small else 60)]
-    return _try_contents(run_folder, file, chosen, partial(_report_and_go_on, run_folder))
+    return added([outcome, _try_contents(run_folder, file, chosen, problem)])
 
 
 def _report_and_go_on(run_folder: Path) -> str | None:

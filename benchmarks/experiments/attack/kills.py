@@ -113,9 +113,9 @@ def _kills(folder: Path, small: bool) -> Outcome:
             tried += not steps
         with silent(), toys(good_loaders(_N_SAMPLES)):
             run(settings(out))
-        lines = (out / "results.jsonl").read_text(encoding="utf-8").splitlines()
-        end = {_key(row): row for row in map(json.loads, lines)}
-        counts = Counter(map(_key, map(json.loads, lines)))
+        kept = [json.loads(row.to_json()) for row in RunFolder(out).rows()]
+        end = {_key(row): row for row in kept}
+        counts = Counter(map(_key, kept))
         where = f"killed at step {at}"
         lost += [f"{where}: {key}" for key, row in written.items() if end.get(key) != row]
         lost += [f"{where}: {key}" for key in whole.keys() - results_of(out).keys()]

@@ -107,7 +107,7 @@ def _unequal_networks(folder: Path, _small: bool) -> Outcome:
     done = _attacked("unequal", folder / "run")
     said = done.stderr.split("other weights than the first")
     refused = done.returncode == 2 and len(said) == 2 and "Traceback" not in done.stderr
-    wrong = not refused or (folder / "run" / "results.jsonl").exists()
+    wrong = not refused or (folder / "run" / "results.parquet").exists()
     return Outcome(1, {"networks mixed": int(wrong)}, [done.stderr] if wrong else [])
 
 

@@ -23,12 +23,11 @@ from captum_groupcam.methods import Method, MethodSpec
 from ...data import Sample
 from ...measures.registry import Measure
 from ...report import write_report
-from ...run import folder as run_folder
-from ...run import rows as run_rows
 from ...run.configuration import ConfigurationError
 from ...run.folder import RunFolder
 from ...run.loop import run
 from ...run.rows import Row, RowError
+from ...run.table import RowTable
 from . import kinds
 from .attacks import Attack, Outcome, added
 from .toys import good_loaders, good_sample, settings, toys
@@ -46,10 +45,10 @@ def silent() -> Iterator[None]:
 
 
 def results_of(folder: Path) -> dict[str, Any]:
-    """The lines of a finished run, by sample, method and measure, with seconds set to 0."""
+    """The rows of a finished run, by sample, method and measure, with seconds set to 0."""
     found: dict[str, Any] = {}
-    for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for kept in RunFolder(folder).rows():
+        row = json.loads(kept.to_json())
         row["seconds"] = 0
         for name in ("seconds", "forward_passes"):
             if name in row.get("scores", {}):
@@ -193,9 +192,9 @@ def _outcome(
         chosen = settings(folder, methods=methods, **changes)
         try:
             run(chosen)
-            before = (folder / "results.jsonl").read_bytes()
+            before = (folder / "results.parquet").read_bytes()
             run(chosen)
-            if (folder / "results.jsonl").read_bytes() != before:
+            if (folder / "results.parquet").read_bytes() != before:
                 ended.append("what failed is tried again without being asked for")
             write_report([folder], folder / "report")
             rows = RunFolder(folder).rows()
@@ -254,7 +253,7 @@ def _passes(folder: Path, small: bool) -> Outcome:
 def _second_run(folder: Path, small: bool) -> Outcome:
     """A second run begins while the first one is at work, at each step of its end, too."""
     n_samples = 2 if small else 16
-    write, unlink = run_rows.write_rows, Path.unlink
+    write, unlink = RowTable.write, Path.unlink
     said: list[str] = []
     touched: list[str] = []
 
@@ -293,7 +292,7 @@ def _second_run(folder: Path, small: bool) -> Outcome:
     with (
         toys(loaders),
         silent(),
-        patch.object(run_folder, "write_rows", slow_write),
+        patch.object(RowTable, "write", slow_write),
         patch.object(Path, "unlink", slow_unlink),
     ):
         run(settings(folder / "run"))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import torch
 from PIL import Image
@@ -137,6 +138,13 @@ def _rows(sample: str, method: str, measures: Collection[str], seed: int) -> lis
         ),
     }
     return [made[name] for name in ALL_MEASURES if name in measures]
+
+
+def rows_beside(page: Path) -> list[dict[str, Any]]:
+    """The rows that a report has written beside its page, as another program reads them."""
+    found = duckdb.execute("SELECT * FROM read_parquet($1)", [str(page / "results.parquet")])
+    names = [column[0] for column in found.description]
+    return [dict(zip(names, values, strict=True)) for values in found.fetchall()]
 
 
 def write_run(path: Path, setup: Mapping[str, Any], rows: Iterable[Row], n_shown: int = 0) -> Path:

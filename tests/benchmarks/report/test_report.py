@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +17,10 @@ from scipy.stats import ttest_rel
 
 from benchmarks.report import write_report
 from benchmarks.report.files import decimals, number
-from benchmarks.report.merge import merge_rows
 from benchmarks.report.tables import holm, paired_p
 from benchmarks.run.configuration import ConfigurationError
 from benchmarks.run.rows import COST, Row, RowError
-from tests.benchmarks.report.report_runs import configuration, rows_of, write_run
+from tests.benchmarks.report.report_runs import configuration, rows_beside, rows_of, write_run
 
 METHODS = ["grad_cam", "group_cam", "rise:n_masks=8", "centre"]
 SAMPLES = [f"{index:02}.jpg" for index in range(24)]
@@ -56,8 +54,7 @@ def out(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_means_and_differences_are_those_of_the_rows(out: Path) -> None:
     values: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     about: dict[str, dict[str, Any]] = {}
-    for text in (out / "results.jsonl").read_text().splitlines():
-        row = json.loads(text)
+    for row in rows_beside(out):
         assert row["section"] == "squeezenet1_1 on photographs"
         about[row["sample"]] = row
         for name, value in row["scores"].items():
@@ -138,7 +135,7 @@ def test_two_halves_are_the_whole(rows: list[Row], out: Path, tmp_path: Path) ->
         for half in (0, 1)
     ]
     write_report(halves, tmp_path / "out")
-    for name in ("results.jsonl", "table.csv", "table.md"):
+    for name in ("results.parquet", "table.csv", "table.md"):
         assert (tmp_path / "out" / name).read_bytes() == (out / name).read_bytes()
     assert "2.1" in (tmp_path / "out" / "index.html").read_text()
 
@@ -173,32 +170,58 @@ def test_other_configurations_are_other_sections(tmp_path: Path) -> None:
         assert f"<h2>{title}</h2>" in page.read_text()
 
 
-def test_contradictions_are_errors(tmp_path: Path) -> None:
-    row = Row("a.jpg", "grad_cam", "PointingGame", {"pointing_game": 1.0})
-    with pytest.raises(RowError, match=r"'a\.jpg'.*'grad_cam'.*'PointingGame'"):
-        merge_rows([[row], [replace(row, scores={"pointing_game": 0.0})]])
-    with pytest.raises(RowError, match="contradict"):
-        merge_rows([[row], [replace(row, scores={})]])
-    assert merge_rows([[row], [replace(row, scores={"pointing_game": 1.0 + 1e-9})]]) == [row]
-    cost = Row("a.jpg", "grad_cam", COST, {"seconds": 1.0, "queries": 1.0, "forward_passes": 9.0})
-    slower = replace(cost, scores={"seconds": 2.0, "queries": 1.0, "forward_passes": 8.0})
-    assert merge_rows([[cost], [slower]]) == [cost]
-    with pytest.raises(RowError, match="contradict"):
-        merge_rows(
-            [
-                [cost],
-                [replace(cost, scores={"seconds": 1.0, "queries": 2.0, "forward_passes": 9.0})],
-            ]
-        )
+ROW = Row("a.jpg", "grad_cam", "PointingGame", {"pointing_game": 1.0}, digest="0")
+COSTS = Row("a.jpg", "grad_cam", COST, {"seconds": 1.0, "queries": 1.0, "forward_passes": 9.0})
 
 
-def test_a_result_counts_more_than_a_failure() -> None:
-    row = Row("a.jpg", "grad_cam", "PointingGame", {"pointing_game": 1.0})
-    failed = replace(row, scores={}, error="MemoryError: ")
+def merged(path: Path, *runs: Row) -> list[dict[str, Any]]:
+    """What runs of a row each say together."""
+    folders = [
+        write_run(path / str(index), configuration(["grad_cam"]), [row])
+        for index, row in enumerate(runs)
+    ]
+    return rows_beside(write_report(folders, path / "out").parent)
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "message"),
+    [
+        (ROW, {"scores": {"pointing_game": 0.0}}, r"'a\.jpg'.*'grad_cam'.*'PointingGame'"),
+        (ROW, {"scores": {}}, "contradict"),
+        (ROW, {"scores": {"pointing_game": 1.0, "more": 1.0}}, "contradict"),
+        (ROW, {"digest": "1"}, r"annotation of 'a\.jpg' is not the same"),
+        (COSTS, {"scores": {**COSTS.scores, "queries": 2.0}}, "contradict"),
+    ],
+)
+def test_contradictions_are_errors(
+    row: Row, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RowError, match=message):
+        merged(tmp_path, row, replace(row, **changes))
+
+
+@pytest.mark.parametrize(
+    ("row", "scores"),
+    [
+        (ROW, {"pointing_game": 1.0 + 1e-9}),
+        (COSTS, {"seconds": 2.0, "queries": 1.0, "forward_passes": 8.0}),
+    ],
+)
+def test_the_first_of_results_that_agree_counts(
+    row: Row, scores: dict[str, float], tmp_path: Path
+) -> None:
+    (found,) = merged(tmp_path, row, replace(row, scores=scores))
+    assert found["scores"] == row.scores
+
+
+def test_a_result_counts_more_than_a_failure(tmp_path: Path) -> None:
+    failed = replace(ROW, scores={}, error="MemoryError: ")
     unloaded = Row("a.jpg", "", "", error="damaged")
-    assert merge_rows([[failed], [row]]) == merge_rows([[row], [failed]]) == [row]
-    assert merge_rows([[unloaded], [row]]) == [row]
-    assert merge_rows([[unloaded], [unloaded]]) == [unloaded]
+    for index, runs in enumerate([(failed, ROW), (ROW, failed), (unloaded, ROW)]):
+        (found,) = merged(tmp_path / str(index), *runs)
+        assert (found["method"], found["scores"], found["error"]) == ("grad_cam", ROW.scores, None)
+    (found,) = merged(tmp_path / "none", unloaded, replace(unloaded, error="again"))
+    assert found["error"] == "damaged"
 
 
 def test_what_cannot_be_reported(tmp_path: Path) -> None:

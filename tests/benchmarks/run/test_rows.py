@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.run.rows import Row, RowError, RowWriter, read_rows, write_rows
+from benchmarks.run.rows import Row, RowError, RowWriter
+from benchmarks.run.table import RowTable, read_rows
 
 ROWS = [
     Row("a.jpg:1", "centre", "PointingGame", {"pointing_game": 1.0}, 0.25, 0, "cat", 1, 0.5),
@@ -47,13 +49,64 @@ def test_a_line_is_plain_json_without_what_is_empty(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.xz"])
-def test_written_whole(tmp_path: Path, name: str) -> None:
-    write_rows(tmp_path / name, ROWS)
-    assert read_rows([tmp_path / name]) == ROWS
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    if name.endswith(".xz"):
-        assert lzma.decompress((tmp_path / name).read_bytes()).count(b"\n") == len(ROWS)
+def test_compressed_lines_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path / "results.jsonl", ROWS)
+    compressed = tmp_path / "results.jsonl.xz"
+    compressed.write_bytes(lzma.compress(path.read_bytes() + b'{"sample": "half'))
+    assert read_rows([compressed]) == ROWS
+
+
+def put_together(path: Path, rows: list[Row]) -> Path:
+    table = RowTable()
+    table.read([written(path.parent / "parts" / "results-0.jsonl", rows)])
+    table.write(path)
+    return path
+
+
+def test_a_whole_file_has_all_of_its_rows_and_each_axis_once(tmp_path: Path) -> None:
+    axis, curve = [0.0, 0.12345, 1.0], [0.3, 1e-7, 0.25]
+    rows = [
+        *ROWS,
+        Row("c", "m", "D", {"d": 0.1, "D": 1 / 3}, curves={"fraction": axis, "curve": curve}),
+        Row("d", "m", "D", {"d": 0.2}, digest="01", curves={"fraction": axis, "curve": axis}),
+        Row("e", "m", "S", {"s": 0.2}, curves={"ssim": [0.5], "spearman": [-0.5]}),
+        Row("f", "m", "D", curves={"fraction": [0.0, 1.0], "curve": [1.0, 0.0]}, difficult=True),
+    ]
+    path = put_together(tmp_path / "results.parquet", rows)
+    assert {file.name for file in tmp_path.iterdir()} == {"parts", "results.parquet"}
+    assert read_rows([path]) == rows
+    # As another reader sees it.
+    kept = duckdb.sql(f"SELECT decode(value) FROM parquet_kv_metadata('{path}')").fetchall()
+    assert [json.loads(text) for (text,) in kept] == [[axis, [0.0, 1.0]]]
+    numbers = duckdb.sql(f"SELECT axis FROM '{path}' WHERE axis IS NOT NULL").fetchall()
+    assert numbers == [(0,), (0,), (1,)]
+    # More rows, and the same again.
+    late = Row("g", "m", "S", {"s": 0.5})
+    more = written(tmp_path / "results-1.jsonl", [rows[0], late])
+    assert read_rows([path, more]) == [*rows, late]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"half"])
+def test_a_whole_file_that_is_damaged_is_named(tmp_path: Path, content: bytes) -> None:
+    path = put_together(tmp_path / "results.parquet", ROWS)
+    path.write_bytes(path.read_bytes()[: len(content) * 50] + content)
+    with pytest.raises(RowError, match=r"results\.parquet cannot be read"):
+        read_rows([path])
+
+
+def test_a_file_of_something_else_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "results.parquet"
+    duckdb.sql("SELECT 1 AS sample").write_parquet(str(path))
+    with pytest.raises(RowError, match="cannot be read: they are not rows of a run"):
+        read_rows([path])
+
+
+@pytest.mark.parametrize("name", ["a[1]*?.jsonl", "it's.jsonl", "model=a/b=1.jsonl"])
+def test_files_may_have_any_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    assert read_rows([written(path, ROWS)]) == ROWS
+    whole = put_together(path.with_suffix(".parquet"), ROWS)
+    assert read_rows([whole]) == ROWS
 
 
 @given(cut=st.integers(min_value=0, max_value=400))
@@ -97,7 +150,13 @@ def test_two_writers_of_one_file_are_refused(tmp_path: Path) -> None:
         '{"sample": "a", "method": "b", "measure": "c", "scores": {"d": NaN}}',
         '{"sample": "a", "method": "b", "measure": "c", "scores": {"d": 1e999}}',
         '{"sample": "a", "method": "b", "measure": "c", "scores": {"d": "1"}}',
+        '{"sample": "a", "method": "b", "measure": "c", "scores": {"d": -Infinity, "e": Infinity}}',
         '{"sample": "a", "method": "b", "measure": "c", "warnings": [[]]}',
+        '{"sample": "a", "method": "b", "measure": "c", "queries": 1.0}',
+        '{"sample": "a", "method": "b", "measure": "c", "target": 9223372036854775808}',
+        '{"sample": "a", "method": "b", "measure": "c", "curves": {"d": [0, NaN]}}',
+        '{"sample": "a", "method": "b", "measure": "c", "curves": {"d": ["1"]}}',
+        '{"sample": "a", "method": "b", "measure": "c", "curves": {"fraction": [], "d": [1]}}',
         '{"sample": "a", "method": "b", "measure": "c", "curves": {"d": [1], "e": [1, 2]}}',
         pytest.param("[" * 100_000, id="deep"),
     ],
@@ -115,8 +174,7 @@ def test_names_that_are_no_unicode_come_back(tmp_path: Path) -> None:
     row = Row("caf\u00e9 \udcff.jpg", "a\nb", "c", error="\ud800")
     path = written(tmp_path / "results-0.jsonl", [row])
     assert read_rows([path]) == [row]
-    write_rows(path, [row])
-    assert read_rows([path]) == [row]
+    assert read_rows([put_together(tmp_path / "results.parquet", [row])]) == [row]
     path.read_text(encoding="utf-8")  # anybody can read it
 
 

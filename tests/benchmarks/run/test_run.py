@@ -204,7 +204,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
 
 def test_a_complete_run_does_nothing(settings: RunSettings) -> None:
     run(settings)
-    results = settings.out / "results.jsonl"
+    results = settings.out / "results.parquet"
     before = results.read_bytes()
     run(settings)
     assert results.read_bytes() == before
@@ -264,10 +264,10 @@ def test_another_configuration_is_noticed(
 ) -> None:
     small = replace(settings, methods=SPECS[:1], measures=MEASURED[1:], limit=1)
     run(small)
-    results = (settings.out / "results.jsonl").read_bytes()
+    results = (settings.out / "results.parquet").read_bytes()
     with pytest.raises(ConfigurationError, match=message):
         run(replace(small, **change))
-    assert (settings.out / "results.jsonl").read_bytes() == results
+    assert (settings.out / "results.parquet").read_bytes() == results
 
 
 def test_a_measure_may_be_described_in_other_words_but_not_change(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ from benchmarks.run.evaluate import DeviceError
 from benchmarks.run.folder import RunFolder
 from benchmarks.run.lock import locked
 from benchmarks.run.loop import prepare, run
-from benchmarks.run.rows import COST, Row, RowError, write_rows
+from benchmarks.run.rows import COST, Row, RowError
+from benchmarks.run.table import RowTable
 from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.methods import Method, MethodSpec
 
@@ -132,10 +133,10 @@ def test_a_sample_that_fails_later_keeps_its_results(tmp_path: Path) -> None:
         )
         # Looked at by the run that measured and by its end; not to be measured again.
         n_calls = len(calls)
-        content = (tmp_path / "results.jsonl").read_bytes()
+        content = (tmp_path / "results.parquet").read_bytes()
         run(both)
         assert len(calls) == n_calls + 1
-        assert (tmp_path / "results.jsonl").read_bytes() == content
+        assert (tmp_path / "results.parquet").read_bytes() == content
 
 
 @pytest.mark.parametrize("ranks", [(0, 1), (1, 0)])
@@ -147,7 +148,7 @@ def test_a_result_counts_more_than_an_earlier_failure(
         run(settings(tmp_path, measures=[]))
     folder = RunFolder(tmp_path)
     good = next(row for row in folder.rows() if row.method == "centre")
-    (tmp_path / "results.jsonl").unlink()
+    (tmp_path / "results.parquet").unlink()
     bad = Row(*good.key, error="before")
     for rank, row in zip(ranks, (bad, good), strict=True):
         with folder.writer(rank) as writer:
@@ -266,9 +267,9 @@ def test_networks_of_any_precision_have_a_fingerprint(dtype: torch.dtype) -> Non
 def test_a_folder_of_old_says_nothing_of_its_data_and_goes_on(tmp_path: Path) -> None:
     with toys(good_loaders(2)):
         run(settings(tmp_path, limit=1))
-        lines = (tmp_path / "results.jsonl").read_text().splitlines()
-        rows = [json.loads(line) for line in lines]
+        rows = [json.loads(row.to_json()) for row in RunFolder(tmp_path).rows()]
         assert all(len(row.pop("digest")) == 12 for row in rows)
+        (tmp_path / "results.parquet").unlink()
         (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         run(settings(tmp_path))
     assert {row.sample for row in RunFolder(tmp_path).rows()} == {"good 0", "good 1"}
@@ -312,14 +313,17 @@ def test_only_files_that_were_read_are_deleted(
         run(settings(tmp_path))
     folder = RunFolder(tmp_path)
     late = Row("good 1", "centre", COST, {"seconds": 1.0}, label="kind 1")
+    write = RowTable.write
+    with folder.writer(0) as writer:
+        writer.write(late)
 
     def write_and_more(*arguments: Any) -> None:
-        write_rows(*arguments)
+        write(*arguments)
         with folder.writer(7) as writer:
             writer.write(late)
 
     with monkeypatch.context() as patched:
-        patched.setattr("benchmarks.run.folder.write_rows", write_and_more)
+        patched.setattr(RowTable, "write", write_and_more)
         folder.finish({})
     assert [path.name for path in tmp_path.glob("results-*.jsonl")] == ["results-7.jsonl"]
     assert rows_of(tmp_path)[late.key] == late
