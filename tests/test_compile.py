@@ -10,21 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_groupcam import CAM, RISE, AblationCAM, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import CAM, RISE, AblationCAM
 from captum_groupcam.networks.layers import find_layer
-from tests.toy_networks import FORMULAS, Recorder, classifier, hooks, images
+from tests.toy_networks import FORMULAS, MASKING, Recorder, classifier, hooks, images
 
-METHODS: dict[str, Callable[[Any, nn.Module, Tensor], Tensor]] = {
-    "GroupCAM": lambda net, layer, x: GroupCAM(net, layer).attribute(
-        x, 2, n_groups=4, relu_attributions=False
-    ),
-    "GroupCAM, gradient-free": lambda net, layer, x: GroupCAM(net, layer).attribute(
-        x, 2, n_groups=4, relu_attributions=False, gradient_free=True
-    ),
-    "SelectiveGroupCAM": lambda net, layer, x: SelectiveGroupCAM(net, layer).attribute(
-        x, 2, n_groups=4
-    ),
-    "ScoreCAM": lambda net, layer, x: ScoreCAM(net, layer).attribute(x, 2, relu_attributions=False),
+METHODS = {
+    **MASKING,
     "RISE": lambda net, _, x: RISE(net).attribute(x, target=2, n_masks=20),
 }
 

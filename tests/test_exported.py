@@ -8,26 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_groupcam import RISE, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import RISE
 from captum_groupcam.networks.layers import find_layer
-from tests.toy_networks import classifier, images
+from tests.toy_networks import MASKING, classifier, images
 
-ON_LAYER: dict[str, Callable[[Any, nn.Module, Tensor], Tensor]] = {
-    "GroupCAM": lambda net, layer, x: GroupCAM(net, layer).attribute(
-        x, 2, n_groups=4, relu_attributions=False
-    ),
-    "GroupCAM, gradient-free": lambda net, layer, x: GroupCAM(net, layer).attribute(
-        x, 2, n_groups=4, relu_attributions=False, gradient_free=True
-    ),
-    "SelectiveGroupCAM": lambda net, layer, x: SelectiveGroupCAM(net, layer).attribute(
-        x, 2, n_groups=4
-    ),
-    "ScoreCAM": lambda net, layer, x: ScoreCAM(net, layer).attribute(x, 2, relu_attributions=False),
-}
-
-every_method = pytest.mark.parametrize("method", ON_LAYER)
+every_method = pytest.mark.parametrize("method", MASKING)
 
 
 def close(found: Tensor, expected: Tensor) -> None:
@@ -56,7 +43,7 @@ def test_torchscript_is_refused_on_a_layer(method, script):
     net, x = classifier(seed=2), images(2, 14, 16)
     scripted = script(net, x)
     with pytest.raises(ValueError, match="TorchScript, which cannot be watched"):
-        ON_LAYER[method](scripted, scripted.features, x)
+        MASKING[method](scripted, scripted.features, x)
     with pytest.raises(ValueError, match="TorchScript network cannot be watched"):
         find_layer(scripted, x)
 
@@ -72,20 +59,20 @@ def test_torchscript_is_explained_without_a_layer(script):
 @every_script
 def test_a_part_in_torchscript_is_no_hindrance(method, script):
     net, x = classifier(seed=2), images(2, 14, 16)
-    expected = ON_LAYER[method](net, net.features, x)
+    expected = MASKING[method](net, net.features, x)
     net.head = script(net.head, net.features(x).detach())
-    close(ON_LAYER[method](net, net.features, x), expected)
+    close(MASKING[method](net, net.features, x), expected)
     assert find_layer(net, x).name == "features"
 
 
 @every_method
 def test_symbolic_trace(method):
     net, x = classifier(seed=2), images(2, 14, 16)
-    expected = ON_LAYER[method](net, net.features, x)
+    expected = MASKING[method](net, net.features, x)
     traced = torch.fx.symbolic_trace(net)
-    close(ON_LAYER[method](traced, traced.get_submodule("features.3"), x), expected)
+    close(MASKING[method](traced, traced.get_submodule("features.3"), x), expected)
     with pytest.raises(ValueError, match="was not called in the forward pass"):
-        ON_LAYER[method](traced, traced.features, x)
+        MASKING[method](traced, traced.features, x)
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +86,9 @@ def exported() -> torch.export.ExportedProgram:
 @every_method
 def test_exported_and_unflattened(method, exported):
     net, x = classifier(seed=2), images(3, 14, 16)
-    expected = ON_LAYER[method](net, net.features, x)
+    expected = MASKING[method](net, net.features, x)
     unflattened = torch.export.unflatten(exported).eval()
-    close(ON_LAYER[method](unflattened, unflattened.features, x), expected)
+    close(MASKING[method](unflattened, unflattened.features, x), expected)
     assert find_layer(unflattened, x).name == find_layer(net, x).name
 
 
@@ -109,7 +96,7 @@ def test_exported_and_unflattened(method, exported):
 def test_exported_is_refused_on_a_layer(method, exported):
     module, x = exported.module(), images(3, 14, 16)
     with pytest.raises(ValueError, match=r"not called .*torch\.export\.unflatten"):
-        ON_LAYER[method](module.forward, module.features, x)
+        MASKING[method](module.forward, module.features, x)
     with pytest.raises(ValueError, match="No layer of GraphModule"):
         find_layer(module, x)
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
+from captum_groupcam import GroupCAM, ScoreCAM, SelectiveGroupCAM
 from captum_groupcam.attr.layer_formula import LayerFormula
 from captum_groupcam.methods import METHODS
 
@@ -23,6 +24,19 @@ FORMULAS = list(
         if isinstance(method.explain, type) and issubclass(method.explain, LayerFormula)
     )
 )
+#: Methods that look through masks of a layer, with few masks and all that the sum leaves.
+MASKING: dict[str, Callable[[Any, nn.Module, Tensor], Tensor]] = {
+    "GroupCAM": lambda net, layer, x: GroupCAM(net, layer).attribute(
+        x, 2, n_groups=4, relu_attributions=False
+    ),
+    "GroupCAM, gradient-free": lambda net, layer, x: GroupCAM(net, layer).attribute(
+        x, 2, n_groups=4, relu_attributions=False, gradient_free=True
+    ),
+    "SelectiveGroupCAM": lambda net, layer, x: SelectiveGroupCAM(net, layer).attribute(
+        x, 2, n_groups=4
+    ),
+    "ScoreCAM": lambda net, layer, x: ScoreCAM(net, layer).attribute(x, 2, relu_attributions=False),
+}
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 POOLS = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 

@@ -22,7 +22,24 @@ from captum_groupcam.masking.call import (
 from captum_groupcam.masking.network import ScoreFunc
 from captum_groupcam.networks.target_layer import TargetLayer
 
-__all__ = ["MaskedLayer", "Unmasked"]
+__all__ = ["MaskedLayer", "Unmasked", "explained"]
+
+
+def explained(
+    forward_func: _captum.ForwardFunc,
+    algorithm: Callable[[Call], tuple[Tensor, ...]],
+    inputs: TensorOrTuple,
+    target: _captum.TargetType,
+    additional_forward_args: Any,
+    **options: Any,
+) -> TensorOrTuple:
+    """What every ``attribute`` does around an algorithm, which gives a map for each input.
+
+    The options are those of :func:`~captum_groupcam.masking.call.prepare`.
+    """
+    with isolated():
+        call = prepare(forward_func, inputs, target, additional_forward_args, **options)
+        return like_inputs(inputs, algorithm(call))
 
 
 class _Result(Protocol):
@@ -50,33 +67,32 @@ class MaskedLayer(Titled, LayerAttribution):
         baselines: Baselines,
         layer: TargetLayer,
         *,
-        default_baseline: Baseline = None,
         score_func: ScoreFunc,
         internal_batch_size: int | None,
+        default_baseline: Baseline = None,
     ) -> tuple[TensorOrTuple, _AnyResult]:
         """What every call does; gives the maps, and what the algorithm gave last."""
         results: list[_AnyResult] = []
 
         def of_call(call: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
-            results.append(algorithm(call, layer))
-            return results[-1].maps
-
-        with isolated():
-            call = prepare(
-                self.forward_func,
-                inputs,
-                target,
-                additional_forward_args,
-                baselines,
-                default_baseline=default_baseline,
-                score_func=score_func,
-                internal_batch_size=internal_batch_size,
-                device_ids=self.device_ids,
-            )
-            maps = call.for_all(layer, of_call)
-        for result in results:
+            result = algorithm(call, layer)
             warn_of_zero_maps(result.queried, result.maps)
-        return like_inputs(inputs, maps), results[-1]
+            results.append(result)
+            return result.maps
+
+        attributions = explained(
+            self.forward_func,
+            lambda call: call.for_all(layer, of_call),
+            inputs,
+            target,
+            additional_forward_args,
+            baselines=baselines,
+            default_baseline=default_baseline,
+            score_func=score_func,
+            internal_batch_size=internal_batch_size,
+            device_ids=self.device_ids,
+        )
+        return attributions, results[-1]
 
 
 class Unmasked(Titled, Attribution):
@@ -91,13 +107,12 @@ class Unmasked(Titled, Attribution):
         internal_batch_size: int | None,
     ) -> TensorOrTuple:
         """What every call does."""
-        with isolated():
-            call = prepare(
-                self.forward_func,
-                inputs,
-                target,
-                additional_forward_args,
-                masked=False,
-                internal_batch_size=internal_batch_size,
-            )
-            return like_inputs(inputs, algorithm(call))
+        return explained(
+            self.forward_func,
+            algorithm,
+            inputs,
+            target,
+            additional_forward_args,
+            masked=False,
+            internal_batch_size=internal_batch_size,
+        )

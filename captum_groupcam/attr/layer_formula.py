@@ -9,8 +9,9 @@ from captum.attr import LayerAttribution
 from torch import Tensor
 
 from captum_groupcam import _captum
+from captum_groupcam.attr._bases import explained
 from captum_groupcam.attr._shared import Titled, shared_arguments
-from captum_groupcam.masking.call import Call, TensorOrTuple, isolated, like_inputs, prepare
+from captum_groupcam.masking.call import Call, TensorOrTuple
 from captum_groupcam.masking.network import raw_score
 from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
@@ -108,23 +109,22 @@ class LayerFormula(Titled, LayerAttribution):
         internal_batch_size: int | None,
     ) -> TensorOrTuple:
         """What every call does, for methods with options of their own, too."""
-        with isolated():
-            call = prepare(
-                self.forward_func,
-                inputs,
-                target,
-                additional_forward_args,
-                masked=False,
-                score_func=raw_score,
-                internal_batch_size=internal_batch_size,
-                device_ids=self.device_ids,
-            )
 
-            def of_call(one: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
-                maps = one.by_parts(lambda part: maps_of(part, layer))
-                return one.for_each_input(maps.relu() if relu_attributions else maps)
+        def of_call(call: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
+            maps = call.by_parts(lambda part: maps_of(part, layer))
+            return call.for_each_input(maps.relu() if relu_attributions else maps)
 
-            return like_inputs(inputs, call.for_all(layer, of_call))
+        return explained(
+            self.forward_func,
+            lambda call: call.for_all(layer, of_call),
+            inputs,
+            target,
+            additional_forward_args,
+            masked=False,
+            score_func=raw_score,
+            internal_batch_size=internal_batch_size,
+            device_ids=self.device_ids,
+        )
 
     def _maps(self, call: Call, layer: TargetLayer) -> Tensor:
         """The map; the place to override for methods without gradients."""

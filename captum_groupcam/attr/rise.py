@@ -7,18 +7,14 @@ from typing import Any
 
 import torch
 from captum.attr import Attribution
+from torch import Tensor
 
 from captum_groupcam import _captum
+from captum_groupcam.attr._bases import explained
 from captum_groupcam.attr._shared import Titled, arguments_of, shared_arguments
 from captum_groupcam.attr.functional.rise import rise
 from captum_groupcam.masking.baselines import Baselines
-from captum_groupcam.masking.call import (
-    TensorOrTuple,
-    isolated,
-    like_inputs,
-    prepare,
-    warn_of_zero_maps,
-)
+from captum_groupcam.masking.call import Call, TensorOrTuple, warn_of_zero_maps
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 
 __all__ = ["RISE"]
@@ -109,21 +105,10 @@ class RISE(Titled, Attribution):
             raise TypeError(f"targets must be a list of targets, got {targets!r}.")
         if targets is not None and (target is not None or len(targets) == 0):
             raise ValueError("Give target, or at least one of targets, not both.")
-        with isolated():
-            call = prepare(
-                self.forward_func,
-                inputs,
-                target,
-                additional_forward_args,
-                baselines,
-                default_baseline=0,
-                score_func=score_func,
-                internal_batch_size=internal_batch_size,
-            )
-            if targets is not None:
-                call = call.with_targets(targets)
+
+        def algorithm(call: Call) -> tuple[Tensor, ...]:
             maps, queried = rise(
-                call,
+                call if targets is None else call.with_targets(targets),
                 n_masks=n_masks,
                 grid_size=grid_size,
                 probability=probability,
@@ -131,5 +116,17 @@ class RISE(Titled, Attribution):
                 generator=generator,
                 show_progress=show_progress,
             )
-        warn_of_zero_maps(queried, maps)
-        return like_inputs(inputs, maps)
+            warn_of_zero_maps(queried, maps)
+            return maps
+
+        return explained(
+            self.forward_func,
+            algorithm,
+            inputs,
+            target,
+            additional_forward_args,
+            baselines=baselines,
+            default_baseline=0,
+            score_func=score_func,
+            internal_batch_size=internal_batch_size,
+        )

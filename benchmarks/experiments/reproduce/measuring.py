@@ -182,30 +182,24 @@ def _theta(method: str) -> int:
     return int(float(method.partition("denoise_percentile=")[2] or 70))
 
 
-def _gain(found: Chapter) -> Found:
-    table, score = _table(found, "over_all")
-    cells = {method: table.cells[method, score] for method in table.methods}
-    cell = cells["group_cam:n_groups=1"]
+def _less(found: Chapter, measure: str, method: str, what: str) -> Found:
+    table, score = _table(found, measure)
+    cells = {one: table.cells[one, score] for one in table.methods}
     return Found(
-        f"G = 32 less G = 1: {_turned(cell)}.",
-        _sign(cell),
+        f"{what}: {_turned(cells[method])}.",
+        _sign(cells[method]),
         _n(cells),
         _values(table, score),
         found.figures,
     )
+
+
+def _gain(found: Chapter) -> Found:
+    return _less(found, "over_all", "group_cam:n_groups=1", "G = 32 less G = 1")
 
 
 def _ahead(found: Chapter) -> Found:
-    table, score = _table(found, "PointingGame")
-    cells = {method: table.cells[method, score] for method in table.methods}
-    cell = cells["grad_cam"]
-    return Found(
-        f"group_cam less grad_cam: {_turned(cell)}.",
-        _sign(cell),
-        _n(cells),
-        _values(table, score),
-        found.figures,
-    )
+    return _less(found, "PointingGame", "grad_cam", "group_cam less grad_cam")
 
 
 def _depends(found: Chapter) -> Found:
