@@ -14,7 +14,6 @@ from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
 from captum_groupcam.masking.masks import LayerMasks, denoise, normalize, upsample
 from captum_groupcam.masking.queries import score_masks, score_samples
 from captum_groupcam.masking.random_masks import RandomMasks
-from captum_groupcam.masking.ranks import RankMasks
 from captum_groupcam.masking.targets import TargetType
 from captum_groupcam.networks.target_layer import TargetLayer
 
@@ -279,10 +278,14 @@ def mean_effect(probe: Probe, maps: Tensor, shares: Sequence[float]) -> Tensor:
         maps (Tensor): N x M x H x W.
         shares (sequence of float): Shares of the pixels, over which the mean is taken.
     """
+    ranks = maps.flatten(2).argsort(-1, descending=True).argsort(-1).view_as(maps)
+    counts = [max(round(share * maps[0, 0].numel()), 1) for share in shares]
+    first = torch.stack([(ranks < count).to(maps) for count in counts], 2)
+    masks = LayerMasks(first.flatten(1, 2))  # at the input's own resolution
     inputs, baselines, network, _ = probe.call
-    scores, _ = score_masks(network, inputs, baselines, RankMasks.of(maps, shares))
-    shown, without = scores.view(*maps.shape[:2], len(shares), 2).unbind(-1)
-    return (shown - without).mean(-1)
+    shown, _ = score_masks(network, inputs, baselines, masks)
+    without, _ = score_masks(network, inputs, baselines, Complements(masks))
+    return (shown - without).view(*maps.shape[:2], len(shares)).mean(-1)
 
 
 def hadamard(size: int) -> Tensor:
