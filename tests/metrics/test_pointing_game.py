@@ -280,3 +280,12 @@ def test_a_mask_with_nan_is_refused() -> None:
     mask[0, 1, 1] = torch.nan
     with pytest.raises(ValueError, match="mask of sample 0 contains NaN"):
         pointing_game(torch.rand(1, 4, 4), masks=mask)
+
+
+def test_any_number_of_pixels_is_a_tolerance() -> None:
+    maps = pointing_at((3, 4))
+    mask = torch.zeros(1, *maps.shape[2:], dtype=torch.bool)
+    mask[0, 0, 0] = True
+    for truth in ({"boxes": box(0, 0, 1, 1)}, {"masks": mask}):
+        for tolerance in (2000, 10**30, 1e300):
+            assert pointing_game(maps, **truth, tolerance=tolerance).item() == 1

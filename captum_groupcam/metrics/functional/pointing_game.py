@@ -71,6 +71,7 @@ def pointing_game(
         tensor([1., 1.])
     """
     check_between("tolerance", tolerance, 0, math.inf, ends="[)", hint=" It is in pixels.")
+    tolerance = float(tolerance)  # an integer may be more than a tensor is compared with
     maps = check_maps(maps, 2).squeeze(1)
     objects = masks if boxes is None else boxes
     if objects is None or (boxes is not None and masks is not None):
@@ -140,7 +141,7 @@ def _near_boxes(boxes: Tensor, x: Tensor, y: Tensor, tolerance: float) -> Tensor
     first, last = covered[..., :2], covered[..., 2:] - 1
     point = torch.stack([x, y], dim=-1).unsqueeze(1)
     squared = torch.maximum(first - point, point - last).clamp(min=0).square().sum(-1)
-    return ((squared == 0) | (squared < tolerance**2)).any(1)
+    return ((squared == 0) | (squared < tolerance * tolerance)).any(1)
 
 
 def _masks(masks: Tensor | Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -170,7 +171,7 @@ def _masks(masks: Tensor | Sequence[Tensor], device: torch.device) -> tuple[Tens
 def _within(masks: Tensor, tolerance: float) -> Tensor:
     """The pixels of masks (N x H x W), and those whose centre is nearer to one than tolerance."""
     squared = _squared_distances(masks)
-    return (squared == 0) | (squared < tolerance**2)
+    return (squared == 0) | (squared < tolerance * tolerance)
 
 
 def _squared_distances(masks: Tensor) -> Tensor:
