@@ -22,7 +22,7 @@ from captum_groupcam.methods import METHODS
 from captum_groupcam.networks.layers import find_layer
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import channels_first, token_grid, tokens_to_grid
-from tests.attr.test_group_cam import naive_group_cam
+from tests.attr.naive_group_cam import naive_group_cam
 from tests.toy_networks import images, seeded, small_timm, small_timm_vit, small_vit
 
 # --- the transforms
