@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from captum_groupcam.attr.grad_cam import GradCAM, GradCAMPlusPlus
     from captum_groupcam.attr.group_cam import GroupCAM
     from captum_groupcam.attr.hires_cam import HiResCAM
+    from captum_groupcam.attr.kpca_cam import KPCACAM
     from captum_groupcam.attr.layer_cam import LayerCAM
     from captum_groupcam.attr.le_grad import LeGrad
     from captum_groupcam.attr.rise import RISE
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "CAM",
+    "KPCACAM",
     "RISE",
     "XRAI",
     "AblationCAM",
@@ -63,6 +65,7 @@ _HOMES = {
     "GradCAMPlusPlus": "grad_cam",
     "GroupCAM": "group_cam",
     "HiResCAM": "hires_cam",
+    "KPCACAM": "kpca_cam",
     "LayerCAM": "layer_cam",
     "LeGrad": "le_grad",
     "ScoreCAM": "score_cam",

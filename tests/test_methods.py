@@ -45,7 +45,7 @@ OPTIONS = {
 #: They explain transformers.
 OF_ATTENTION = ("attention_rollout", "le_grad")
 #: The target changes nothing: they say what is in the layer, in the image, or in the attention.
-WHATEVER_THE_CLASS = {*CONTROLS, "eigen_cam", "attention_rollout"}
+WHATEVER_THE_CLASS = {*CONTROLS, "eigen_cam", "kpca_cam", "attention_rollout"}
 
 every_method = pytest.mark.parametrize("name", NAMES)
 

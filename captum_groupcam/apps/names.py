@@ -17,6 +17,7 @@ OFFERED_METHODS = (
     "element_wise_cam",
     "eigen_cam",
     "eigen_grad_cam",
+    "kpca_cam",
     "shapley_cam",
     "finer_cam",
     "full_grad",

@@ -18,6 +18,7 @@ from captum_groupcam.attr.full_grad import FullGrad
 from captum_groupcam.attr.grad_cam import GradCAM, GradCAMPlusPlus
 from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.attr.hires_cam import HiResCAM
+from captum_groupcam.attr.kpca_cam import KPCACAM
 from captum_groupcam.attr.layer_cam import LayerCAM
 from captum_groupcam.attr.le_grad import LeGrad
 from captum_groupcam.attr.rise import RISE
@@ -70,6 +71,7 @@ METHODS: dict[str, Method] = {
         ),
         Method("eigen_cam", "Eigen-CAM", EigenCAM, _POSITIVE, passes=lambda: 1),
         Method("eigen_grad_cam", "Eigen-Grad-CAM", EigenGradCAM, _POSITIVE, passes=lambda: 1),
+        Method("kpca_cam", "KPCA-CAM", KPCACAM, _POSITIVE, passes=lambda: 1),
         Method("shapley_cam", "ShapleyCAM", ShapleyCAM, _POSITIVE, passes=lambda: 1),
         Method("finer_cam", "Finer-CAM", FinerCAM, _POSITIVE, passes=lambda: 1),
         Method("full_grad", "FullGrad", FullGrad, passes=lambda: 1),

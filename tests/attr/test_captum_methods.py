@@ -172,6 +172,9 @@ def test_one_region_is_refused():
         METHODS["kernel_shap"](SmallCNN(), n_segments=1, regions="grid")(ZERO + 1, 2)
 
 
+CLUSTER = r"scikit-learn: pip install 'captum_groupcam\[cluster\]'"
+
+
 @pytest.mark.parametrize(
     ("package", "name", "message"),
     [
@@ -180,14 +183,16 @@ def test_one_region_is_refused():
             "feature_ablation",
             r"scikit-image: pip install .*\[bench\].*grid",
         ),
-        ("sklearn", "lime", r"scikit-learn: pip install 'captum_groupcam\[cluster\]'"),
-        ("sklearn", "kernel_shap", r"scikit-learn: pip install 'captum_groupcam\[cluster\]'"),
+        ("sklearn", "lime", CLUSTER),
+        ("sklearn", "kernel_shap", CLUSTER),
+        ("sklearn.decomposition", "kpca_cam", CLUSTER),
     ],
 )
 def test_a_missing_package_is_named_with_its_extra(package, name, message, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
+    network = SmallCNN()
     with pytest.raises(ModuleNotFoundError, match=message):
-        METHODS[name](SmallCNN())(small_inputs(1), 0)
+        METHODS[name](network, network.features)(small_inputs(1), 0)
 
 
 @pytest.mark.parametrize("options", [{"n_segments": 0}, {"regions": "hexagons"}])

@@ -9,6 +9,7 @@ from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
 from captum_groupcam import (
+    KPCACAM,
     EigenCAM,
     EigenGradCAM,
     ElementWiseCAM,
@@ -85,12 +86,27 @@ def first_component(maps):
     return (points @ axis * (1 if axis.sum() >= 0 else -1)).reshape(maps.shape[1:])
 
 
+def kernel_component(activations, _):
+    """By the kernel of each pair of positions, in scikit-learn's coefficients."""
+    points = activations.reshape(len(activations), -1).T
+    points = points - points.mean(0)
+    kernel = np.empty((len(points), len(points)))
+    for one, other in np.ndindex(kernel.shape):
+        kernel[one, other] = np.tanh(points[one] @ points[other] / len(activations) + 1)
+    centred = kernel - kernel.mean(0) - kernel.mean(1)[:, None] + kernel.mean()
+    values, vectors = np.linalg.eigh(centred)
+    found = np.sqrt(values[-1]) * vectors[:, -1]
+    sign = 1 if np.cov(found, points.sum(1))[0, 1] >= 0 else -1
+    return sign * found.reshape(activations.shape[1:])
+
+
 NAIVE = {
     HiResCAM: hires_cam,
     ElementWiseCAM: element_wise_cam,
     XGradCAM: x_grad_cam,
     EigenCAM: lambda activations, _: first_component(activations),
     EigenGradCAM: lambda activations, gradients: first_component(activations * gradients),
+    KPCACAM: kernel_component,
 }
 
 
@@ -150,27 +166,57 @@ THEIRS = {
     XGradCAM: "XGradCAM",
     EigenCAM: "EigenCAM",
     EigenGradCAM: "EigenGradCAM",
+    KPCACAM: "KPCA_CAM",
 }
+
+
+#: They have no sign; theirs have the one that LAPACK happens to return.
+COMPONENTS = (EigenCAM, EigenGradCAM, KPCACAM)
+
+
+def assert_equals_pytorch_grad_cam(method, network, **options):
+    import pytorch_grad_cam
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    image, theirs_of = real_image(), getattr(pytorch_grad_cam, THEIRS[method])
+    with theirs_of(network, [network.features], **options) as extractor:
+        theirs = torch.from_numpy(extractor(image, [ClassifierOutputTarget(2)])).double()
+    signed = method(network, network.features).attribute(image, 2, **options)
+    ours = [
+        scaled(LayerAttribution.interpolate((sign * signed).relu(), (24, 24), "bilinear"))[:, 0]
+        for sign in ((1, -1) if method in COMPONENTS else (1,))
+    ]
+    assert theirs.std() > 0.05
+    assert min((one - theirs).abs().max() for one in ours) < 1e-4
 
 
 @pytest.mark.parametrize("method", THEIRS)
 @pytest.mark.parametrize("network", [SmallCNN(channels=12), Deep()], ids=["GAP", "deep"])
 def test_equals_pytorch_grad_cam(method, network):
-    import pytorch_grad_cam
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+    assert_equals_pytorch_grad_cam(method, network)
 
-    image = real_image()
-    with getattr(pytorch_grad_cam, THEIRS[method])(network, [network.features]) as extractor:
-        theirs = torch.from_numpy(extractor(image, [ClassifierOutputTarget(2)])).double()
-    signed = method(network, network.features).attribute(image, 2)
-    # A principal component has no sign; theirs has the one that LAPACK happens to return.
-    signs = (1, -1) if method in (EigenCAM, EigenGradCAM) else (1,)
-    ours = [
-        scaled(LayerAttribution.interpolate((sign * signed).relu(), (24, 24), "bilinear"))[:, 0]
-        for sign in signs
-    ]
-    assert theirs.std() > 0.05
-    assert min((one - theirs).abs().max() for one in ours) < 1e-4
+
+@pytest.mark.parametrize("kernel", ["rbf", "poly", "cosine"])
+def test_other_kernels_are_pytorch_grad_cams(kernel):
+    assert_equals_pytorch_grad_cam(KPCACAM, Deep(), kernel=kernel)
+
+
+def test_the_linear_kernel_is_eigen_cam():
+    network, inputs = Deep(), images(2).double()
+    expected = EigenCAM(network, network.features).attribute(inputs, 0)
+    found = KPCACAM(network, network.features).attribute(inputs, 0, kernel="linear")
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_flat_layer_has_no_kernel_component():
+    network, flat = nn.Sequential(nn.Identity(), nn.Flatten()), torch.full((1, 3, 15, 15), 0.1)
+    assert not KPCACAM(network, network[0]).attribute(flat, 0).any()
+
+
+def test_a_kernel_that_there_is_not():
+    network = SmallCNN()
+    with pytest.raises(ValueError, match=r"kernel must be 'sigmoid', .* or 'linear', got 'tanh'"):
+        KPCACAM(network, network.features).attribute(images(1).double(), 0, kernel="tanh")
 
 
 def test_x_grad_cam_equals_torchcam():

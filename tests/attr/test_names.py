@@ -18,6 +18,7 @@ NAMES = {
     "GradCAMPlusPlus": "Grad-CAM++",
     "GroupCAM": "Group-CAM",
     "HiResCAM": "HiResCAM",
+    "KPCACAM": "KPCA-CAM",
     "LayerCAM": "LayerCAM",
     "LeGrad": "LeGrad",
     "ScoreCAM": "Score-CAM",
