@@ -101,11 +101,25 @@ def speed(
     runs.speed(names, methods, threads, rounds, run, network)
 
 
-def memory() -> None:
+def memory(
+    of: Annotated[
+        str, typer.Argument(help="maps: of explaining images. reports: of reports of large runs.")
+    ] = "maps",
+    samples: Annotated[
+        int, typer.Option(min=1, help="Samples of the large run, 70 kB of disk each.")
+    ] = 50_000,
+) -> None:
     """Measures the peak of memory, each case in a process of its own."""
-    from .experiments.memory import run_memory
+    if of == "reports":
+        from .experiments.large_reports import run_reports
 
-    run_memory()
+        run_reports(samples)
+    elif of == "maps":
+        from .experiments.memory import run_memory
+
+        run_memory()
+    else:
+        raise ValueError(f"Memory is measured of maps or reports, got {of!r}.")
 
 
 def report(

@@ -230,22 +230,16 @@ class MergedRows:
             method (str): The method.
             names (sequence of str): Their names.
         """
-        chosen = ", ".join(f"curves[$name_{index}] AS curve_{index}" for index in range(len(names)))
-        columns = self._columns(
-            f"SELECT sample_place, axis, {chosen} FROM merged WHERE id = $section "
-            "AND measure = $measure AND method = $method AND cardinality(curves) > 0 "
-            "ORDER BY sample_place",
-            measure=storable(measure),
-            method=storable(method),
-            **{f"name_{index}": name for index, name in enumerate(names)},
-        )
-        stacked = {
-            name: np.stack([*columns[f"curve_{index}"]])
-            for index, name in enumerate(names)
-            if len(columns["sample_place"])
-        }
-        axis = next(iter(np.ma.compressed(columns["axis"])), None)
-        return Curves(np.asarray(columns["sample_place"]), axis, stacked)
+        those = "FROM merged WHERE id = $section AND measure = $measure AND method = $method "
+        those += "AND cardinality(curves) > 0 ORDER BY sample_place"
+        given = {"measure": storable(measure), "method": storable(method)}
+        places = self._columns(f"SELECT sample_place {those}", **given)["sample_place"]
+        axis = [one for (one,) in self._rows(f"SELECT axis {those} LIMIT 1", **given) if one]
+        by_name = {}
+        for name in names if len(places) else ():
+            found = self._columns(f"SELECT curves[$name] AS curve {those}", **given, name=name)
+            by_name[name] = np.stack([*found["curve"]])
+        return Curves(np.asarray(places), np.array(axis[0]) if axis else None, by_name)
 
     # --- what is said of single samples
 

@@ -15,7 +15,7 @@ import duckdb
 
 from .rows import AXIS, RowError, length_of_whole_lines, parsed
 
-__all__ = ["AXES", "TYPES", "read_file", "restored", "storable"]
+__all__ = ["AXES", "TYPES", "quoted", "read_file", "restored", "storable"]
 
 #: The columns of rows: the fields of :class:`~benchmarks.run.rows.Row`, and `axis`, the curve that
 #: the others are drawn over. In a file it is a number, its place in the list of all axes.
@@ -88,7 +88,7 @@ def read_file(
     """
     try:
         if path.suffix == ".parquet":
-            _append(connection, run, _from_parquet(connection, path))
+            _append(connection, run, *_from_parquet(connection, path))
             return
         lines = _whole_lines(path, work_folder)
         try:
@@ -155,7 +155,7 @@ def _append_lines(
         SELECT * REPLACE (map_from_entries(
             list_filter(map_entries(curves), lambda one: one.key <> '{AXIS}')
         ) AS curves), curves['{AXIS}'] AS axis
-        FROM read_json({_quoted(pattern)}, format = 'newline_delimited', columns = {{{columns}}},
+        FROM read_json({quoted(pattern)}, format = 'newline_delimited', columns = {{{columns}}},
                        hive_partitioning = false)
     """
     _append(connection, run, lines)
@@ -179,7 +179,8 @@ def _is_plain(structure: Any) -> bool:
     return True
 
 
-def _from_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
+def _from_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> tuple[str, dict[str, Any]]:
+    """A query for the rows of a file, which keeps their order, and its parameters."""
     pattern = glob.escape(str(path))
     found = connection.execute(
         "SELECT column_name, column_type FROM "
@@ -192,23 +193,24 @@ def _from_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
         "SELECT decode(value) FROM parquet_kv_metadata($1) WHERE decode(key) = $2", [pattern, AXES]
     ).fetchall()
     axes = json.loads(kept[0][0]) if kept else []
-    connection.execute("CREATE OR REPLACE TEMP TABLE axes (id INTEGER, axis DOUBLE[])")
-    for number, axis in enumerate(axes):
-        connection.execute("INSERT INTO axes VALUES ($1, $2)", [number, axis])
-    return f"""
-        SELECT file.* REPLACE (axes.axis AS axis)
-        FROM read_parquet({_quoted(pattern)}, hive_partitioning = false) AS file
-        LEFT JOIN axes ON file.axis = axes.id
-        ORDER BY file_row_number
+    rows = f"""
+        SELECT * REPLACE (CAST($axes AS DOUBLE[][])[axis + 1] AS axis)
+        FROM read_parquet({quoted(pattern)}, hive_partitioning = false)
     """
+    return rows, {"axes": axes}
 
 
-def _append(connection: duckdb.DuckDBPyConnection, run: int, rows: str) -> None:
-    """Appends what a query gives, all or nothing."""
+def _append(
+    connection: duckdb.DuckDBPyConnection,
+    run: int,
+    rows: str,
+    parameters: Mapping[str, Any] | None = None,
+) -> None:
+    """Appends what a query gives, in its order, all or nothing."""
     connection.begin()
     try:
         names = ", ".join(TYPES)
-        connection.execute(f"INSERT INTO raw SELECT {run}, {names} FROM ({rows})")
+        connection.execute(f"INSERT INTO raw SELECT {run}, {names} FROM ({rows})", parameters)
         odd = connection.execute(f"SELECT count(*) FROM raw WHERE run = {run} AND ({_ODD})")
         if odd.fetchall() != [(0,)]:
             raise _OddError
@@ -218,5 +220,6 @@ def _append(connection: duckdb.DuckDBPyConnection, run: int, rows: str) -> None:
         raise
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """A text as a literal of SQL, where there can be no parameter."""
     return "'" + text.replace("'", "''") + "'"

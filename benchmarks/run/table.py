@@ -19,16 +19,14 @@ from typing import Any
 
 import duckdb
 
-from .intake import AXES, TYPES, read_file, restored, storable
+from .intake import AXES, TYPES, quoted, read_file, restored, storable
 from .rows import AXIS, COST, Row, RowError
 
 __all__ = ["RowTable", "read_rows"]
 
 #: What the engine may hold in memory; the rest lies on the disk.
-_MEMORY = "768MB"
+_MEMORY = "640MB"
 _MAX_THREADS = 4
-#: Stands for "after all places": failures count less than results.
-_LATE = 2**52
 
 
 class RowTable:
@@ -268,9 +266,8 @@ class RowTable:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.query(
                 f"COPY (SELECT {listed} FROM {rows} LEFT JOIN axes ON {rows}.axis = axes.axis "
-                f"ORDER BY place) TO $path (FORMAT parquet, COMPRESSION zstd, "
-                f"KV_METADATA {{{AXES}: '{json.dumps(axes)}'}})",
-                {"path": str(unfinished)},
+                f"ORDER BY place) TO {quoted(str(unfinished))} (FORMAT parquet, COMPRESSION zstd, "
+                f"KV_METADATA {{{AXES}: '{json.dumps(axes)}'}})"
             )
             unfinished.replace(path)
         except OSError as error:
