@@ -57,6 +57,33 @@ def test_the_grid_is_that_of_the_patches(patch, size, grid, by_convolution) -> N
         assert changed(net, layer, patch, size, place) == place
 
 
+def test_tubelets_of_torchvisions_mvit() -> None:
+    from torchvision.models.video.mvit import MSBlockConfig, MViT
+
+    def block(before: int, after: int, stride: int, stride_of_keys: int) -> MSBlockConfig:
+        strides = ([1, stride, stride], [1, stride_of_keys, stride_of_keys])
+        return MSBlockConfig(1, before, after, [3, 3, 3], [3, 3, 3], *strides)
+
+    torch.manual_seed(0)
+    net = MViT(
+        (64, 64),
+        8,
+        [block(16, 16, 1, 2), block(16, 32, 2, 2), block(32, 32, 1, 1)],
+        residual_pool=True,
+        residual_with_cls_embed=False,
+        rel_pos_embed=True,
+        proj_after_attn=True,
+        num_classes=5,
+    ).eval()
+    for parameter in net.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=0.1)
+    layer = find_layer(net, torch.rand(1, 3, 8, 64, 64))
+    assert layer.name == "blocks.2.norm1"
+    # 256 tokens: also 16 x 16, or 16 x 4 x 4
+    assert layer.reshape_transform.keywords == {"grid": (4, 8, 8), "n_prefix": 1}
+
+
 def changed(net, layer, patch, size, place) -> tuple[int, ...]:
     """Where on the grid the layer changes most if one patch does."""
     before = torch.zeros(1, 3, *size)

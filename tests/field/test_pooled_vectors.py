@@ -24,7 +24,7 @@ class Pooled(nn.Module):
         return self.head(self.pool(tokens.transpose(1, 2)).flatten(1))
 
 
-@pytest.mark.parametrize("channels", [16, 64])
+@pytest.mark.parametrize("channels", [16, 64, 256, 784, 1024, 1040])
 def test_the_layer_is_the_norm_before_the_pooling(channels: int) -> None:
     net, x = Pooled(channels).eval(), torch.rand(1, 3, 32, 32)
     assert net.pool(torch.rand(1, channels, 16)).shape == (1, channels, 1)
