@@ -7,29 +7,19 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Module
-from torch.nn.utils import fusion, parametrize
-from torchvision.ops import FrozenBatchNorm2d
 
 from captum_groupcam import _compiled
 from captum_groupcam.naming import one_line
+from captum_groupcam.networks._folding import foldable_pairs, fused, put
 from captum_groupcam.networks.outputs import tensors_of
 
 __all__ = ["Accelerated", "accelerate"]
 
-_CONVOLUTIONS = (nn.modules.conv._ConvNd,)
-#: Exactly these: a class that is derived from one, such as timm's, may activate too.
-_NORMALISATIONS = {
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-    FrozenBatchNorm2d,
-}
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -221,7 +211,7 @@ class _Trial:
     def __init__(self, copied: _Copy, args: tuple[Any, ...]) -> None:
         self.copied, self.args = copied, args
         self.problems: list[str] = []
-        with _pairs(copied.network) as self.pairs:
+        with foldable_pairs(copied.network) as self.pairs:
             try:
                 output = self._run()
             except Exception as error:
@@ -245,15 +235,15 @@ class _Trial:
         def step() -> None:
             for convolution, norm in self.pairs:
                 for old, new in (
-                    (convolution, _fused(convolution, norm)),
+                    (convolution, fused(convolution, norm)),
                     (norm, nn.Identity()),
                 ):
-                    _put(network, old, new)
+                    put(network, old, new)
                     undo.append((old, new))
 
         def back() -> None:
             for old, new in reversed(undo):
-                _put(network, new, old)
+                put(network, new, old)
 
         done = bool(self.pairs) and self._try("Batch normalisation is not folded", step, back)
         return len(self.pairs) if done else 0
@@ -335,69 +325,6 @@ def _undisturbed(device: torch.device) -> Iterator[None]:
     )
     with torch.random.fork_rng([device] if device.type == "cuda" else []), full:
         yield
-
-
-@contextmanager
-def _pairs(network: Module) -> Iterator[list[tuple[Module, Module]]]:
-    """Gives, after a pass, each convolution whose output the next normalisation takes as it is."""
-    pairs: list[tuple[Module, Module]] = []
-    calls: dict[Module, int] = {}
-    last: list[tuple[Module, Tensor, int]] = []
-
-    def convolved(module: Module, _args: Any, output: Any) -> None:
-        calls[module] = calls.get(module, 0) + 1
-        last[:] = [(module, output, output._version)] if isinstance(output, Tensor) else []
-
-    def normalises(module: Module, args: Any) -> None:
-        calls[module] = calls.get(module, 0) + 1
-        if last and len(args) == 1 and args[0] is last[0][1] and args[0]._version == last[0][2]:
-            pairs.append((last[0][0], module))
-        last.clear()
-
-    foldable = [module for module in network.modules() if _plain(module)]
-    handles = [
-        module.register_forward_hook(convolved)
-        if isinstance(module, _CONVOLUTIONS)
-        else module.register_forward_pre_hook(normalises)
-        for module in foldable
-    ]
-    try:
-        yield pairs
-    finally:
-        last.clear()
-        for handle in handles:
-            handle.remove()
-        pairs[:] = [pair for pair in pairs if all(calls[module] == 1 for module in pair)]
-
-
-def _plain(module: Module) -> bool:
-    """Whether it is a convolution or normalisation by its own weights, that nobody hooks."""
-    norm = type(module) in _NORMALISATIONS and getattr(module, "running_mean", None) is not None
-    return (
-        (norm or isinstance(module, _CONVOLUTIONS))
-        and not module._forward_hooks
-        and not module._forward_pre_hooks
-        and not parametrize.is_parametrized(module)
-    )
-
-
-def _fused(convolution: Module, norm: Module) -> Module:
-    """Folds in double precision, so that nothing is lost but the last rounding."""
-    weight = cast(Tensor, convolution.weight)
-    # Of FrozenBatchNorm2d, too, all that is used is there.
-    first, then = (copy.deepcopy(module).double() for module in (convolution, norm))
-    transposed = isinstance(convolution, nn.modules.conv._ConvTransposeNd)
-    fuse = cast(Callable[..., Module], fusion.fuse_conv_bn_eval)
-    fused = fuse(first, then, transpose=transposed)
-    return fused.to(weight.dtype)
-
-
-def _put(network: Module, old: Module, new: Module) -> None:
-    """Puts a module wherever another one is."""
-    for name, module in list(network.named_modules(remove_duplicate=False)):
-        if module is old:
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, new)
 
 
 def _channels_last(value: Any) -> Any:
