@@ -104,7 +104,8 @@ def test_measured(command: str, folder: Path) -> None:
     (folder / "photos" / "notes.txt").touch()
     result = CliRunner().invoke(app, [*shlex.split(command), "--accelerator=cpu"])
     assert result.exit_code == 0, result.output
-    run = folder / "out" / command.partition(" ")[0]
+    out = re.search(r"--out (\S+)", command)
+    run = folder / (out[1] if out else f"out/{command.partition(' ')[0]}")
     rows = pytest.importorskip("benchmarks.run.folder").RunFolder(run).rows()
     assert len(rows) >= 4
     assert not [row for row in rows if row.error]
