@@ -13,7 +13,7 @@ from captum_groupcam.methods import METHODS
 
 #: Docstrings included.
 MOST_LINES = 120
-#: Classes that give their options to a function.
+#: Classes that describe more arguments than that: they give their options to a function.
 ALGORITHMS = {
     "GroupCAM": functional.group_cam,
     "RISE": functional.rise,
