@@ -118,8 +118,8 @@ def test_measured(command: str, folder: Path) -> None:
         assert "notes.txt" in page
         assert "notes.txt" in result.stdout
     if "mypkg.measures" in command:
-        assert {"mypkg.measures:spread"} <= {row["measure"] for row in rows}
-        assert {"mypkg.methods:brightest:power=2"} <= {row["method"] for row in rows}
+        assert {"mypkg.measures:spread"} <= {row.measure for row in rows}
+        assert {"mypkg.methods:brightest:power=2"} <= {row.method for row in rows}
 
 
 @pytest.mark.parametrize("command", rows_of("finetune"))
