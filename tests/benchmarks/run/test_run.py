@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,6 +203,43 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(
     rows = folder.rows()
     assert rows[:kept] == before  # nothing was done twice: even the seconds are the same
     assert_same(rows, whole)
+
+
+def test_two_machines_give_the_rows_of_one_process(settings: RunSettings, whole: list[Row]) -> None:
+    """Two nodes of one process each, as torchrun starts them, that talk by Gloo."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = [
+        subprocess.Popen(
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "torch.distributed.run",
+                    "--nnodes=2",
+                    f"--node-rank={rank}",
+                ),
+                *("--master-addr=127.0.0.1", f"--master-port={port}", "--nproc-per-node=1"),
+                *("-m", "benchmarks", *command(settings, "--num-nodes=2", "--devices=1")),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"},
+        )
+        for rank in (0, 1)
+    ]
+    said = [node.communicate()[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    folder = RunFolder(settings.out)
+    assert_same(sorted(folder.rows(), key=_place(whole)), whole)
+
+
+def _place(rows: list[Row]) -> Callable[[Row], int]:
+    places = {row.key: place for place, row in enumerate(rows)}
+    return lambda row: places[row.key]
 
 
 def test_a_complete_run_does_nothing(settings: RunSettings) -> None:
