@@ -9,7 +9,10 @@ import pytest
 
 import captum_groupcam
 from captum_groupcam.attr import functional
+from captum_groupcam.masking.call import prepare
 from captum_groupcam.methods import METHODS
+from captum_groupcam.networks.target_layer import TargetLayer
+from tests.toy_networks import classifier, images
 
 #: Docstrings included.
 MOST_LINES = 120
@@ -42,3 +45,11 @@ def test_a_class_has_the_options_of_its_function(name):
     options = inspect.signature(ALGORITHMS[name]).parameters.values()
     options = {one.name: one.default for one in options if one.kind is one.KEYWORD_ONLY}
     assert {option: attribute[option].default for option in options} == options
+
+
+def test_a_function_refuses_options_that_would_be_passed_over():
+    network = classifier()
+    call = prepare(network, images(1, 12, 12), 1, None)
+    activations = call.activations(TargetLayer(network.features))
+    with pytest.raises(ValueError, match="'layer' or 'input', got 'output'"):
+        functional.group_cam(call, activations, None, denoise_at="output")

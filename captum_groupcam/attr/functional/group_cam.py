@@ -9,6 +9,7 @@ from torch import Tensor
 
 from captum_groupcam.attr._shared import shared_arguments
 from captum_groupcam.masking.call import Call
+from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.masking.groups import Grouping, group_maps, split_channels
 from captum_groupcam.masking.masks import LayerMasks, denoise
 
@@ -85,6 +86,8 @@ def group_cam(
         >>> group_cam(call, activations, gradients, n_groups=4).scores.shape
         torch.Size([2, 4])
     """
+    check_choice("denoise_at", denoise_at, "layer", "input")
+
     # 1. Weights: w_k, the mean gradient of the class's output over a channel's positions.
     if gradients is None:
         weights = activations.new_ones(activations.shape[:2])

@@ -50,7 +50,7 @@ def selective_group_cam(
     shares: Sequence[float] = (0.15, 0.45),
     show_progress: bool = False,
 ) -> SelectiveResult:
-    r"""The steps of :class:`~captum_groupcam.SelectiveGroupCAM`, by the same numbers.
+    r"""The steps of :class:`~captum_groupcam.SelectiveGroupCAM`, which checks the options.
 
     Args:
         call (Call): The input, its baseline, and the network that gives the scores F.
