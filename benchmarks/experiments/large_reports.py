@@ -9,12 +9,11 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
 from ..run.folder import RunFolder
 from .made_run import make_run
@@ -23,7 +22,8 @@ __all__ = ["Used", "run_reports", "used"]
 
 _PROGRAM = str(__package__).rpartition(".")[0]
 _N_METHODS = 18
-_FEW = 1000
+#: Samples of a small run, and methods.
+_FEW, _FEW_METHODS = 1000, (6, 18)
 
 
 class Used(NamedTuple):
@@ -74,33 +74,40 @@ sys.exit(process.returncode)
 
 
 def run_reports(n_samples: int) -> None:
-    """Measures reports of a small and a large run, and prints a table.
+    """Measures reports of small runs and of a large one, and prints a line for each.
 
     Args:
         n_samples (int): Samples of the large one, which takes about 70 kB of disk for each.
     """
-    table = Table(title=f"Reports, {_N_METHODS} methods x 4 measures", title_justify="left")
-    for heading in ("", "seconds", "seconds of CPU", "peak of memory (MB)"):
-        table.add_column(heading, justify="right" if heading else "left")
+    typer.echo(f"{'':62}{'seconds':>8}{'of CPU':>8}{'peak, MB':>10}")
+    for name, found in _cases(n_samples):
+        typer.echo(f"{name:62}{found.seconds:8.1f}{found.cpu_seconds:8.1f}{found.megabytes:10.0f}")
 
-    def add(name: str, found: Used) -> None:
-        table.add_row(
-            name, f"{found.seconds:.1f}", f"{found.cpu_seconds:.1f}", f"{found.megabytes:.0f}"
-        )
 
+def _cases(n_samples: int) -> Iterator[tuple[str, Used]]:
+    yield "importing torch and matplotlib", used(["-c", "import torch, matplotlib.pyplot"])
+    yield "importing what a report needs", used(["-c", f"import {_PROGRAM}.report"])
     with tempfile.TemporaryDirectory() as work:
-        few, many, plain = (Path(work) / name for name in ("few", "many", "plain"))
-        make_run(few, _FEW, _N_METHODS)
-        make_run(plain, n_samples, _N_METHODS, curves=False)
-        make_run(many, n_samples, _N_METHODS)
-        add("importing torch and matplotlib", used(["-c", "import torch, matplotlib.pyplot"]))
-        add("importing what a report needs", used(["-c", f"import {_PROGRAM}.report"]))
-        add(f"{_FEW:,} samples, from lines", _report(few))
-        add(f"{n_samples:,} samples without curves, from lines", _report(plain))
-        add(f"{n_samples:,} samples, from lines", _report(many))
-        add(f"{n_samples:,} samples, put together", used(["-m", __name__, str(many)]))
-        add(f"{n_samples:,} samples, from what was put together", _report(many))
-    Console().print(table)
+        for n_methods in _FEW_METHODS:
+            few = make_run(Path(work) / f"few-{n_methods}", _FEW, n_methods).path
+            yield _name("report", _FEW, n_methods, "from lines"), _report(few)
+        many = make_run(Path(work) / "many", n_samples, _N_METHODS).path
+        size = _gigabytes(many / "results-0.jsonl")
+        yield _name("report", n_samples, _N_METHODS, f"from {size} of lines"), _report(many)
+        finished = used(["-m", __name__, str(many)])
+        yield _name("putting together", n_samples, _N_METHODS), finished
+        size = _gigabytes(many / "results.parquet")
+        yield _name("report", n_samples, _N_METHODS, f"from {size} of Parquet"), _report(many)
+        plain = make_run(Path(work) / "plain", n_samples, _N_METHODS, curves=False).path
+        yield _name("report", n_samples, _N_METHODS, "from lines, no curves"), _report(plain)
+
+
+def _name(what: str, n_samples: int, n_methods: int, how: str = "") -> str:
+    return f"{what}, {n_samples:,} x {n_methods} x 4 {how}".rstrip()
+
+
+def _gigabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e9:.2f} GB"
 
 
 def _report(run: Path) -> Used:

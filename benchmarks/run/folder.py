@@ -146,13 +146,11 @@ class RunFolder:
 
     def _read_into(self, table: RowTable) -> tuple[int, list[Path]]:
         files = self._row_files()
-        run = table.next_run
         try:
-            table.read(files)
+            run = table.read(files)
         except RowError:
             if all(map(Path.exists, files)):
                 raise
-            table.forget(run)
             return self._read_into(table)  # a run at work has put its files together meanwhile
         names = table.query("SELECT DISTINCT method, measure FROM rows WHERE run = $1", [run])
         known = self.configuration if names else {}

@@ -104,9 +104,9 @@ class RowTable:
             RowError: If a line is no row, which the message names, or a file cannot be read.
         """
         run = self._n_runs
+        self._n_runs += 1  # nothing is deleted, since that may change the numbers of rows
         for path in paths:
             read_file(self._connection, run, path, self._folder)
-        self._n_runs += 1
         # Files have no order in time: a failure may be older than the result of a retry.
         self.query(
             """
@@ -122,16 +122,6 @@ class RowTable:
             {"run": run},
         )
         return run
-
-    def forget(self, run: int) -> None:
-        """Forgets the rows of a run, whether they were read to the end or not."""
-        self.query("DELETE FROM raw WHERE run = $1", [run])
-        self.query("DELETE FROM kept WHERE run = $1", [run])
-
-    @property
-    def next_run(self) -> int:
-        """The number of the run that is read next."""
-        return self._n_runs
 
     def rows(self, where: str = "true", limit: int | None = None) -> list[Row]:
         """The rows, in the order in which their keys come first.
