@@ -86,7 +86,7 @@ class Tapped(nn.Module):
 
         handle = (
             layer.module.register_forward_pre_hook(before)
-            if layer.attribute_to_layer_input
+            if layer.place_in(self.network).at_input
             else layer.module.register_forward_hook(after)
         )
         try:

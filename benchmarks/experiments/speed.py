@@ -240,7 +240,7 @@ def layer_with_output(timed: Timed) -> torch.nn.Module:
     layer is its output, activated.
     """
     model = timed.model
-    if not model.layer.attribute_to_layer_input:
+    if not model.layer.place_in(model.network).at_input:
         return model.layer.module
     return next(
         module

@@ -117,10 +117,7 @@ class Search:
             )
         self._check_that_it_counts(one)
         return TargetLayer.of(
-            self.probe.model,
-            one.place.name,
-            attribute_to_layer_input=one.place.at_input,
-            reshape_transform=one.layout.transform,
+            self.probe.model, str(one.place), reshape_transform=one.layout.transform
         )
 
     def _in_a_block(self, other: Candidate, grid: tuple[int, ...] | None) -> bool:

@@ -116,7 +116,7 @@ def check_layer(
 
 
 def _checked(probe: Probe, layer: TargetLayer) -> LayerCheck:
-    place = Place(_name(probe.model, layer), layer.attribute_to_layer_input)
+    place = layer.place_in(probe.model)
     steps, step, n_calls = _traced(probe, place)
     values = probe.activations([place])[place]
     placed = _Placed(layer, values, len(probe.size))
@@ -175,15 +175,6 @@ class _Placed:
             weights = positions.to(maps).expand_as(maps)
             (gradient,) = torch.autograd.grad(maps, self._values, weights, retain_graph=True)
         return gradient != 0
-
-
-def _name(model: Module, layer: TargetLayer) -> str:
-    for name, module in model.named_modules():
-        if module is layer.module and name:
-            return str(name)
-    raise ValueError(
-        f"The layer {layer} is not a module of {type(model).__name__}, or is all of it."
-    )
 
 
 def _traced(probe: Probe, place: Place) -> tuple[list[Step], Step, int]:

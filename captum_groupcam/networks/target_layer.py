@@ -12,6 +12,7 @@ from torch.nn import Module
 
 from captum_groupcam import _compiled
 from captum_groupcam.networks.tensors import check_tensor
+from captum_groupcam.networks.trace import Place
 from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["LayerCall", "TargetLayer"]
@@ -162,6 +163,31 @@ class TargetLayer:
         if self.layer_call is not None:
             keywords["layer_call"] = self.layer_call
         return keywords
+
+    def place_in(self, model: Module) -> Place:
+        """Where it is in a network, by the first name that its module has there.
+
+        Args:
+            model (torch.nn.Module): The network.
+
+        Returns:
+            Place: The name, and whether its input is meant.
+
+        Raises:
+            ValueError: If the module is not one of the network's, or is all of it.
+
+        Examples::
+
+            >>> net = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.ReLU())
+            >>> TargetLayer.of(net, "input of 1").place_in(net)
+            Place(name='1', at_input=True)
+        """
+        for name, module in model.named_modules():
+            if module is self.module and name:
+                return Place(name, self.attribute_to_layer_input)
+        raise ValueError(
+            f"The layer {self} is not a module of {type(model).__name__}, or is all of it."
+        )
 
     def __str__(self) -> str:
         name = self.name or type(self.module).__name__
