@@ -12,6 +12,8 @@ from benchmarks.experiments.attack import command, kinds
 from benchmarks.experiments.attack.attacks import Attack, NotTried, Outcome
 from benchmarks.experiments.attack.registry import ATTACKS
 
+RESULTS = Path(__file__).parents[3] / "benchmarks/results"
+
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name.replace(" ", "-"))
 def test_an_attack_is_withstood(attack: Attack, tmp_path: Path) -> None:
@@ -50,6 +52,14 @@ def test_the_table_counts_what_must_not_happen(
     assert done.output.count(r"kills: a \x1b row") == faults
     assert done.exit_code == (1 if faults else 0)
     assert seen == [(True, [])]
+
+
+def test_the_published_table_has_every_attack_and_no_damage() -> None:
+    head, _, *lines = (RESULTS / "attack.txt").read_text(encoding="utf-8").splitlines()
+    assert head == "| theme | what is done | tries | what must not happen | times |"
+    rows = [line.strip("| ").split(" | ") for line in lines]
+    assert {(theme, name) for theme, name, *_ in rows} == {(a.theme, a.name) for a in ATTACKS}
+    assert all(int(tries) > 0 and times == "0" for _, _, tries, _, times in rows)
 
 
 def test_an_unknown_theme() -> None:
