@@ -4,12 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import matplotlib as mpl
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from captum_groupcam.apps.explorer._questions import Explanation, Groups, Question
-from captum_groupcam.visualization import group_panels, method_sheet
+from captum_groupcam.visualization import (
+    POSITIVE_COLORS,
+    SIGNED_COLORS,
+    group_panels,
+    method_sheet,
+)
 
-__all__ = ["group_figures", "picture", "title_of"]
+__all__ = ["group_figures", "legend", "picture", "title_of"]
+
+#: Colours that a legend passes through.
+_N_COLORS = 9
+
+
+def legend() -> str:
+    """What the colours of maps mean, as HTML: of positive maps, and of those with two signs."""
+    return (
+        '<div class="legend">'
+        + "".join(
+            f"<span>{low}</span>"
+            f'<i style="background: linear-gradient(to right, {_colors(name)})"></i>'
+            f"<span>{high}</span>"
+            for low, name, high in (
+                ("nothing", POSITIVE_COLORS, "speaks for the class"),
+                ("speaks against it", SIGNED_COLORS, "for it, in maps with both signs"),
+            )
+        )
+        + "</div>"
+    )
+
+
+def _colors(name: str) -> str:
+    colors = mpl.colormaps[name]
+    return ", ".join(to_hex(colors(place / (_N_COLORS - 1))) for place in range(_N_COLORS))
 
 
 def title_of(question: Question) -> str:

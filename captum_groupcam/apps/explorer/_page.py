@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from captum_groupcam.apps.explorer._figures import legend
 from captum_groupcam.apps.explorer._gradio import gr, needs_gradio
 from captum_groupcam.apps.explorer._handlers import PROGRESS, Handlers, messages
 from captum_groupcam.apps.explorer._networks import Models
@@ -29,8 +30,7 @@ NO_METHOD = "none"
 _INTRODUCTION = """
 # Which part of an image makes a network decide?
 
-Choose an image, a class, and one method or two. What is bright speaks for the class; in maps with
-two colours, orange speaks for it and purple against it. Click on a picture to read the map there.
+Choose an image, a class, and one method or two. Click on a picture to read the map there.
 """
 _GROUPS = """
 Group-CAM alone: the groups of channels that speak most for the class, each as the part of the image
@@ -50,6 +50,10 @@ CSS = """
 #status { min-height: 96px; }
 #samples .caption-label { font-size: 11px; padding: 1px 4px; }
 .map img { cursor: crosshair; }
+.legend { display: flex; flex-wrap: wrap; gap: 4px 8px; align-items: center; font-size: 13px; }
+.legend i { width: 120px; height: 12px; border-radius: 2px; }
+.legend i + span { margin-right: 24px; }
+:focus-visible { outline: 3px solid #2563eb !important; outline-offset: 2px; }
 @media (max-width: 640px) { #photo, #photo *, .map, .map * { height: auto !important; } }
 """
 #: Saves a file that the server has just written.
@@ -126,6 +130,7 @@ def build(
                         _picture("What the network sees", "first-picture", elem_classes="map"),
                         _picture("", "second-picture", elem_classes="map", visible=False),
                     ]
+                gr.HTML(legend(), elem_id="legend")
                 with gr.Row():
                     values = [gr.Markdown(elem_id="first-value"), gr.Markdown()]
                 alpha = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", elem_id="alpha")
@@ -264,7 +269,7 @@ def _picture(label: str, elem_id: str, **options: Any) -> gr.Image:
     return gr.Image(
         label=label,
         interactive=False,
-        height=420,
+        height="clamp(260px, 60vh, 900px)",
         format="png",
         buttons=["fullscreen"],
         elem_id=elem_id,

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import matplotlib as mpl
 import pytest
+from matplotlib.colors import to_hex
 
-from captum_groupcam.apps.explorer._figures import group_figures, picture, title_of
+from captum_groupcam.apps.explorer._figures import group_figures, legend, picture, title_of
 from captum_groupcam.apps.explorer._networks import Models
 from captum_groupcam.apps.explorer._questions import (
     Explanation,
     explain,
     groups_of,
 )
+from captum_groupcam.visualization import POSITIVE_COLORS, SIGNED_COLORS
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +41,12 @@ def test_figures_of_the_groups(models: Models, answers: tuple[Explanation, ...])
     assert how_sure.axes[2].get_title() == (
         f"standard error, up to {float(groups.standard_error.max()):.3g}"
     )
+
+
+def test_the_legend_has_the_colours_of_the_maps():
+    text = legend()
+    for name in (POSITIVE_COLORS, SIGNED_COLORS):
+        ends = [to_hex(mpl.colormaps[name](end)) for end in (0.0, 0.5, 1.0)]
+        assert all(color in text for color in ends)
+        assert text.index(ends[0]) < text.index(ends[2])
+    assert "speaks against it" in text

@@ -259,7 +259,7 @@ def test_pointing_at_the_picture(quick: Page) -> None:
     quick.explain()
     picture = quick.find("#first-picture img")
     quick.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", picture)
-    side = picture.rect["height"]
+    side = min(picture.rect["height"], picture.rect["width"])
     ActionChains(quick.browser).move_to_element_with_offset(
         picture, side / 4, -side / 4
     ).click().perform()
