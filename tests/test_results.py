@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.peers import PEERS
+from captum_groupcam.methods import METHODS, offered_methods
+
 ROOT = Path(__file__).parents[1]
 MARK = re.compile(
     r"^<!-- (?P<file>\S+table\.csv): (?P<subset>.+) -->\n\n(?P<table>(?:\|.*\n)+)", re.M
@@ -39,6 +42,16 @@ def marks(row: dict[str, str]) -> str:
     return r" \*" if row["significant"] == "True" else ""
 
 
+def counterpart(method: str) -> str:
+    """Our method of the class of a peer, by its name; "" if none is called alike."""
+    if method not in PEERS:
+        return method
+    classes = {
+        str(getattr(METHODS[name].attribution, "__name__", "")): name for name in offered_methods()
+    }
+    return classes.get(method.rpartition(".")[2].replace("_", ""), "")
+
+
 def test_there_are_tables() -> None:
     assert {page for page, _ in TABLES} == set(PAGES)
 
@@ -62,6 +75,9 @@ def test_numbers_are_those_of_the_result_files(page: str, match: re.Match[str]) 
         for column, cell in zip(header[1:], cells, strict=True):
             if column == "queries":
                 expected = f"{float(rows[method.strip('`'), 'queries']['mean']):.0f}"
+            elif column == "here":
+                name = counterpart(method.strip("`"))
+                expected = name and f"`{name}`"
             elif column == "n":
                 expected = rows[method.strip("`"), header[2].strip("`")]["n"]
             elif column.startswith("minus "):
@@ -72,3 +88,18 @@ def test_numbers_are_those_of_the_result_files(page: str, match: re.Match[str]) 
                 score = column.strip("`")
                 expected = in_cell(rows[method.strip("`"), score], "mean", "")
             assert cell == expected, f"{page}: {method}, {column}"
+
+
+def test_the_page_to_choose_by_names_the_methods_that_no_table_has() -> None:
+    page = "docs/how-to/choose-a-method.md"
+    rows = [
+        re.findall(r"^\| `([^:`]+)[^|]*\|", match["table"], re.M)
+        for where, match in TABLES
+        if where == page
+    ]
+    measured = {counterpart(method) for table in rows for method in table}
+    text = (ROOT / page).read_text(encoding="utf-8")
+    said = re.search(r"No committed table has these.*?: (.*?)\.\n\n", text, re.S)
+    assert said
+    named = re.findall(r"`(\w+)`", said[1])
+    assert named == [method for method in offered_methods() if method not in measured]

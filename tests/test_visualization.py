@@ -160,10 +160,27 @@ def test_images_side_by_side() -> None:
 def test_a_sheet_wraps_the_methods_of_one_image() -> None:
     image = torch.rand(3, 20, 30)
     figure = method_sheet(image, dict.fromkeys("vwxyz", blob()), title="cat", columns=4)
-    assert [axes.get_title() for axes in figure.axes] == ["cat", "v", "w", "x", "y", "z"]
+    assert [axes.get_title() for axes in figure.axes] == ["cat", "v", "w", "x", "y", "z", ""]
     first, last = figure.axes[0].get_subplotspec(), figure.axes[5].get_subplotspec()
     assert first.get_geometry()[:2] == (2, 4)
     assert (last.rowspan.start, last.colspan.start) == (1, 1)
+
+
+def test_a_sheet_says_what_its_colors_mean() -> None:
+    signed = blob()
+    signed[0, 10:14, 2:7] = -1.5
+    every = {"positive": blob(), "signed": signed, "empty": torch.zeros(1, 20, 30)}
+    labels = {"positive": "maps without negative values", "signed": "signed maps"}
+    for names in (["positive"], ["signed", "empty"], ["positive", "signed"], ["empty"]):
+        figure = method_sheet(torch.rand(3, 20, 30), {name: every[name] for name in names})
+        scales = figure.axes[1 + len(names) :]
+        assert [scale.get_xlabel() for scale in scales] == [
+            label for name, label in labels.items() if name in names
+        ]
+        FigureCanvasAgg(figure).draw()
+        shown = [axes.get_tightbbox() for axes in figure.axes]
+        assert not any(a.overlaps(b) for i, a in enumerate(shown) for b in shown[:i])
+    assert len(method_sheet(torch.rand(3, 20, 30), every, legend=False).axes) == 4
 
 
 def test_what_a_grid_refuses() -> None:

@@ -107,8 +107,8 @@ def attention_blocks(network: object) -> list[AttentionBlock]:
         if name and _is_attention(module)
     ]
     if not found or len({id(each.block) for each in found}) < len(found):
-        reason = "has several in one block" if found else "has none"
-        raise ValueError(f"{type(network).__name__} {reason}. {_WHICH}")
+        reason = "several self-attentions in one block" if found else "no self-attention"
+        raise ValueError(f"{type(network).__name__} has {reason}. {_WHICH}")
     return found
 
 

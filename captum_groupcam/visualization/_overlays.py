@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from captum.attr import visualization as captum_visualization
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -21,6 +23,11 @@ __all__ = [
     "overlay",
     "overlay_pixels",
 ]
+
+
+#: Height of the explanation of the colours, and size of one scale of colours in it, in inches.
+_LEGEND = 0.75
+_SCALE = (1.6, 0.15)
 
 
 def draw_overlay(
@@ -83,7 +90,7 @@ def draw_overlay(
         )
         axes.set_title(title or "")
         return
-    signed = bool(values.min() < 0)
+    signed = _is_signed(attribution)
     if not signed:
         values = values - values.min()  # RISE's maps have a floor far above zero
     captum_visualization.visualize_image_attr(
@@ -220,8 +227,11 @@ def method_sheet(
     title: str = "",
     columns: int = 6,
     alpha: float = 0.5,
+    legend: bool = True,
 ) -> Figure:
     """Makes a figure of one image and its maps by many methods, in rows of a few.
+
+    Below them stands what the colours mean, of maps with and without negative values.
 
     Args:
         image (Tensor): 3 x H x W, values in [0, 1].
@@ -229,6 +239,7 @@ def method_sheet(
         title (str, optional): Stands above the image. Default: "".
         columns (int, optional): Pictures in a row. Default: 6.
         alpha (float, optional): Opacity of the maps, 0 to 1. Default: 0.5.
+        legend (bool, optional): Whether the colours are explained. Default: True.
 
     Returns:
         matplotlib.figure.Figure: The figure.
@@ -237,19 +248,24 @@ def method_sheet(
 
         >>> import torch
         >>> figure = method_sheet(torch.rand(3, 8, 8), {"Group-CAM": torch.rand(1, 8, 8)})
-        >>> [axes.get_title() for axes in figure.axes]
-        ['', 'Group-CAM']
+        >>> [axes.get_title() or axes.get_xlabel() for axes in figure.axes]
+        ['', 'Group-CAM', 'maps without negative values']
     """
     columns = min(columns, 1 + len(maps))
     rows = -(-(1 + len(maps)) // columns)
-    height = INCH * image.shape[-2] / image.shape[-1] + 0.3
-    figure = Figure(figsize=(INCH * columns, height * rows), layout="constrained")
+    kinds = {_is_signed(one) for one in maps.values() if one.min() < one.max()} if legend else set()
+    below = _LEGEND if kinds else 0.0
+    height = rows * (INCH * image.shape[-2] / image.shape[-1] + 0.3) + below
+    figure = Figure(figsize=(INCH * columns, height))
+    figure.set_layout_engine("constrained", rect=(0, below / height, 1, 1 - below / height))
     places = figure.subplots(rows, columns, squeeze=False).flatten()
     _draw_image(places[0], image, title)
     for place, (method, attribution) in zip(places[1:], maps.items(), strict=False):
         draw_overlay(place, image, attribution, title=method, alpha=alpha)
     for place in places[1 + len(maps) :]:
         place.remove()
+    for number, signed in enumerate(sorted(kinds)):
+        _draw_scale(figure, (number + 0.5) / len(kinds), signed)
     return figure
 
 
@@ -309,6 +325,23 @@ def group_panels(
     for place in places[len(shown) :]:
         place.remove()
     return figure
+
+
+def _is_signed(attribution: Tensor) -> bool:
+    return bool(attribution.min() < 0)
+
+
+def _draw_scale(figure: Figure, centre: float, signed: bool) -> None:
+    """Draws the colours of one kind of maps below all else, around a share of the width."""
+    width, height = _SCALE[0] / figure.get_figwidth(), figure.get_figheight()
+    place = figure.add_axes(
+        (centre - width / 2, (_LEGEND - 0.1 - _SCALE[1]) / height, width, _SCALE[1] / height)
+    )
+    ticks = {-1: "against", 0: "0", 1: "for the class"} if signed else {0: "lowest", 1: "highest"}
+    colors = ScalarMappable(Normalize(min(ticks), 1), SIGNED_COLORS if signed else POSITIVE_COLORS)
+    scale = figure.colorbar(colors, place, orientation="horizontal", ticks=list(ticks))
+    place.set_xticklabels(list(ticks.values()))
+    scale.set_label("signed maps" if signed else "maps without negative values")
 
 
 def _draw_image(axes: Axes, image: Tensor, title: str) -> None:

@@ -309,8 +309,11 @@ class Twice(Attentive):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (classifier, "Classifier has none"),
-        (timms_swin, "blocks of 1 samples gave|several in one block|gives no tokens"),
+        (classifier, "Classifier has no self-attention"),
+        (
+            timms_swin,
+            "blocks of 1 samples gave|several self-attentions|gives no tokens",
+        ),
         (Twice, "gave 4 times tokens"),
         (lambda: nn.DataParallel(Attentive()), "DataParallel has no modules to watch"),
         (lambda: Attentive().eval().forward, "method has no modules to watch"),
