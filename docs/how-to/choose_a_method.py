@@ -31,6 +31,8 @@ for name in ("cat", "rocket", "flower"):
     sheets.append(Image.open(file).convert("RGB"))
 
 picture = Image.new("RGB", (sheets[0].width, sum(sheet.height for sheet in sheets)))
-for number, sheet in enumerate(sheets):
-    picture.paste(sheet, (0, number * sheet.height))
+top = 0
+for sheet in sheets:
+    picture.paste(sheet, (0, top))
+    top += sheet.height
 picture.save(sys.argv[1], quality=75)

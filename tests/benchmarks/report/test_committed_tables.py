@@ -19,7 +19,13 @@ RESULTS = Path(__file__).parents[3] / "benchmarks/results"
 
 # Some of many: those that take a second or two.
 @pytest.mark.parametrize(
-    "folder", ["compare/voc_squeezenet1_1", "sanity/efficientnet_lite0", "planted/patch"]
+    "folder",
+    [
+        "compare/voc_squeezenet1_1",
+        "sanity/efficientnet_lite0",
+        "planted/patch",
+        "planted/family",
+    ],
 )
 def test_tables_follow_from_rows(folder: str) -> None:
     (section,) = merge([RunFolder(RESULTS / folder)])
