@@ -168,7 +168,7 @@ def _is_plain(structure: Any) -> bool:
     for name, kind in structure.items():
         if name in ("scores", "curves"):
             inner = kind.values() if isinstance(kind, dict) else [None]
-            wanted = _NUMBER if name == "scores" else [[number] for number in _NUMBER]
+            wanted = [*_NUMBER] if name == "scores" else [[number] for number in _NUMBER]
             if not all(one in wanted for one in inner):
                 return False
         elif name == "warnings":

@@ -353,6 +353,16 @@ def test_rows_that_the_configuration_does_not_know_are_said(tmp_path: Path) -> N
             ask()
 
 
+@pytest.mark.parametrize("value", [[[]], [1], {"a": 1}, "1"])
+def test_scores_that_are_no_numbers_are_named(tmp_path: Path, value: object) -> None:
+    folder = RunFolder(tmp_path)
+    folder.configure(configuration(["centre"]))
+    row = {"sample": "a", "method": "centre", "measure": COST, "scores": {"queries": value}}
+    (tmp_path / "results-0.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(RowError, match="line 1: not a row of a run"):
+        folder.rows()
+
+
 def test_another_environment_is_reported(
     settings: RunSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
