@@ -11,7 +11,6 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torchvision.transforms.functional import gaussian_blur
 
 from captum_groupcam.masking.targets import TargetType
 from captum_groupcam.methods import METHODS, Method
@@ -75,6 +74,8 @@ def truth(
         if blur:
             sigma = blur * height
             size = 2 * min(math.ceil(3 * sigma), (min(height, width) - 1) // 2) + 1
+            from torchvision.transforms.functional import gaussian_blur  # takes seconds to import
+
             made = gaussian_blur(made, [size, size], [sigma, sigma])
         replaced = torch.rand(made.shape, generator=generator) < noise
         maps.append(torch.where(replaced, torch.rand(made.shape, generator=generator), made))

@@ -1,6 +1,8 @@
 """Group-CAM, and the methods that it is compared with, for Captum."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from captum_groupcam._lazy import lazy
 
 if TYPE_CHECKING:
     from captum_groupcam.attr.ablation_cam import AblationCAM
@@ -48,45 +50,30 @@ __all__ = [
     "XGradCAM",
 ]
 
-#: Where each name is defined. It is imported when it is first asked for: torch and captum take
-#: seconds, which ``captum-groupcam --help`` does without.
+#: Where each name is defined.
 _HOMES = {
-    "AblationCAM": "ablation_cam",
-    "CAM": "cam",
-    "RISE": "rise",
-    "XRAI": "xrai",
-    "AttentionRollout": "attention_rollout",
-    "EigenCAM": "eigen_cam",
-    "EigenGradCAM": "eigen_cam",
-    "ElementWiseCAM": "element_wise_cam",
-    "FinerCAM": "finer_cam",
-    "FullGrad": "full_grad",
-    "GradCAM": "grad_cam",
-    "GradCAMPlusPlus": "grad_cam",
-    "GroupCAM": "group_cam",
-    "HiResCAM": "hires_cam",
-    "KPCACAM": "kpca_cam",
-    "LayerCAM": "layer_cam",
-    "LeGrad": "le_grad",
-    "ScoreCAM": "score_cam",
-    "SelectiveGroupCAM": "selective",
-    "ShapleyCAM": "shapley_cam",
-    "XGradCAM": "x_grad_cam",
+    "AblationCAM": "attr.ablation_cam",
+    "CAM": "attr.cam",
+    "RISE": "attr.rise",
+    "XRAI": "attr.xrai",
+    "AttentionRollout": "attr.attention_rollout",
+    "EigenCAM": "attr.eigen_cam",
+    "EigenGradCAM": "attr.eigen_cam",
+    "ElementWiseCAM": "attr.element_wise_cam",
+    "FinerCAM": "attr.finer_cam",
+    "FullGrad": "attr.full_grad",
+    "GradCAM": "attr.grad_cam",
+    "GradCAMPlusPlus": "attr.grad_cam",
+    "GroupCAM": "attr.group_cam",
+    "HiResCAM": "attr.hires_cam",
+    "KPCACAM": "attr.kpca_cam",
+    "LayerCAM": "attr.layer_cam",
+    "LeGrad": "attr.le_grad",
+    "ScoreCAM": "attr.score_cam",
+    "SelectiveGroupCAM": "attr.selective",
+    "ShapleyCAM": "attr.shapley_cam",
+    "XGradCAM": "attr.x_grad_cam",
 }
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Imports a public name."""
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
-
-        value = getattr(import_module(f"{__name__}.attr.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-
-
-def __dir__() -> list[str]:
-    """The public names, those that are not imported yet included."""
-    return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -10,7 +11,6 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn import Module
 from torch.nn.utils import fusion, parametrize
-from torchvision.ops import FrozenBatchNorm2d
 
 __all__ = ["foldable_pairs", "fused", "put"]
 
@@ -21,8 +21,14 @@ _NORMALISATIONS = {
     nn.BatchNorm2d,
     nn.BatchNorm3d,
     nn.SyncBatchNorm,
-    FrozenBatchNorm2d,
 }
+
+
+def _is_normalisation(module: Module) -> bool:
+    frozen = sys.modules.get("torchvision.ops")  # its import takes seconds
+    return type(module) in _NORMALISATIONS or (
+        frozen is not None and type(module) is frozen.FrozenBatchNorm2d
+    )
 
 
 @contextmanager
@@ -60,7 +66,7 @@ def foldable_pairs(network: Module) -> Iterator[list[tuple[Module, Module]]]:
 
 def _plain(module: Module) -> bool:
     """Whether it is a convolution or normalisation by its own weights, that nobody hooks."""
-    norm = type(module) in _NORMALISATIONS and getattr(module, "running_mean", None) is not None
+    norm = _is_normalisation(module) and getattr(module, "running_mean", None) is not None
     return (
         (norm or isinstance(module, _CONVOLUTIONS))
         and not module._forward_hooks

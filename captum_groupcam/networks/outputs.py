@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Module
-from torchvision.ops import box_iou
 
 __all__ = ["BoxScore", "RegionMean", "SelectOutput", "best_box_scores", "region_mean"]
 __all__ += ["select_output", "tensors_of"]
@@ -251,6 +250,8 @@ def best_box_scores(
             raise ValueError(
                 f"Expected boxes, labels and scores of each image, got no {sorted(missing)}."
             )
+        from torchvision.ops import box_iou  # takes seconds to import
+
         overlap = box_iou(found["boxes"].detach(), box.to(found["boxes"]).unsqueeze(0)).squeeze(1)
         overlap = torch.where((found["labels"] == label) & (overlap >= min_iou), overlap, -1)
         # A box of no worth at the end, for images without a detection, is chosen last.
