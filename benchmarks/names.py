@@ -85,7 +85,14 @@ STUDY_NAMES = (
 )
 
 #: Of :data:`~benchmarks.experiments.speed.COMPARISONS`.
-COMPARISON_NAMES = ("group_cam", "accelerate", "batch_sizes", "score_cam", "deletion_insertion")
+COMPARISON_NAMES = (
+    "group_cam",
+    "accelerate",
+    "batch_sizes",
+    "score_cam",
+    "deletion_insertion",
+    "evaluate",
+)
 
 #: Of :data:`~benchmarks.experiments.finetune.training.ARMS`.
 ARM_NAMES = ("plain", "group_cam", "random", "grad_cam")

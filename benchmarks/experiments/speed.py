@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from rich.console import Console
@@ -20,10 +21,15 @@ from captum_groupcam import GroupCAM, ScoreCAM
 from captum_groupcam.images import sample_images
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.network import default_batch_size
+from captum_groupcam.methods import MethodSpec
 from captum_groupcam.metrics import functional
 from captum_groupcam.models import ImageClassifier
 from captum_groupcam.networks import accelerate
 
+from ..data import DATASETS
+from ..run.evaluate import Evaluator
+from ..run.folder import RunFolder
+from ..run.network import counted
 from .timing import Timing, time_together
 
 __all__ = ["COMPARISONS", "Comparison", "Timed", "run_speed"]
@@ -249,6 +255,38 @@ def layer_with_output(timed: Timed) -> torch.nn.Module:
     )
 
 
+def evaluate(timed: Timed) -> list[Timing]:
+    """Two photographs with deletion and insertion, as in a run, against the passes that it counts.
+
+    Loading, preparing and the rows of results are included.
+    """
+    model = timed.model
+    spec, measure = MethodSpec("grad_cam"), "DeletionInsertion"
+    evaluator = Evaluator(model, [spec], [measure], target="predicted")
+    loaders = list(DATASETS["bundled"](None).loaders.items())[:2]
+
+    def evaluated(folder: RunFolder) -> None:
+        for place, (name, load) in enumerate(loaders):
+            for row in evaluator.rows(place, name, load, {str(spec): [measure]}, folder):
+                if row.error:
+                    raise RuntimeError(row.error)
+
+    with TemporaryDirectory() as path:
+        evaluation = partial(evaluated, RunFolder(Path(path)))
+        evaluation()  # the first one looks at the network, too
+        with counted(model.network) as queries:
+            evaluation()
+        best = best_batch_size(timed, queries.count)
+        passes = f"{queries.count} forward passes in batches of {best}, channels_last"
+        return timed.time(
+            {
+                f"{len(loaders)} photographs with deletion and insertion": evaluation,
+                passes: partial(forward_passes, timed, queries.count, best, "channels_last"),
+            },
+            passes,
+        )
+
+
 #: What ``python -m benchmarks speed`` can compare, by name.
 COMPARISONS: dict[str, Comparison] = {
     "group_cam": Comparison(
@@ -271,6 +309,11 @@ COMPARISONS: dict[str, Comparison] = {
         "Deletion and insertion of one map",
         deletion_insertion,
         goal="at most 1.10; twice as much, or more, one step at a time; no less with torchcam",
+    ),
+    "evaluate": Comparison(
+        "A run with deletion and insertion against the forward passes that it counts",
+        evaluate,
+        goal="at most 1.10",
     ),
 }
 
