@@ -13,9 +13,9 @@ from benchmarks.__main__ import app
 from benchmarks.experiments.reproduce import measuring
 from benchmarks.experiments.reproduce.measuring import AGREES, DISAGREES, OPEN, Plan
 from benchmarks.experiments.reproduce.paper import EXHIBITS
-from benchmarks.report.merge import Section
 from benchmarks.report.page import chapter
 from benchmarks.run.rows import Row
+from tests.benchmarks.report.report_runs import section
 
 MODEL = """
 from torch import nn
@@ -38,7 +38,7 @@ def found(values: dict[str, list[float]], score: str, category: str, higher: boo
         "measures": {"M": {"scores": {score: higher}, "category": category}},
         "studies": {},
     }
-    return chapter(Section("t", configuration, list(values), [], rows, [], []))
+    return chapter(section(rows, configuration))
 
 
 def about(mean: float, seed: int) -> list[float]:

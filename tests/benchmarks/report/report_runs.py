@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.report.merge import Section
+from benchmarks.report.merged import MergedRows
 from benchmarks.run.folder import RunFolder
-from benchmarks.run.rows import COST, Row
+from benchmarks.run.rows import COST, Row, RowWriter
+from benchmarks.run.table import RowTable
 
 LAYERS = ["fc", "features.4", "features.0"]
 _MEASURES: dict[str, tuple[dict[str, bool], str, dict[str, Any]]] = {
@@ -32,6 +36,20 @@ _MEASURES: dict[str, tuple[dict[str, bool], str, dict[str, Any]]] = {
 }
 ALL_MEASURES = tuple(_MEASURES)
 PLAIN_MEASURES = ALL_MEASURES[:3]
+
+
+def section(rows: Iterable[Row], configuration: Mapping[str, Any]) -> Section:
+    """A section of such rows, read as those of a run are."""
+    table = RowTable()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "results-0.jsonl"
+        with RowWriter(path) as writer:
+            for row in rows:
+                writer.write(row)
+        run = table.read([path])
+    methods = list(configuration["methods"])
+    merged = MergedRows(table, "t", [run], methods, list(configuration["measures"]))
+    return Section("t", configuration, methods, [], merged, [], [])
 
 
 def configuration(methods: Iterable[str], **changes: Any) -> dict[str, Any]:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from benchmarks.report.measured import Measured
-from benchmarks.report.merge import Section
-from benchmarks.report.merged import MergedRows
 from benchmarks.report.verdict import families, methods_of, verdict_markdown
-from benchmarks.run.rows import COST, Row, RowWriter
-from benchmarks.run.table import RowTable
+from benchmarks.run.rows import COST, Row
+from tests.benchmarks.report.report_runs import section
 
 
 def measured(values: dict[str, np.ndarray], score: str = "over_all", higher: bool = True):
@@ -27,15 +22,7 @@ def measured(values: dict[str, np.ndarray], score: str = "over_all", higher: boo
         "methods": dict.fromkeys(values),
         "measures": {"M": {"scores": {score: higher}, "category": category}},
     }
-    table = RowTable()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "results-0.jsonl"
-        with RowWriter(path) as writer:
-            for row in rows:
-                writer.write(row)
-        run = table.read([path])
-    merged = MergedRows(table, "t", [run], list(values), ["M"])
-    return Measured(Section("t", configuration, list(values), [], merged, [], []))
+    return Measured(section(rows, configuration))
 
 
 def drawn(n: int = 60) -> dict[str, np.ndarray]:
