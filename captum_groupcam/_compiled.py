@@ -7,11 +7,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import torch
 
-from captum_groupcam.threads import surely
+from captum_groupcam.threads import NOTED, surely
 
 __all__ = ["eager", "on_one_device", "uncompiled"]
 
@@ -20,8 +21,10 @@ _Forward = Callable[..., Any]
 #: torch has one stance for the whole process: the first that needs another sets it, and the last
 #: puts it back, whatever the order in which threads end.
 _STANCE = threading.RLock()
-_needed_by: set[object] = set()
-_set_by_us: list[Any] = []
+#: Who needs another, and in which thread.
+_needed_by: dict[object, int] = {}
+#: The stance to go back to, noted before there is another, so that no interrupt loses it.
+_before: list[Any] = []
 
 
 def _begin_anew() -> None:
@@ -29,8 +32,7 @@ def _begin_anew() -> None:
     global _STANCE
     _STANCE = threading.RLock()
     _needed_by.clear()
-    while _set_by_us:
-        _set_by_us.pop().__exit__(None, None, None)
+    _go_back()
 
 
 if hasattr(os, "register_at_fork"):
@@ -52,25 +54,46 @@ def on_one_device(forward_func: _Forward) -> _Forward:
 @contextmanager
 def uncompiled() -> Iterator[None]:
     """Runs what is compiled inside the forward function as it was written."""
-    set_stance: Any = getattr(torch.compiler, "set_stance", None)  # since torch 2.6
-    # Where nothing is compiled it is not needed, and its import would take seconds.
-    if set_stance is None or "torch._dynamo" not in sys.modules:
+    # Where nothing is compiled it is not needed, and its import would take seconds. It is there
+    # since torch 2.6.
+    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
         yield
         return
     holder = object()
 
-    def put_back() -> None:
-        with _STANCE:
-            _needed_by.discard(holder)
-            while _set_by_us and not _needed_by:
-                _set_by_us[-1].__exit__(None, None, None)
-                _set_by_us.pop()
-
     try:
         with _STANCE:
-            _needed_by.add(holder)
-            if not _set_by_us:
-                _set_by_us.append(set_stance("force_eager"))
+            _needed_by[holder] = threading.get_ident()
+            if not _before:
+                _before.append(_eval_frame()._stance)
+                torch.compiler.set_stance("force_eager")
         yield
     finally:
-        surely(lambda: None, put_back)
+        surely(lambda: None, lambda: _done({holder}))
+
+
+def _done(holders: set[object]) -> None:
+    with _STANCE:
+        for holder in holders:
+            _needed_by.pop(holder, None)
+        if not _needed_by:
+            _go_back()
+
+
+def _note() -> Callable[[], None]:
+    """What ends the need of this thread that begins from here on, if an interrupt left it."""
+    thread, before = threading.get_ident(), set(_needed_by)
+    return lambda: _done({h for h, owner in list(_needed_by.items()) if owner == thread} - before)
+
+
+NOTED.append(_note)
+
+
+def _go_back() -> None:
+    if _before:
+        _eval_frame()._set_stance(_before[0])
+        _before.clear()
+
+
+def _eval_frame() -> Any:
+    return import_module("torch._dynamo.eval_frame")

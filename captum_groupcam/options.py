@@ -282,9 +282,13 @@ def split_text(text: str, separator: str) -> list[str]:
         ['grid_size=(7,7)', 'seed=1']
     """
     parts, quote, depth, start = [], "", 0, 0
+    escaped = False
     for place, character in enumerate(text):
-        if quote:
-            if character == quote and text[place - 1] != "\\":
+        if escaped:
+            escaped = False
+        elif quote:
+            escaped = character == "\\"
+            if character == quote:
                 quote = ""
         elif character in "'\"":
             quote = character

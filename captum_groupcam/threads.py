@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch.nn import Module
 
-__all__ = ["PROCESS", "exclusive", "n_function_modes", "network_locks", "reached_modules"]
+__all__ = ["NOTED", "PROCESS", "exclusive", "n_function_modes", "network_locks", "reached_modules"]
 __all__ += ["run_alone", "surely", "with_own_randomness"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -25,6 +25,10 @@ _Result = TypeVar("_Result")
 #: For what the whole process has one of: torch's global generators and Python's filters of
 #: warnings. Taken after the locks of networks, never before.
 PROCESS = threading.RLock()
+
+#: What else of the process a call changes for a while: functions that note how it is, and return
+#: what puts it back after an interrupt.
+NOTED: list[Callable[[], Callable[[], None]]] = []
 
 _REGISTRY = threading.Lock()
 #: Networks that share a module share a lock; one that joins several has the locks of all.
@@ -191,6 +195,7 @@ class _State:
         ]
         self._grad = torch.is_grad_enabled()
         self._modes = n_function_modes()
+        self._noted = [note() for note in NOTED]
 
     def put_back(self) -> None:
         for module, training in self._training:
@@ -205,6 +210,8 @@ class _State:
             torch.set_grad_enabled(self._grad)
         while n_function_modes() > self._modes:
             torch.overrides._pop_mode()  # type: ignore[no-untyped-call]
+        for put_back in self._noted:
+            put_back()
 
 
 def n_function_modes() -> int:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.controls import CONTROLS
@@ -57,6 +57,8 @@ def test_text_and_spec_are_the_same(spec: MethodSpec) -> None:
 
 
 @given(VALUES)
+@example("\\")  # what is before the closing quote escapes nothing
+@example("\\'")
 def test_a_value_is_read_as_it_was_written(value: object) -> None:
     assert parse_value(format_value(value)) == value
     assert split_text(f"a={format_value(value)},b=1", ",") == [f"a={format_value(value)}", "b=1"]
