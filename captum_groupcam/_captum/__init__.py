@@ -10,6 +10,7 @@ from captum_groupcam._captum._calls import (
     warn,
 )
 from captum_groupcam._captum._derivatives import (
+    goes_past,
     input_gradients,
     layer_activations,
     layer_curvature,
@@ -21,6 +22,7 @@ __all__ = [
     "LRP_RULES",
     "ForwardFunc",
     "TargetType",
+    "goes_past",
     "input_gradients",
     "layer_activations",
     "layer_curvature",

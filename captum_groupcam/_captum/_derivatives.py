@@ -16,6 +16,7 @@ from captum_groupcam._captum._hooks import name_of, taking, watching
 from captum_groupcam._compiled import eager, on_one_device, uncompiled
 
 __all__ = [
+    "goes_past",
     "input_gradients",
     "layer_activations",
     "layer_curvature",
@@ -48,7 +49,7 @@ def layer_activations(
     if layer_call is not None or device_ids is None:
         with taking(layer, attribute_to_layer_input, layer_call, begin_graph=False) as taken:
             run_forward(network, inputs, additional_forward_args)
-            return _dequantized(taken())
+            return _dequantized(taken.value)
     with torch.no_grad(), watching(layer, attribute_to_layer_input):
         (activations,) = _forward_layer_eval(
             network,
@@ -83,8 +84,9 @@ def layer_gradients_and_activations(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the selected outputs with respect to the layer, and its activations.
 
-    The graph begins at the layer: what runs before it stores nothing, and parameters get no
-    gradient.
+    The graph begins at the layer's output, so that what runs before it stores nothing. At its
+    input it covers the whole network, since other modules may get the same tensor. Parameters get
+    no gradient.
 
     Args:
         forward_func (Callable): The network.
@@ -149,17 +151,58 @@ def _gradients_of_call(
 ) -> tuple[Tensor, Tensor]:
     """The same without Captum, whose hooks see the passes of other threads, too."""
     gradients = None
+    if at_input:
+        inputs = _leading_gradients(inputs)
     with taking(layer, at_input, layer_call, begin_graph=True) as taken:
         output = run_forward(network, inputs, additional_forward_args)
-        activations = taken()
+        activations = taken.value
         with torch.enable_grad():  # also where the network itself runs without gradients
             values = select(output)
         if values.requires_grad and _has_derivatives(values):
             ones = torch.ones_like(values)
-            (gradients,) = torch.autograd.grad(values, activations, ones, allow_unused=True)
+            (gradients,) = torch.autograd.grad(values, taken.place, ones, allow_unused=True)
     if gradients is None:
         raise ValueError(_without_gradient(layer))
     return gradients, activations.detach()
+
+
+def goes_past(
+    forward_func: ForwardFunc,
+    layer: Module,
+    inputs: tuple[Tensor, ...],
+    additional_forward_args: tuple[Any, ...],
+    select: Callable[[Tensor], Tensor],
+    *,
+    layer_call: int | None = None,
+) -> bool:
+    """Whether the input of a layer reaches the output on other ways than through the layer, too.
+
+    Gradients tell; without any it is taken not to. Arguments are those of
+    :func:`layer_gradients_and_activations`.
+
+    Raises:
+        ValueError: As there.
+    """
+    network, inputs = on_one_device(forward_func), _leading_gradients(inputs)
+    with taking(layer, True, layer_call, begin_graph=True) as taken:
+        values = select(run_forward(network, inputs, additional_forward_args))
+        inside = taken.inside
+        if inside is None or not (values.requires_grad and _has_derivatives(values)):
+            return False
+        ways: Any = (taken.place, inside)
+        found = torch.autograd.grad(values, ways, torch.ones_like(values), allow_unused=True)
+    whole, through = (torch.zeros_like(inside) if one is None else one for one in found)
+    return not torch.allclose(whole, through, rtol=1e-3, atol=0)
+
+
+def _leading_gradients(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Inputs through which gradients pass, also in networks whose parameters are frozen."""
+    with torch.enable_grad():
+        # Layers that work in place must not meet a leaf.
+        return tuple(
+            one.detach().clone().requires_grad_().clone() if one.is_floating_point() else one
+            for one in inputs
+        )
 
 
 def _has_derivatives(values: Tensor) -> bool:
@@ -195,24 +238,26 @@ def layer_curvature(
         ValueError: As there.
     """
     network = on_one_device(forward_func)
+    if attribute_to_layer_input:
+        inputs = _leading_gradients(inputs)
     # Fused attention has no second derivative.
     with (
         sdpa_kernel(SDPBackend.MATH),
         taking(layer, attribute_to_layer_input, layer_call, begin_graph=True) as taken,
     ):
         values = select(run_forward(network, inputs, additional_forward_args))
-        activations = taken()
+        activations = taken.value
         gradients = None
         if values.requires_grad:
             (gradients,) = torch.autograd.grad(
-                values.sum(), activations, create_graph=True, allow_unused=True
+                values.sum(), taken.place, create_graph=True, allow_unused=True
             )
         if gradients is None:
             raise ValueError(_without_gradient(layer))
         products = None
         if gradients.requires_grad:
             (products,) = torch.autograd.grad(
-                gradients, activations, activations.detach(), allow_unused=True
+                gradients, taken.place, activations.detach(), allow_unused=True
             )
     found = (gradients, torch.zeros_like(gradients) if products is None else products, activations)
     gradients, products, activations = (tensor.detach() for tensor in found)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import Module
 
 from captum_groupcam._compiled import uncompiled
@@ -108,42 +109,87 @@ def watching(layer: Module, at_input: bool) -> Iterator[None]:
         raise ValueError(_never_called(layer)) from error
 
 
+class Taken:
+    """What a layer gives (or gets) in one of its calls, once the forward pass is done.
+
+    Attributes:
+        calls (int): How often the layer has run so far.
+        inside (Tensor, optional): What the layer itself gets, where it gets a copy of its input.
+    """
+
+    def __init__(self, layer: Module, layer_call: int | None) -> None:
+        self.calls = 0
+        self.inside: Tensor | None = None
+        self._layer, self._layer_call = layer, layer_call
+        self._found: list[tuple[Tensor, Tensor | GradientEdge]] = []
+
+    def is_meant(self) -> bool:
+        """Counts a call, and says whether it is the one; without a number it is the only one."""
+        self.calls += 1
+        return self.calls - 1 == (self._layer_call or 0)
+
+    def keep(self, value: Tensor, place: Tensor | GradientEdge | None = None) -> None:
+        """Keeps the tensor, and where in the graph it is."""
+        self._found.append((value, value if place is None else place))
+
+    @property
+    def value(self) -> Tensor:
+        """The tensor."""
+        return self._one()[0]
+
+    @property
+    def place(self) -> Tensor | GradientEdge:
+        """What gradients are taken with respect to."""
+        return self._one()[1]
+
+    def _one(self) -> tuple[Tensor, Tensor | GradientEdge]:
+        layer, calls = self._layer, self.calls
+        if not calls:
+            raise ValueError(_never_called(layer))
+        if calls > 1 and self._layer_call is None:
+            raise ValueError(_several_calls(layer, calls))
+        if self._found:
+            return self._found[0]
+        raise ValueError(
+            f"The layer {name_of(layer)} runs {calls} times in one pass of the network: layer_call "
+            f"must be from 0 to {calls - 1}, got {self._layer_call}."
+        )
+
+
 @contextmanager
 def taking(
     layer: Module, at_input: bool, layer_call: int | None, *, begin_graph: bool
-) -> Iterator[Callable[[], Tensor]]:
-    # Yields what gives the tensor, once the forward pass is done; None is the only call.
-    calls = 0
-    found: list[Tensor] = []
+) -> Iterator[Taken]:
+    """Takes what a layer gives (or gets).
+
+    A graph begins at the output of a layer, so that what runs before stores nothing. The input of
+    a layer may go elsewhere, too, as a shortcut does: the graph has to begin before it.
+
+    Yields:
+        Taken: Complete once the forward pass is done.
+    """
+    taken = Taken(layer, layer_call)
 
     def take(_module: Module, args: Any, output: Any = None) -> Any:
-        nonlocal calls
-        number, calls = calls, calls + 1
-        if number != (layer_call or 0):
+        if not taken.is_meant():
             return None
         whole = args if at_input else output
-        value = _only_tensor(layer, whole, at_input).detach()
-        if not (begin_graph and value.is_floating_point()):
-            found.append(value.clone())  # layers after it may work in place
+        tensor = _only_tensor(layer, whole, at_input)
+        if not (begin_graph and tensor.is_floating_point()):
+            taken.keep(tensor.detach().clone())  # layers after it may work in place
             return None
-        found.append(value.requires_grad_())
-        torch.set_grad_enabled(True)
-        fresh = value.clone()  # layers that work in place must not meet a leaf
+        if at_input and tensor.requires_grad:
+            # Noted before the tensor changes in place.
+            taken.keep(tensor.detach().clone(), get_gradient_edge(tensor))
+            fresh = taken.inside = tensor.clone()
+        else:
+            value = tensor.detach().requires_grad_()
+            taken.keep(value)
+            torch.set_grad_enabled(True)
+            fresh = value.clone()  # layers that work in place must not meet a leaf
         return type(whole)([fresh]) if isinstance(whole, (tuple, list)) else fresh
 
-    def taken() -> Tensor:
-        if not calls:
-            raise ValueError(_never_called(layer))
-        if calls > 1 and layer_call is None:
-            raise ValueError(_several_calls(layer, calls))
-        if found:
-            return found[0]
-        raise ValueError(
-            f"The layer {name_of(layer)} runs {calls} times in one pass of the network: layer_call "
-            f"must be from 0 to {calls - 1}, got {layer_call}."
-        )
-
-    with torch.no_grad(), _hooked(layer, at_input, take):
+    with torch.set_grad_enabled(begin_graph and at_input), _hooked(layer, at_input, take):
         yield taken
 
 

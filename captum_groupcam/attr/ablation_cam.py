@@ -49,6 +49,12 @@ class AblationCAM(LayerFormula):
 
     def _maps(self, call: Call, layer: TargetLayer) -> Tensor:
         network, inputs = call.network, call.inputs
+        if network.goes_past(layer, inputs):
+            raise ValueError(
+                f"The input of the layer {type(layer.module).__name__} reaches the output past the "
+                "layer, too, as along a shortcut: without a channel there the network would still "
+                "see it. Choose the output of a layer, or GradCAM, which counts all ways."
+            )
         activations = call.activations(layer)
         whole = score_samples(network, inputs).unsqueeze(1)
 

@@ -151,6 +151,31 @@ class Network:
         ):
             return replace(self, forward_func=network).scores(inputs, samples)
 
+    def goes_past(self, layer: TargetLayer, inputs: tuple[Tensor, ...]) -> bool:
+        """Whether the input of a layer, if that is meant, reaches the output past it, too.
+
+        The first sample tells.
+
+        Args:
+            layer (TargetLayer): The layer.
+            inputs (tuple of Tensor): Inputs, N samples each.
+
+        Returns:
+            bool: Whether it does, as far as gradients tell.
+        """
+        assert not isinstance(layer.layer_call, tuple)
+        if not layer.attribute_to_layer_input:
+            return False
+        samples = torch.zeros(1, dtype=torch.long, device=inputs[0].device)
+        return _captum.goes_past(
+            self.forward_func,
+            layer.module,
+            tuple(tensor[:1] for tensor in inputs),
+            self.arguments(samples),
+            lambda output: self.select(output, samples),
+            layer_call=layer.layer_call,
+        )
+
     def select(self, output: Tensor, samples: Tensor) -> Tensor:
         """Takes the raw output at the target of each of Q rows.
 
