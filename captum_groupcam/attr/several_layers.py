@@ -11,7 +11,7 @@ from torch.nn import Module
 
 from captum_groupcam import _captum
 from captum_groupcam.attr.functional.several_layers import Merge, merge_maps
-from captum_groupcam.masking.call import TensorOrTuple, like_inputs
+from captum_groupcam.masking.call import TensorOrTuple, check_channels_first, like_inputs
 from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.networks.target_layer import TargetLayer
 
@@ -75,9 +75,17 @@ class SeveralLayers(Attribution):
             of the input, in [0, 1].
 
         Raises:
+            TypeError: If the method is no class that explains a layer, or the layers are no list.
             ValueError: If there are no layers, ``merge`` is none of the three, or as the method.
         """
         check_choice("merge", merge, "mean", "maximum", "product")
+        if not isinstance(self.layers, (list, tuple)):
+            raise TypeError(f"layers must be a list of modules, got {type(self.layers).__name__}.")
+        if not (isinstance(self.method, type) and issubclass(self.method, LayerAttribution)):
+            given = getattr(self.method, "__name__", type(self.method).__name__)
+            raise TypeError(
+                f"method must be a class that explains a layer, such as LayerCAM, got {given}."
+            )
         if not self.layers:
             raise ValueError("Expected at least one layer, got none.")
         whole = inputs if isinstance(inputs, tuple) else (inputs,)
@@ -88,6 +96,7 @@ class SeveralLayers(Attribution):
             maps = method.attribute(inputs, target, *args, **{**place.keywords, **kwargs})
             # Captum's have one map, whatever the inputs.
             found.append(maps if isinstance(maps, tuple) else (maps,) * len(whole))
+            check_channels_first(found[-1][0], whole)
         merged = tuple(
             merge_maps([one.detach() for one in maps], tensor.shape[2:], merge)
             if min(tensor.dim(), maps[0].dim()) > 2

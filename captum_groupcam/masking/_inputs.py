@@ -8,7 +8,7 @@ from torch import Tensor
 
 from captum_groupcam.networks.tensors import check_samples
 
-__all__ = ["check_activations", "check_input", "is_spatial", "plain"]
+__all__ = ["check_activations", "check_channels_first", "check_input", "is_spatial", "plain"]
 
 
 def check_input(position: int, tensor: Tensor, first: Tensor) -> None:
@@ -52,11 +52,27 @@ def check_activations(activations: Tensor, inputs: tuple[Tensor, ...], *, masked
     if not activations.isfinite().all():
         raise ValueError("The layer's activations contain NaN or infinite values.")
     if masked and activations.dim() == needed:
-        _check_channels(activations, inputs)
+        check_channels_first(activations, inputs)
 
 
-def _check_channels(activations: Tensor, inputs: tuple[Tensor, ...]) -> None:
-    """Refuses N x spatial x C, where the layer's grid says that the channels come last."""
+def check_channels_first(activations: Tensor, inputs: tuple[Tensor, ...]) -> None:
+    """Refuses N x spatial x C, where the layer's grid says that the channels come last.
+
+    Args:
+        activations (Tensor): N x K x spatial, on the layer's grid.
+        inputs (tuple of Tensor): The inputs.
+
+    Raises:
+        ValueError: If the grid fits the inputs only with their channels last.
+
+    Examples::
+
+        >>> import torch
+        >>> check_channels_first(torch.zeros(2, 8, 16, 24), (torch.zeros(2, 3, 32, 48),))
+        >>> check_channels_first(torch.zeros(2, 8, 16, 24), (torch.zeros(2, 32, 48, 3),))
+        Traceback (most recent call last):
+        ValueError: An input of shape (2, 32, 48, 3) for a layer of (16, 24) positions looks ...
+    """
     grid = activations.shape[2:]
     for whole in inputs:
         if whole.dim() != activations.dim() or whole.shape[-1] > 4:

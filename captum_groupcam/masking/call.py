@@ -13,17 +13,23 @@ from torch.nn import Module
 
 from captum_groupcam import _captum
 from captum_groupcam.masking._call import Call
-from captum_groupcam.masking._inputs import check_input, is_spatial, plain
-from captum_groupcam.masking._training import in_training
+from captum_groupcam.masking._inputs import (
+    check_channels_first,
+    check_input,
+    is_spatial,
+    plain,
+)
 from captum_groupcam.masking._zero_maps import expecting_zero_maps, warn_of_zero_maps
 from captum_groupcam.masking.baselines import Baseline, Baselines, for_inputs, resolve_baseline
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability
 from captum_groupcam.masking.targets import Target
 from captum_groupcam.networks.axes import check_axes
+from captum_groupcam.networks.training import in_training
 
 __all__ = [
     "Call",
     "TensorOrTuple",
+    "check_channels_first",
     "expecting_zero_maps",
     "in_training",
     "isolated",
@@ -141,7 +147,7 @@ def prepare(
             "Inputs that are explained need the same number of spatial dimensions, got the shapes "
             f"{[tuple(t.shape) for t in whole]}. Pass the others as additional_forward_args."
         )
-    if isinstance(forward_func, Module) and in_training(forward_func):
+    if in_training(forward_func):
         _captum.warn(
             "The network is in training mode: dropout and batch statistics make its scores depend "
             "on chance and on the batch. Call eval() on it first."

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from captum_groupcam._captum import TargetType
+from captum_groupcam.masking.checks import check_count
 from captum_groupcam.networks.tensors import check_tensor
 
 __all__ = ["Contrast", "Target", "TargetError", "TargetType", "Targets"]
@@ -183,6 +184,14 @@ class Contrast:
     strength: float
     n_references: int
     references: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.references, (list, tuple)):
+            raise TypeError(
+                f"references must be a tuple of classes, got {type(self.references).__name__}."
+            )
+        for reference in self.references:
+            check_count("each of references", reference, least=0)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from captum_groupcam import threads
 from captum_groupcam._captum import TargetType
 from captum_groupcam.attr.by_component import by_component
 from captum_groupcam.attr.layer_formula import LayerFormula
-from captum_groupcam.masking.call import in_training
+from captum_groupcam.masking.call import check_channels_first, in_training
 from captum_groupcam.masking.targets import Target
 from captum_groupcam.methods._around import AROUND_LAYERS, Around
 from captum_groupcam.networks.target_layer import TargetLayer
@@ -207,6 +207,7 @@ class Method:
             if around.by_component:
                 attribution = by_component(attribution)
             maps = attribution.attribute(seen, target=target, **place.keywords, **own)
+            check_channels_first(maps, (seen,))
             return cast(Tensor, LayerAttribution.interpolate(maps, inputs.shape[2:], "bilinear"))
 
         return around.explain(explain, model, layer, inputs)

@@ -17,6 +17,7 @@ from captum_groupcam import _compiled
 from captum_groupcam.naming import one_line
 from captum_groupcam.networks._folding import foldable_pairs, fused, put
 from captum_groupcam.networks.outputs import tensors_of
+from captum_groupcam.networks.training import in_training
 
 __all__ = ["Accelerated", "accelerate"]
 
@@ -60,8 +61,8 @@ def accelerate(
 
     Raises:
         TypeError: If the network is no module, or gives no tensors.
-        ValueError: If it cannot be copied, fails with these inputs, or gives NaN or infinite
-            values.
+        ValueError: If it is in training mode, cannot be copied, fails with these inputs, or gives
+            NaN or infinite values.
 
     Warns:
         UserWarning: If a step fails.
@@ -91,6 +92,11 @@ def accelerate(
     eager = _compiled.eager(network)
     if not isinstance(eager, Module):
         raise TypeError(f"Expected a torch.nn.Module, got {type(eager).__name__}.")
+    if in_training(eager):
+        raise ValueError(
+            "The network is in training mode, and its copy would answer as in evaluation mode: "
+            "call eval() on it first."
+        )
     if compiled_batch_size is not None and compiled_batch_size < 1:
         raise ValueError(f"compiled_batch_size must be at least 1, got {compiled_batch_size}.")
     whole = inputs if isinstance(inputs, tuple) else (inputs,)

@@ -131,3 +131,18 @@ def test_hires_cam_of_a_contrast_with_one_class_is_the_difference():
     )
     of_class = HiResCAM(network, network.features).attribute
     torch.testing.assert_close(found, of_class(inputs, 1) - of_class(inputs, 3))
+
+
+@pytest.mark.parametrize(
+    ("references", "error", "words"),
+    [
+        (2, TypeError, "references must be a tuple of classes, got int"),
+        ((2.7,), TypeError, "each of references must be an int, got 2.7"),
+        (("2",), TypeError, "each of references must be an int, got '2'"),
+        ((-1,), ValueError, "each of references must be at least 0, got -1"),
+    ],
+)
+def test_references_that_are_no_classes(references, error, words):
+    network = classifier(channels=6, seed=2)
+    with pytest.raises(error, match=words):
+        FinerCAM(network, network.features).attribute(images(2), 1, references=references)

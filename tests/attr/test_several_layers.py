@@ -7,7 +7,7 @@ import torch
 from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 
-from captum_groupcam import CAM, AblationCAM, GradCAM, GradCAMPlusPlus, GroupCAM, LayerCAM
+from captum_groupcam import CAM, RISE, AblationCAM, GradCAM, GradCAMPlusPlus, GroupCAM, LayerCAM
 from captum_groupcam.attr.functional.several_layers import merge_maps
 from captum_groupcam.attr.several_layers import SeveralLayers
 from captum_groupcam.networks.target_layer import TargetLayer
@@ -114,3 +114,14 @@ def test_errors():
 def test_constructor_stores_and_does_nothing_else():
     several = SeveralLayers(GradCAM, nn.Identity(), [nn.Identity()])
     assert vars(several).keys() == {"forward_func", "method", "layers", "device_ids"}
+
+
+def test_what_is_no_list_of_layers_or_no_method_of_one():
+    network = classifier(channels=6, seed=2)
+    for method, layers, words in (
+        (GradCAM, network.features, "layers must be a list of modules, got Sequential"),
+        (GradCAM(network, network.features), [network.features], "must be a class .* GradCAM"),
+        (RISE, [network.features], "must be a class .* RISE"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            SeveralLayers(method, network, layers).attribute(images(2), 1)

@@ -71,3 +71,14 @@ def test_cam_takes_a_convolution_of_what_was_pooled(dims: int) -> None:
     linear.load_state_dict({"weight": head.weight.flatten(1), "bias": head.bias})
     usual = nn.Sequential(features, pooling(1), nn.Flatten(), linear).eval()
     torch.testing.assert_close(maps, CAM(usual, features).attribute(x, [1, 4]))
+
+
+def test_a_network_in_training_mode_behind_a_function_is_one() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(), nn.ReLU())
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    whole = nn.Sequential(net, head).train()
+    for forward in (lambda inputs: whole(inputs), whole.forward):
+        with pytest.warns(UserWarning, match="in training mode"):
+            GradCAM(forward, net).attribute(torch.rand(1, 3, 8, 8), 1)
+    whole.eval()
+    GradCAM(lambda inputs: whole(inputs), net).attribute(torch.rand(1, 3, 8, 8), 1)

@@ -157,13 +157,13 @@ def test_queries_do_not_run_in_the_network() -> None:
 
 
 def test_the_network_is_left_as_it_was() -> None:
-    network = seeded(lambda: Normalised())  # in training mode
+    network = seeded(lambda: Normalised()).eval()
     network.first.weight.requires_grad_(False)
     state = copy.deepcopy(network.state_dict())
     generator = torch.get_rng_state()
     with torch.inference_mode():
         fast = accelerate(network, images(2, 16, 16))
-    assert all(module.training for module in network.modules())
+    assert not any(module.training for module in network.modules())
     assert [p.requires_grad for p in network.parameters()].count(False) == 1
     assert not hooks(network).total()
     assert torch.equal(torch.get_rng_state(), generator)
@@ -383,3 +383,9 @@ def test_compiled_for_one_size(rows: int, monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
     assert set(seen) == {4}
     assert len(seen) == 1 + {1: 0, 3: 1, 4: 1, 11: 3}[rows]
+
+
+def test_a_network_in_training_mode_is_refused():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten()).train()
+    with pytest.raises(ValueError, match="in training mode"):
+        accelerate(network, torch.rand(2, 3, 8, 8))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import Module
 
+from captum_groupcam.threads import reached_modules
+
 __all__ = ["in_training"]
 
 #: What of torch behaves otherwise in training mode.
@@ -19,14 +21,14 @@ _OTHER_IN_TRAINING = (
 )
 
 
-def in_training(network: Module) -> bool:
-    """Whether something in a network is in training mode that behaves otherwise there.
+def in_training(network: object) -> bool:
+    """Whether something that a network calls is in training mode and behaves otherwise there.
 
     That is dropout, batch statistics and the like, and a network that is not of torch, unless it
     only wraps modules in evaluation mode.
 
     Args:
-        network (torch.nn.Module): The network.
+        network (torch.nn.Module or Callable): The network, or a function that calls one.
 
     Returns:
         bool: Whether there is such a module.
@@ -36,6 +38,8 @@ def in_training(network: Module) -> bool:
         >>> wrapped = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Dropout()).eval())
         >>> wrapped.training, in_training(wrapped)
         (True, False)
+        >>> in_training(lambda inputs: torch.nn.Dropout()(wrapped(inputs)))
+        False
     """
 
     def matters(module: Module) -> bool:
@@ -46,4 +50,4 @@ def in_training(network: Module) -> bool:
             child.training and any(True for _ in child.parameters()) for child in module.children()
         )
 
-    return any(module.training and matters(module) for module in network.modules())
+    return any(module.training and matters(module) for module in reached_modules(network))
