@@ -60,7 +60,7 @@ def check_channels_first(activations: Tensor, inputs: tuple[Tensor, ...]) -> Non
 
     Args:
         activations (Tensor): N x K x spatial, on the layer's grid.
-        inputs (tuple of Tensor): The inputs.
+        inputs (tuple of Tensor): The inputs, N x C x spatial each.
 
     Raises:
         ValueError: If the grid fits the inputs only with their channels last.
