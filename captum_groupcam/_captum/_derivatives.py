@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from captum._utils.gradient import _forward_layer_eval, compute_layer_gradients_and_eval
 from torch import Tensor
+from torch.autograd.graph import GradientEdge
 from torch.nn import Module
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -158,7 +159,7 @@ def _gradients_of_call(
         activations = taken.value
         with torch.enable_grad():  # also where the network itself runs without gradients
             values = select(output)
-        if values.requires_grad and _has_derivatives(values):
+        if values.requires_grad and _has_derivatives(values, taken.place):
             ones = torch.ones_like(values)
             (gradients,) = torch.autograd.grad(values, taken.place, ones, allow_unused=True)
     if gradients is None:
@@ -187,7 +188,7 @@ def goes_past(
     with taking(layer, True, layer_call, begin_graph=True) as taken:
         values = select(run_forward(network, inputs, additional_forward_args))
         inside = taken.inside
-        if inside is None or not (values.requires_grad and _has_derivatives(values)):
+        if inside is None or not (values.requires_grad and _has_derivatives(values, taken.place)):
             return False
         ways: Any = (taken.place, inside)
         found = torch.autograd.grad(values, ways, torch.ones_like(values), allow_unused=True)
@@ -205,9 +206,11 @@ def _leading_gradients(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         )
 
 
-def _has_derivatives(values: Tensor) -> bool:
-    """Whether no operation on the way lacks a derivative, of which torch would only warn."""
+def _has_derivatives(values: Tensor, place: Tensor | GradientEdge) -> bool:
+    """Whether no operation behind a place lacks a derivative, of which torch would only warn."""
     seen, waiting = set(), [values.grad_fn]
+    if isinstance(place, GradientEdge):
+        seen.add(place.node)  # what comes before it needs none
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
