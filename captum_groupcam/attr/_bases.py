@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from captum.attr import Attribution, LayerAttribution
 from torch import Tensor
 
 from captum_groupcam import _captum
-from captum_groupcam.attr._shared import Titled
+from captum_groupcam.attr._shared import Titled, shared_arguments
 from captum_groupcam.masking.baselines import Baseline, Baselines
 from captum_groupcam.masking.call import (
     Call,
@@ -19,10 +19,11 @@ from captum_groupcam.masking.call import (
     prepare,
     warn_of_zero_maps,
 )
-from captum_groupcam.masking.network import ScoreFunc
-from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.masking.network import ScoreFunc, class_probability
+from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
+from captum_groupcam.networks.transformers import ReshapeTransform
 
-__all__ = ["MaskedLayer", "Unmasked", "explained"]
+__all__ = ["MaskedLayer", "Unmasked", "check_one_call", "explained"]
 
 
 def explained(
@@ -58,28 +59,51 @@ _AnyResult = TypeVar("_AnyResult", bound=_Result)
 class MaskedLayer(Titled, LayerAttribution):
     """A method that is an algorithm of one call and a layer, at the resolution of the input."""
 
+    default_baseline: ClassVar[Baseline] = None  #: What None stands for; None is the blurred input.
+
+    @shared_arguments
     def _attribute(
         self,
-        algorithm: Callable[[Call, TargetLayer], _AnyResult],
+        algorithm: Callable[..., _AnyResult],
         inputs: TensorOrTuple,
         target: _captum.TargetType,
         additional_forward_args: Any,
-        baselines: Baselines,
-        layer: TargetLayer,
+        attribute_to_layer_input: bool,
         *,
-        score_func: ScoreFunc,
-        internal_batch_size: int | None,
-        default_baseline: Baseline = None,
+        baselines: Baselines = None,
+        score_func: ScoreFunc = class_probability,
+        reshape_transform: ReshapeTransform | None = None,
+        layer_call: LayerCall = None,
+        internal_batch_size: int | None = None,
+        **options: Any,
     ) -> tuple[TensorOrTuple, _AnyResult]:
-        """What every call does; gives the maps, and what the algorithm gave last."""
+        """What every call does; gives the maps, and what the algorithm gave last.
+
+        Args:
+            algorithm (Callable): Gets the call, the layer and its options.
+            inputs (Tensor or tuple of Tensor): {inputs}
+            target (int, tuple, Tensor or list): {target}
+            additional_forward_args (Any): {additional_forward_args}
+            attribute_to_layer_input (bool): {attribute_to_layer_input}
+            baselines (Tensor, float, callable, None or tuple of these, optional): {baselines}
+                Default: None, the input blurred by
+                :class:`~captum_groupcam.masking.baselines.GaussianBlur` (51 pixels, sigma 50).
+            score_func (Callable, optional): {score_func} Default: softmax over dimension 1; an
+                output without classes (N or N x 1) is its own score.
+            reshape_transform (Callable, optional): {reshape_transform}
+            layer_call (int or tuple of int, optional): {layer_call}
+            internal_batch_size (int, optional): {internal_batch_size}
+            **options (Any): Those of the algorithm.
+        """
         results: list[_AnyResult] = []
 
         def of_call(call: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
-            result = algorithm(call, layer)
+            result = algorithm(call, layer, **options)
             warn_of_zero_maps(result.queried, result.maps)
             results.append(result)
             return result.maps
 
+        layer = TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call)
         attributions = explained(
             self.forward_func,
             lambda call: call.for_all(layer, of_call),
@@ -87,12 +111,21 @@ class MaskedLayer(Titled, LayerAttribution):
             target,
             additional_forward_args,
             baselines=baselines,
-            default_baseline=default_baseline,
+            default_baseline=self.default_baseline,
             score_func=score_func,
             internal_batch_size=internal_batch_size,
             device_ids=self.device_ids,
         )
         return attributions, results[-1]
+
+
+def check_one_call(layer_call: LayerCall, what: str) -> None:
+    """Checks that something is asked of one call of the layer, before the network is."""
+    if isinstance(layer_call, tuple):
+        raise ValueError(
+            f"{what} are those of one call of the layer, got the calls {layer_call}. Ask for one, "
+            "with the other inputs as additional_forward_args."
+        )
 
 
 class Unmasked(Titled, Attribution):

@@ -7,9 +7,9 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
-__all__ = ["Titled", "arguments_of", "shared_arguments"]
+__all__ = ["Titled", "arguments_of", "options_of", "shared_arguments"]
 
 _Documented = TypeVar("_Documented", bound=Callable[..., Any])
 
@@ -76,7 +76,9 @@ _ARGUMENTS = {
 #: ``name (type): {argument}``, and what a method adds to it.
 _LINK = re.compile(r"^( *)(\w+ \([^\n]*\)):\s+\{(\w+)\}((?: .*)?(?:\n\1    .*)*)$", re.MULTILINE)
 #: The same with a text of its own.
-_ENTRY = re.compile(r"^( *)(\w+) \([^\n]*\):(.*(?:\n\1    .*)*)$", re.MULTILINE)
+_ENTRY = re.compile(r"^( *)((\w+) \([^\n]*\)):(.*(?:\n\1    .*)*)$", re.MULTILINE)
+#: Where the options stand that a method takes from a function.
+_OPTIONS = re.compile(r"^( *)\*\*options: \{options\}$", re.MULTILINE)
 
 
 def shared_arguments(documented: _Documented) -> _Documented:
@@ -86,28 +88,69 @@ def shared_arguments(documented: _Documented) -> _Documented:
 
 def arguments_of(function: Callable[..., Any]) -> Callable[[_Documented], _Documented]:
     """Does the same, with the arguments that a function describes before those that are shared."""
-    entries = _ENTRY.findall(inspect.cleandoc(function.__doc__ or ""))
-    texts = {name: " ".join(text.split()) for _, name, text in entries}
+    texts = {name: text for name, (_, text) in _entries(function).items()}
     return partial(_linked, texts={**_ARGUMENTS, **texts})
+
+
+def options_of(*functions: Callable[..., Any]) -> Callable[[_Documented], _Documented]:
+    """Writes out what ``**options`` stands for: the keyword-only arguments of functions.
+
+    They stand in the signature, in the annotations, and below ``Args:`` in the docstring, for
+    ``**options: {options}``. An argument that the method has itself is not taken from a function.
+    """
+
+    def written_out(method: _Documented) -> _Documented:
+        signature, annotations = inspect.signature(method), method.__annotations__
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        options: dict[str, inspect.Parameter] = {}
+        entries: list[tuple[str, str]] = []
+        for function in functions:
+            hints, described = get_type_hints(function), _entries(function)
+            for name, parameter in inspect.signature(function).parameters.items():
+                if parameter.kind is parameter.KEYWORD_ONLY and name not in signature.parameters:
+                    options[name], annotations[name] = parameter, hints[name]
+                    entries.append(described.get(name, (name, "")))
+        del annotations["options"]
+        method.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*own, *options.values()]
+        )
+        if method.__doc__ is not None:  # python -OO has none
+            method.__doc__ = _OPTIONS.sub(
+                lambda place: "\n".join(_filled(place[1], *entry) for entry in entries),
+                method.__doc__,
+            )
+        return shared_arguments(method)
+
+    return written_out
+
+
+def _entries(function: Callable[..., Any]) -> dict[str, tuple[str, str]]:
+    """What a function says of its arguments, by name: ``name (type)``, and the text."""
+    found = _ENTRY.findall(inspect.cleandoc(function.__doc__ or ""))
+    return {name: (head, " ".join(text.split())) for _, head, name, text in found}
 
 
 def _linked(documented: _Documented, texts: Mapping[str, str]) -> _Documented:
     def described(entry: re.Match[str]) -> str:
-        indent, name, argument, more = entry.groups()
-        text = " ".join([f"{name}: {texts[argument]}", *more.split()])
-        filled = textwrap.fill(
-            text.replace("Default: ", "Default:\xa0"),  # stays in one line with its value
-            width=100,
-            initial_indent=indent,
-            subsequent_indent=f"{indent}    ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        return filled.replace("\xa0", " ")
+        indent, head, argument, more = entry.groups()
+        return _filled(indent, head, " ".join([texts[argument], *more.split()]))
 
     if documented.__doc__ is not None:  # python -OO has none
         documented.__doc__ = _LINK.sub(described, documented.__doc__)
     return documented
+
+
+def _filled(indent: str, head: str, text: str) -> str:
+    """An entry below ``Args:``, in lines of at most 100 columns."""
+    filled = textwrap.fill(
+        f"{head}: {text}".replace("Default: ", "Default:\xa0"),  # stays in one line with its value
+        width=100,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return filled.replace("\xa0", " ")
 
 
 class Titled:

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict, overload
+from typing import Any
 
 from torch import Tensor
 from typing_extensions import Unpack
 
 from captum_groupcam import _captum
-from captum_groupcam.attr._bases import MaskedLayer
-from captum_groupcam.attr._shared import arguments_of, shared_arguments
-from captum_groupcam.attr.functional.group_cam import GroupCAMResult, group_cam
-from captum_groupcam.masking.baselines import Baselines
-from captum_groupcam.masking.call import Call, TensorOrTuple
-from captum_groupcam.masking.checks import check_choice
-from captum_groupcam.masking.groups import Grouping, find_grouping
-from captum_groupcam.masking.masks import LayerMasks, check_percentile
-from captum_groupcam.masking.network import ScoreFunc, class_probability
-from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
-from captum_groupcam.networks.transformers import ReshapeTransform
+from captum_groupcam.attr._bases import MaskedLayer, check_one_call
+from captum_groupcam.attr._shared import options_of, shared_arguments
+from captum_groupcam.attr._typing import GroupCAMOptions, typed_group_cam
+from captum_groupcam.attr.functional.group_cam import group_cam
+from captum_groupcam.masking.call import TensorOrTuple
+from captum_groupcam.masking.masks import LayerMasks
 
 __all__ = ["GroupCAM"]
-
-
-class GroupCAMOptions(TypedDict, total=False):
-    """Keywords of :meth:`GroupCAM.attribute` that do not change what is returned."""
-
-    baselines: Baselines
-    n_groups: int
-    grouping: str | Grouping
-    gradient_free: bool
-    denoise_percentile: float | None
-    denoise_at: Literal["layer", "input"]
-    score_func: ScoreFunc
-    relu_scores: bool
-    merge_normalized: bool
-    reshape_transform: ReshapeTransform | None
-    layer_call: LayerCall
-    internal_batch_size: int | None
-    show_progress: bool
 
 
 @shared_arguments
@@ -67,50 +44,9 @@ class GroupCAM(MaskedLayer):
 
     title = "Group-CAM"
 
-    @overload
-    def attribute(
-        self,
-        inputs: TensorOrTuple,
-        target: _captum.TargetType = ...,
-        additional_forward_args: Any = ...,
-        attribute_to_layer_input: bool = ...,
-        relu_attributions: bool = ...,
-        *,
-        return_group_scores: Literal[False] = ...,
-        return_group_masks: Literal[False] = ...,
-        **options: Unpack[GroupCAMOptions],
-    ) -> TensorOrTuple: ...
-
-    @overload
-    def attribute(
-        self,
-        inputs: TensorOrTuple,
-        target: _captum.TargetType = ...,
-        additional_forward_args: Any = ...,
-        attribute_to_layer_input: bool = ...,
-        relu_attributions: bool = ...,
-        *,
-        return_group_scores: Literal[True],
-        return_group_masks: Literal[False] = ...,
-        **options: Unpack[GroupCAMOptions],
-    ) -> tuple[TensorOrTuple, Tensor]: ...
-
-    @overload
-    def attribute(
-        self,
-        inputs: TensorOrTuple,
-        target: _captum.TargetType = ...,
-        additional_forward_args: Any = ...,
-        attribute_to_layer_input: bool = ...,
-        relu_attributions: bool = ...,
-        *,
-        return_group_scores: bool = ...,
-        return_group_masks: Literal[True],
-        **options: Unpack[GroupCAMOptions],
-    ) -> tuple[TensorOrTuple, Tensor, LayerMasks]: ...
-
+    @typed_group_cam
     @_captum.log_usage
-    @arguments_of(group_cam)
+    @options_of(group_cam, MaskedLayer._attribute)
     def attribute(
         self,
         inputs: TensorOrTuple,
@@ -119,21 +55,9 @@ class GroupCAM(MaskedLayer):
         attribute_to_layer_input: bool = False,
         relu_attributions: bool = True,
         *,
-        baselines: Baselines = None,
-        n_groups: int = 32,
-        grouping: str | Grouping = "contiguous",
-        gradient_free: bool = False,
-        denoise_percentile: float | None = 70.0,
-        denoise_at: Literal["layer", "input"] = "layer",
-        score_func: ScoreFunc = class_probability,
-        relu_scores: bool = False,
-        merge_normalized: bool = True,
-        reshape_transform: ReshapeTransform | None = None,
-        layer_call: LayerCall = None,
-        internal_batch_size: int | None = None,
         return_group_scores: bool = False,
         return_group_masks: bool = False,
-        show_progress: bool = False,
+        **options: Unpack[GroupCAMOptions],
     ) -> TensorOrTuple | tuple[TensorOrTuple, Tensor] | tuple[TensorOrTuple, Tensor, LayerMasks]:
         r"""Computes the map of each sample, at the resolution of the input.
 
@@ -146,28 +70,11 @@ class GroupCAM(MaskedLayer):
             additional_forward_args (Any, optional): {additional_forward_args}
             attribute_to_layer_input (bool, optional): {attribute_to_layer_input}
             relu_attributions (bool, optional): {relu_attributions}
-            baselines (Tensor, float, callable, None or tuple of these, optional): {baselines}
-                Default: None, the input blurred by
-                :class:`~captum_groupcam.masking.baselines.GaussianBlur` (51 pixels, sigma 50).
-            n_groups (int, optional): {n_groups}
-            grouping (str or Callable, optional): {grouping}
-            gradient_free (bool, optional): Whether all channels weigh the same, so that the
-                network needs no gradients. Default: False.
-            denoise_percentile (float, optional): {denoise_percentile}
-            denoise_at (str, optional): {denoise_at}
-            score_func (Callable, optional): {score_func} Default: softmax over dimension 1; an
-                output without classes (N or N x 1) is its own score.
-            relu_scores (bool, optional): {relu_scores}
-            merge_normalized (bool, optional): {merge_normalized}
-            reshape_transform (Callable, optional): {reshape_transform}
-            layer_call (int or tuple of int, optional): {layer_call}
-            internal_batch_size (int, optional): {internal_batch_size}
             return_group_scores (bool, optional): Whether the scores :math:`\alpha_l` are returned
                 too. Default: False.
-            return_group_masks (bool, optional): Whether to return the masks, too, as
-                :class:`~captum_groupcam.masking.masks.LayerMasks`: map, scores, masks.
-                Default: False.
-            show_progress (bool, optional): {show_progress}
+            return_group_masks (bool, optional): Whether scores and masks are returned too, these
+                as :class:`~captum_groupcam.masking.masks.LayerMasks`. Default: False.
+            **options: {options}
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**; with **group scores**, and
@@ -191,51 +98,22 @@ class GroupCAM(MaskedLayer):
 
             >>> import torch
             >>> from torch import nn
-            >>> _ = torch.manual_seed(0)
             >>> features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
             >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
             >>> explainer = GroupCAM(nn.Sequential(features, head).eval(), features)
-            >>> attributions = explainer.attribute(torch.rand(2, 3, 16, 16), target=3, n_groups=4)
-            >>> attributions.shape
+            >>> explainer.attribute(torch.rand(2, 3, 16, 16), target=3, n_groups=4).shape
             torch.Size([2, 1, 16, 16])
         """
-        find_grouping(n_groups, grouping)
-        check_percentile(denoise_percentile)
-        check_choice("denoise_at", denoise_at, "layer", "input")
-        if isinstance(layer_call, tuple) and (return_group_scores or return_group_masks):
-            raise ValueError(
-                "Group scores and masks are those of one call of the layer, got the calls "
-                f"{layer_call}. Ask for one, with the other inputs as additional_forward_args."
-            )
-
-        def algorithm(call: Call, layer: TargetLayer) -> GroupCAMResult:
-            if gradient_free:
-                activations, gradients = call.activations(layer), None
-            else:
-                gradients, activations = call.gradients_and_activations(layer)
-            return group_cam(
-                call,
-                activations,
-                gradients,
-                n_groups=n_groups,
-                grouping=grouping,
-                denoise_percentile=denoise_percentile,
-                denoise_at=denoise_at,
-                relu_scores=relu_scores,
-                merge_normalized=merge_normalized,
-                relu_attributions=relu_attributions,
-                show_progress=show_progress,
-            )
-
+        if return_group_scores or return_group_masks:
+            check_one_call(options.get("layer_call"), "Group scores and masks")
         attributions, result = self._attribute(
-            algorithm,
+            group_cam,
             inputs,
             target,
             additional_forward_args,
-            baselines,
-            TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call),
-            score_func=score_func,
-            internal_batch_size=internal_batch_size,
+            attribute_to_layer_input,
+            relu_attributions=relu_attributions,
+            **options,
         )
         if return_group_masks:
             return attributions, result.scores, result.masks

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from captum.attr import Attribution
 from torch import Tensor
+from typing_extensions import Unpack
 
 from captum_groupcam import _captum
 from captum_groupcam.attr._bases import explained
-from captum_groupcam.attr._shared import Titled, arguments_of, shared_arguments
+from captum_groupcam.attr._shared import Titled, options_of, shared_arguments
+from captum_groupcam.attr._typing import RISEOptions
 from captum_groupcam.attr.functional.rise import rise
 from captum_groupcam.masking.baselines import Baselines
 from captum_groupcam.masking.call import Call, TensorOrTuple, warn_of_zero_maps
@@ -40,7 +41,7 @@ class RISE(Titled, Attribution):
     title = "RISE"
 
     @_captum.log_usage
-    @arguments_of(rise)
+    @options_of(rise)
     def attribute(
         self,
         inputs: TensorOrTuple,
@@ -49,14 +50,9 @@ class RISE(Titled, Attribution):
         additional_forward_args: Any = None,
         *,
         targets: Sequence[_captum.TargetType] | None = None,
-        n_masks: int = 4000,
-        grid_size: int | Sequence[int] = 7,
-        probability: float = 0.5,
-        seed: int = 0,
-        generator: torch.Generator | None = None,
         score_func: ScoreFunc = class_probability,
         internal_batch_size: int | None = None,
-        show_progress: bool = False,
+        **options: Unpack[RISEOptions],
     ) -> TensorOrTuple:
         r"""Computes the map of each sample, at the resolution of the input.
 
@@ -71,14 +67,9 @@ class RISE(Titled, Attribution):
             additional_forward_args (Any, optional): {additional_forward_args}
             targets (sequence, optional): Instead of target, T of them, each in any form that
                 target has: explained by the same queries, at the price of one. Default: None.
-            n_masks (int, optional): {n_masks}
-            grid_size (int or sequence of int, optional): {grid_size}
-            probability (float, optional): {probability}
-            seed (int, optional): {seed}
-            generator (torch.Generator, optional): {generator}
             score_func (Callable, optional): {score_func} Default: softmax over dimension 1.
             internal_batch_size (int, optional): {internal_batch_size}
-            show_progress (bool, optional): {show_progress}
+            **options: {options}
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**: N x 1 x spatial (with targets,
@@ -107,15 +98,8 @@ class RISE(Titled, Attribution):
             raise ValueError("Give target, or at least one of targets, not both.")
 
         def algorithm(call: Call) -> tuple[Tensor, ...]:
-            maps, queried = rise(
-                call if targets is None else call.with_targets(targets),
-                n_masks=n_masks,
-                grid_size=grid_size,
-                probability=probability,
-                seed=seed,
-                generator=generator,
-                show_progress=show_progress,
-            )
+            asked = call if targets is None else call.with_targets(targets)
+            maps, queried = rise(asked, **options)
             warn_of_zero_maps(queried, maps)
             return maps
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Literal
+from typing import Any
+
+from typing_extensions import Unpack
 
 from captum_groupcam import _captum
 from captum_groupcam.attr._bases import MaskedLayer
-from captum_groupcam.attr._shared import arguments_of, shared_arguments
+from captum_groupcam.attr._shared import options_of, shared_arguments
+from captum_groupcam.attr._typing import ScoreCAMOptions
 from captum_groupcam.attr.functional.score_cam import score_cam
 from captum_groupcam.masking.baselines import Baselines
 from captum_groupcam.masking.call import TensorOrTuple
 from captum_groupcam.masking.network import ScoreFunc, raw_score
-from captum_groupcam.masking.smoothed import Smoothing
-from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
-from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["ScoreCAM"]
 
@@ -43,9 +42,10 @@ class ScoreCAM(MaskedLayer):
     """
 
     title = "Score-CAM"
+    default_baseline = 0
 
     @_captum.log_usage
-    @arguments_of(score_cam)
+    @options_of(score_cam, MaskedLayer._attribute)
     def attribute(
         self,
         inputs: TensorOrTuple,
@@ -55,16 +55,8 @@ class ScoreCAM(MaskedLayer):
         relu_attributions: bool = True,
         *,
         baselines: Baselines = None,
-        weighting: Literal["softmax", "increase", "score"] = "softmax",
         score_func: ScoreFunc = raw_score,
-        smoothing: Smoothing = "none",
-        n_samples: int | None = None,
-        noise_level: float = 2.0,
-        seed: int = 0,
-        reshape_transform: ReshapeTransform | None = None,
-        layer_call: LayerCall = None,
-        internal_batch_size: int | None = None,
-        show_progress: bool = False,
+        **options: Unpack[ScoreCAMOptions],
     ) -> TensorOrTuple:
         r"""Computes the map of each sample, at the resolution of the input.
 
@@ -82,17 +74,9 @@ class ScoreCAM(MaskedLayer):
                 Default: None, zero, as in Captum and in the published code. It is zero in the
                 values that the network takes, so mean grey rather than black for images that were
                 normalised.
-            weighting (str, optional): {weighting}
             score_func (Callable, optional): {score_func}
                 Default: :func:`~captum_groupcam.masking.network.raw_score`, the logit.
-            smoothing (str, optional): {smoothing}
-            n_samples (int, optional): {n_samples}
-            noise_level (float, optional): {noise_level}
-            seed (int, optional): {seed}
-            reshape_transform (Callable, optional): {reshape_transform}
-            layer_call (int or tuple of int, optional): {layer_call}
-            internal_batch_size (int, optional): {internal_batch_size}
-            show_progress (bool, optional): {show_progress}
+            **options: {options}
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**: N x 1 x spatial at the resolution
@@ -114,23 +98,14 @@ class ScoreCAM(MaskedLayer):
             torch.Size([2, 1, 16, 16])
         """
         attributions, _ = self._attribute(
-            partial(
-                score_cam,
-                weighting=weighting,
-                smoothing=smoothing,
-                n_samples=n_samples,
-                noise_level=noise_level,
-                seed=seed,
-                relu_attributions=relu_attributions,
-                show_progress=show_progress,
-            ),
+            score_cam,
             inputs,
             target,
             additional_forward_args,
-            baselines,
-            TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call),
-            default_baseline=0,
+            attribute_to_layer_input,
+            relu_attributions=relu_attributions,
+            baselines=baselines,
             score_func=score_func,
-            internal_batch_size=internal_batch_size,
+            **options,
         )
         return attributions

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
-from typing import Any, Literal, TypedDict, overload
+from typing import Any
 
 from torch import Tensor
 from typing_extensions import Unpack
 
 from captum_groupcam import _captum
-from captum_groupcam.attr._bases import MaskedLayer
-from captum_groupcam.attr._shared import arguments_of, shared_arguments
+from captum_groupcam.attr._bases import MaskedLayer, check_one_call
+from captum_groupcam.attr._shared import options_of, shared_arguments
+from captum_groupcam.attr._typing import SelectiveOptions, typed_selective
 from captum_groupcam.attr.functional.selective import selective_group_cam
-from captum_groupcam.masking.baselines import Baselines
 from captum_groupcam.masking.call import TensorOrTuple
-from captum_groupcam.masking.checks import check_between
-from captum_groupcam.masking.groups import find_grouping
-from captum_groupcam.masking.masks import check_percentile
-from captum_groupcam.masking.network import ScoreFunc, class_probability
-from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
-from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = ["SelectiveGroupCAM"]
-
-
-class SelectiveOptions(TypedDict, total=False):
-    """Keywords of :meth:`SelectiveGroupCAM.attribute` that do not change what is returned."""
-
-    baselines: Baselines
-    n_groups: int
-    denoise_percentile: float | None
-    edge_radius: float
-    gradient_sigma: float
-    gradient_power: float
-    shares: Sequence[float]
-    score_func: ScoreFunc
-    reshape_transform: ReshapeTransform | None
-    layer_call: LayerCall
-    internal_batch_size: int | None
-    show_progress: bool
 
 
 @shared_arguments
@@ -79,32 +54,9 @@ class SelectiveGroupCAM(MaskedLayer):
 
     title = "Selective Group-CAM"
 
-    @overload
-    def attribute(
-        self,
-        inputs: TensorOrTuple,
-        target: _captum.TargetType = ...,
-        additional_forward_args: Any = ...,
-        attribute_to_layer_input: bool = ...,
-        *,
-        return_effects: Literal[False] = ...,
-        **options: Unpack[SelectiveOptions],
-    ) -> TensorOrTuple: ...
-
-    @overload
-    def attribute(
-        self,
-        inputs: TensorOrTuple,
-        target: _captum.TargetType = ...,
-        additional_forward_args: Any = ...,
-        attribute_to_layer_input: bool = ...,
-        *,
-        return_effects: Literal[True],
-        **options: Unpack[SelectiveOptions],
-    ) -> tuple[TensorOrTuple, Tensor]: ...
-
+    @typed_selective
     @_captum.log_usage
-    @arguments_of(selective_group_cam)
+    @options_of(selective_group_cam, MaskedLayer._attribute)
     def attribute(
         self,
         inputs: TensorOrTuple,
@@ -112,19 +64,8 @@ class SelectiveGroupCAM(MaskedLayer):
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
         *,
-        baselines: Baselines = None,
-        n_groups: int = 13,
-        denoise_percentile: float | None = 70.0,
-        edge_radius: float = 8 / 224,
-        gradient_sigma: float = 6 / 224,
-        gradient_power: float = 0.8,
-        shares: Sequence[float] = (0.15, 0.45),
-        score_func: ScoreFunc = class_probability,
-        reshape_transform: ReshapeTransform | None = None,
-        layer_call: LayerCall = None,
-        internal_batch_size: int | None = None,
         return_effects: bool = False,
-        show_progress: bool = False,
+        **options: Unpack[SelectiveOptions],
     ) -> TensorOrTuple | tuple[TensorOrTuple, Tensor]:
         r"""Computes the map of each sample, at the resolution of the input.
 
@@ -134,21 +75,9 @@ class SelectiveGroupCAM(MaskedLayer):
             target (int, tuple, Tensor or list, optional): {target}
             additional_forward_args (Any, optional): {additional_forward_args}
             attribute_to_layer_input (bool, optional): {attribute_to_layer_input}
-            baselines (Tensor, float, callable, None or tuple of these, optional): {baselines}
-                Default: None, the input blurred as in :class:`~captum_groupcam.GroupCAM`.
-            n_groups (int, optional): {n_groups}
-            denoise_percentile (float, optional): {denoise_percentile}
-            edge_radius (float, optional): {edge_radius}
-            gradient_sigma (float, optional): {gradient_sigma}
-            gradient_power (float, optional): {gradient_power}
-            shares (sequence of float, optional): {shares}
-            score_func (Callable, optional): {score_func} Default: softmax over dimension 1.
-            reshape_transform (Callable, optional): {reshape_transform}
-            layer_call (int or tuple of int, optional): {layer_call}
-            internal_batch_size (int, optional): {internal_batch_size}
             return_effects (bool, optional): Whether the effects :math:`e_m` are returned too.
                 Default: False.
-            show_progress (bool, optional): {show_progress}
+            **options: {options}
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**; with **effects**, a tuple:
@@ -169,47 +98,20 @@ class SelectiveGroupCAM(MaskedLayer):
 
             >>> import torch
             >>> from torch import nn
-            >>> from captum_groupcam.attr.selective import SelectiveGroupCAM
             >>> features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
             >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
             >>> selective = SelectiveGroupCAM(nn.Sequential(features, head).eval(), features)
             >>> selective.attribute(torch.rand(2, 3, 16, 16), target=3).shape
             torch.Size([2, 1, 16, 16])
         """
-        find_grouping(n_groups, "contiguous")
-        check_percentile(denoise_percentile)
-        of_side = " It is a share of the input's shorter side."
-        check_between("edge_radius", edge_radius, 0, 1, ends="[)", hint=of_side)
-        check_between("gradient_sigma", gradient_sigma, 0, 1, ends="(]", hint=of_side)
-        check_between("gradient_power", gradient_power, 0, float("inf"), ends="()")
-        if not isinstance(shares, (list, tuple)):
-            raise TypeError(f"shares must be a tuple of numbers, got {shares!r}.")
-        if not shares:
-            raise ValueError("shares needs at least one number.")
-        for share in shares:
-            check_between("each of shares", share, 0, 1, ends="()")
-        if isinstance(layer_call, tuple) and return_effects:
-            raise ValueError(
-                f"Effects are those of one call of the layer, got the calls {layer_call}. Ask for "
-                "one, with the other inputs as additional_forward_args."
-            )
+        if return_effects:
+            check_one_call(options.get("layer_call"), "Effects")
         attributions, result = self._attribute(
-            partial(
-                selective_group_cam,
-                n_groups=n_groups,
-                denoise_percentile=denoise_percentile,
-                edge_radius=edge_radius,
-                gradient_sigma=gradient_sigma,
-                gradient_power=gradient_power,
-                shares=shares,
-                show_progress=show_progress,
-            ),
+            selective_group_cam,
             inputs,
             target,
             additional_forward_args,
-            baselines,
-            TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call),
-            score_func=score_func,
-            internal_batch_size=internal_batch_size,
+            attribute_to_layer_input,
+            **options,
         )
         return (attributions, result.effects) if return_effects else attributions

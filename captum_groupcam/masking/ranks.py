@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from captum_groupcam.masking.checks import check_seed
+from captum_groupcam.masking.checks import check_between, check_seed
 
-__all__ = ["RankMasks", "pixel_ranks"]
+__all__ = ["RankMasks", "check_shares", "pixel_ranks"]
 
 
 def pixel_ranks(maps: Tensor, seed: int | None = None) -> Tensor:
@@ -104,3 +104,27 @@ class RankMasks:
         ones = [1 for _ in size]
         shown = (ranks < counts.view(-1, *ones)) != hides.view(-1, *ones)
         return shown.unsqueeze(1).float()
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Checks shares of the positions, before the network is asked.
+
+    Args:
+        shares (sequence of float): At least one, each in (0, 1).
+
+    Raises:
+        TypeError: If they are no list or tuple of numbers.
+        ValueError: If there are none, or one is outside.
+
+    Examples::
+
+        >>> check_shares((0.5, 1.0))
+        Traceback (most recent call last):
+        ValueError: each of shares must be in (0, 1), got 1.0.
+    """
+    if not isinstance(shares, (list, tuple)):
+        raise TypeError(f"shares must be a tuple of numbers, got {shares!r}.")
+    if not shares:
+        raise ValueError("shares needs at least one number.")
+    for share in shares:
+        check_between("each of shares", share, 0, 1, ends="()")

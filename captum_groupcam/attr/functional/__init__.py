@@ -1,9 +1,10 @@
 """Algorithms as pure functions, for methods whose classes have many arguments to describe."""
 
-from captum_groupcam.attr.functional.group_cam import GroupCAMResult, group_cam
-from captum_groupcam.attr.functional.rise import RISEResult, rise
-from captum_groupcam.attr.functional.score_cam import ScoreCAMResult, score_cam
-from captum_groupcam.attr.functional.selective import SelectiveResult, selective_group_cam
+from captum_groupcam.attr.functional.group_cam import group_cam
+from captum_groupcam.attr.functional.results import GroupCAMResult, QueriedMaps, SelectiveResult
+from captum_groupcam.attr.functional.rise import rise
+from captum_groupcam.attr.functional.score_cam import score_cam
+from captum_groupcam.attr.functional.selective import selective_group_cam
 from captum_groupcam.attr.functional.several_layers import Merge, merge_maps
 from captum_groupcam.attr.functional.smoothed import FACTORS, mean_over_altered
 from captum_groupcam.attr.functional.xrai import xrai
@@ -12,8 +13,7 @@ __all__ = [
     "FACTORS",
     "GroupCAMResult",
     "Merge",
-    "RISEResult",
-    "ScoreCAMResult",
+    "QueriedMaps",
     "SelectiveResult",
     "group_cam",
     "mean_over_altered",

@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 from captum_groupcam.attr._shared import shared_arguments
+from captum_groupcam.attr.functional.results import GroupCAMResult
 from captum_groupcam.masking.call import Call
 from captum_groupcam.masking.checks import check_choice
-from captum_groupcam.masking.groups import Grouping, group_maps, split_channels
-from captum_groupcam.masking.masks import LayerMasks, denoise
+from captum_groupcam.masking.groups import Grouping, find_grouping, group_maps, split_channels
+from captum_groupcam.masking.masks import LayerMasks, check_percentile, denoise
+from captum_groupcam.networks.target_layer import TargetLayer
 
-__all__ = ["GroupCAMResult", "group_cam"]
-
-
-class GroupCAMResult(NamedTuple):
-    r"""The map of each input, and what it is made of.
-
-    Attributes:
-        maps (tuple of Tensor): N x 1 x spatial each; zero (N x 1) for an input that is not masked.
-        scores (Tensor): N x G, :math:`\alpha_l`; zero for a group whose mask is flat.
-        masks (LayerMasks): G masks a sample.
-        queried (Tensor): N x G booleans, whether the network was asked.
-    """
-
-    maps: tuple[Tensor, ...]
-    scores: Tensor
-    masks: LayerMasks
-    queried: Tensor
+__all__ = ["group_cam"]
 
 
 @shared_arguments
 def group_cam(
     call: Call,
-    activations: Tensor,
-    gradients: Tensor | None,
+    layer: TargetLayer,
     *,
     n_groups: int = 32,
     grouping: str | Grouping = "contiguous",
+    gradient_free: bool = False,
     denoise_percentile: float | None = 70.0,
     denoise_at: Literal["layer", "input"] = "layer",
     relu_scores: bool = False,
@@ -47,20 +32,20 @@ def group_cam(
     relu_attributions: bool = True,
     show_progress: bool = False,
 ) -> GroupCAMResult:
-    r"""Groups activations, scores the input seen through each group, merges groups by their scores.
+    r"""Scores the input seen through groups of a layer's channels, merges these by their scores.
 
     Source: Zhang, Rao and Yang, arXiv 2103.13859, section 3.
 
     Args:
         call (Call): Inputs I, baselines B, and the network that gives the scores F.
-        activations (Tensor): N x K x spatial, :math:`A_k`.
-        gradients (Tensor or None): N x K x spatial, those of the output at the target with respect
-            to A; None for channels that all weigh the same.
+        layer (TargetLayer): The layer whose channels :math:`A_k` are grouped.
         n_groups (int, optional): Number of groups G, hence of forward passes; capped at the
             number of channels. Default: 32.
         grouping (str or Callable, optional): How channels are split: "contiguous" (paper),
             "k_means" or "agglomerative" (by where they are active), or a function, see
             :mod:`~captum_groupcam.masking.groups`. Default: "contiguous".
+        gradient_free (bool, optional): Whether all channels weigh the same, so that the
+            network needs no gradients. Default: False.
         denoise_percentile (float, optional): :math:`\theta`: positions of a group's map below
             this percentile are dropped; in [0, 100), None keeps all. Default: 70.0.
         denoise_at (str, optional): "layer" denoises at the resolution of the layer (paper),
@@ -78,20 +63,22 @@ def group_cam(
     Examples::
 
         >>> from captum_groupcam.masking.call import prepare
-        >>> from captum_groupcam.networks.target_layer import TargetLayer
         >>> features = torch.nn.Conv2d(3, 8, 3)
         >>> network = torch.nn.Sequential(features, torch.nn.Flatten(), torch.nn.Linear(288, 5))
         >>> call = prepare(network, torch.rand(2, 3, 8, 8), 3, None)
-        >>> gradients, activations = call.gradients_and_activations(TargetLayer(features))
-        >>> group_cam(call, activations, gradients, n_groups=4).scores.shape
+        >>> group_cam(call, TargetLayer(features), n_groups=4).scores.shape
         torch.Size([2, 4])
     """
+    find_grouping(n_groups, grouping)
+    check_percentile(denoise_percentile)
     check_choice("denoise_at", denoise_at, "layer", "input")
 
     # 1. Weights: w_k, the mean gradient of the class's output over a channel's positions.
-    if gradients is None:
+    if gradient_free:
+        activations = call.activations(layer)
         weights = activations.new_ones(activations.shape[:2])
     else:
+        gradients, activations = call.gradients_and_activations(layer)
         weights = gradients.flatten(2).mean(2)
 
     # 2. Split: M_l = ReLU(sum of w_k A_k over the group).
@@ -115,4 +102,4 @@ def group_cam(
     merged = call.merge(masks, alphas, normalized=merge_normalized)
     if relu_attributions:
         merged = tuple(one.relu() for one in merged)
-    return GroupCAMResult(merged, alphas, masks, queried)
+    return GroupCAMResult(merged, queried, alphas, masks, activations, weights)

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
-from torch import Tensor
 
 from captum_groupcam.attr._shared import shared_arguments
+from captum_groupcam.attr.functional.results import QueriedMaps
 from captum_groupcam.masking.call import Call
 from captum_groupcam.masking.checks import check_between, check_count, check_seed
 from captum_groupcam.masking.random_masks import RandomMasks
 
-__all__ = ["RISEResult", "rise"]
-
-
-class RISEResult(NamedTuple):
-    """The map of each input.
-
-    Attributes:
-        maps (tuple of Tensor): N x 1 x spatial each, or N x T x spatial for T targets; zero (N x 1)
-            for an input that is not masked.
-        queried (Tensor): N x G booleans, whether the network was asked.
-    """
-
-    maps: tuple[Tensor, ...]
-    queried: Tensor
+__all__ = ["rise"]
 
 
 @shared_arguments
@@ -39,7 +26,7 @@ def rise(
     seed: int = 0,
     generator: torch.Generator | None = None,
     show_progress: bool = False,
-) -> RISEResult:
+) -> QueriedMaps:
     """Adds up random masks, each by what the network says of the input seen through it (eq. 6).
 
     Source: Petsiuk, Das and Saenko, arXiv 1806.07421, section 3.
@@ -58,7 +45,7 @@ def rise(
         show_progress (bool, optional): {show_progress}
 
     Returns:
-        RISEResult: Maps, N x 1 x spatial.
+        QueriedMaps: Maps, N x 1 x spatial.
 
     Raises:
         TypeError: If an option has a wrong type.
@@ -93,7 +80,7 @@ def rise(
     scores, queried = call.score_masks(masks, "RISE", show_progress=show_progress)
 
     # The map: the sum of f(I * M_i) M_i, divided by E[M] N.
-    return RISEResult(call.merge(masks, scores / (probability * n_masks)), queried)
+    return QueriedMaps(call.merge(masks, scores / (probability * n_masks)), queried)
 
 
 def _grid_shape(grid_size: int | Sequence[int], dims: int) -> tuple[int, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from torch import Tensor
 
 from captum_groupcam.attr._shared import shared_arguments
+from captum_groupcam.attr.functional.results import QueriedMaps
 from captum_groupcam.attr.maps import weighted_sum
 from captum_groupcam.masking.call import Call
 from captum_groupcam.masking.checks import check_choice
@@ -15,19 +15,7 @@ from captum_groupcam.masking.masks import LayerMasks
 from captum_groupcam.masking.smoothed import Smoothing, smoother
 from captum_groupcam.networks.target_layer import TargetLayer
 
-__all__ = ["ScoreCAMResult", "score_cam"]
-
-
-class ScoreCAMResult(NamedTuple):
-    """The map of each input.
-
-    Attributes:
-        maps (tuple of Tensor): N x 1 x spatial each; zero (N x 1) for an input that is not masked.
-        queried (Tensor): N x K booleans, whether the network was asked.
-    """
-
-    maps: tuple[Tensor, ...]
-    queried: Tensor
+__all__ = ["score_cam"]
 
 
 @shared_arguments
@@ -42,7 +30,7 @@ def score_cam(
     seed: int = 0,
     relu_attributions: bool = True,
     show_progress: bool = False,
-) -> ScoreCAMResult:
+) -> QueriedMaps:
     """Weighs every channel of a layer by what the network says of the input seen through it.
 
     Source: Wang et al., arXiv 1910.01279, algorithm 1.
@@ -66,7 +54,7 @@ def score_cam(
         show_progress (bool, optional): {show_progress}
 
     Returns:
-        ScoreCAMResult: Maps, N x 1 x spatial at the resolution of each input.
+        QueriedMaps: Maps, N x 1 x spatial at the resolution of each input.
 
     Examples::
 
@@ -101,4 +89,4 @@ def score_cam(
     # The map: ReLU(sum of alpha_k A_k), upsampled.
     # Scores have the precision of the inputs, which the network may have left.
     maps = weighted_sum(activations, weights.to(activations))
-    return ScoreCAMResult(call.upsample(maps.relu() if relu_attributions else maps), queried)
+    return QueriedMaps(call.upsample(maps.relu() if relu_attributions else maps), queried)

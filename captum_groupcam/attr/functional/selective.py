@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from captum_groupcam.attr._shared import shared_arguments
 from captum_groupcam.attr.functional.group_cam import group_cam
-from captum_groupcam.attr.grad_cam import GradCAM
-from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
+from captum_groupcam.attr.functional.results import SelectiveResult
+from captum_groupcam.attr.maps import divide_by_maximum, guided_filter, weighted_sum
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.call import Call
-from captum_groupcam.masking.masks import upsample
-from captum_groupcam.masking.ranks import RankMasks
+from captum_groupcam.masking.checks import check_between, check_count
+from captum_groupcam.masking.masks import check_percentile, upsample
+from captum_groupcam.masking.ranks import RankMasks, check_shares
 from captum_groupcam.networks.target_layer import TargetLayer
 
-__all__ = ["SelectiveResult", "selective_group_cam"]
+__all__ = ["selective_group_cam"]
 
 _PRIOR = 0.1  #: of Grad-CAM, to rank what no mask shows
-
-
-class SelectiveResult(NamedTuple):
-    """The map of each input, and how it was selected.
-
-    Attributes:
-        maps (tuple of Tensor): N x 1 x spatial; zero (N x 1) for an input that is not masked.
-        effects (Tensor): N x 4, of Grad-CAM and Group-CAM with the gradient, then without.
-        queried (Tensor): N x G booleans, whether the network was asked about a group.
-    """
-
-    maps: tuple[Tensor, ...]
-    effects: Tensor
-    queried: Tensor
 
 
 @shared_arguments
@@ -50,7 +35,7 @@ def selective_group_cam(
     shares: Sequence[float] = (0.15, 0.45),
     show_progress: bool = False,
 ) -> SelectiveResult:
-    r"""The steps of :class:`~captum_groupcam.SelectiveGroupCAM`, which checks the options.
+    r"""The steps of :class:`~captum_groupcam.SelectiveGroupCAM`.
 
     Args:
         call (Call): The input, its baseline, and the network that gives the scores F.
@@ -69,6 +54,10 @@ def selective_group_cam(
     Returns:
         SelectiveResult: Maps, N x 1 x spatial, and effects, N x 4.
 
+    Raises:
+        TypeError: If an option has a wrong type.
+        ValueError: If an option is out of range, or several inputs have spatial dimensions.
+
     Examples::
 
         >>> from captum_groupcam.masking.call import prepare
@@ -78,24 +67,29 @@ def selective_group_cam(
         >>> selective_group_cam(call, TargetLayer(features)).effects.shape
         torch.Size([2, 4])
     """
+    check_count("n_groups", n_groups)
+    check_percentile(denoise_percentile)
+    of_side = " It is a share of the input's shorter side."
+    check_between("edge_radius", edge_radius, 0, 1, ends="[)", hint=of_side)
+    check_between("gradient_sigma", gradient_sigma, 0, 1, ends="(]", hint=of_side)
+    check_between("gradient_power", gradient_power, 0, float("inf"), ends="()")
+    check_shares(shares)
     place = call.only_spatial()
     image = call.inputs[place]
     side = min(image.shape[2:])
-    gradients, activations = call.gradients_and_activations(layer)
     at_input = call.network.input_gradients(call.inputs, place)
 
-    # 1. Grad-CAM, and Group-CAM with a share of it.
-    grad_cam = upsample(GradCAM.formula(activations, gradients).relu(), image.shape[2:])
-    grad_cam = divide_by_maximum(grad_cam)
+    # 1. Group-CAM, and Grad-CAM, of which a share is added.
     merged = group_cam(
         call,
-        activations,
-        gradients,
+        layer,
         n_groups=n_groups,
         denoise_percentile=denoise_percentile,
         denoise_at="input",
         show_progress=show_progress,
     )
+    grad_cam = weighted_sum(merged.activations, merged.weights).relu()
+    grad_cam = divide_by_maximum(upsample(grad_cam, image.shape[2:]))
     of_groups = divide_by_maximum(merged.maps[place]) + _PRIOR * grad_cam
 
     # 2. Edges.
@@ -117,4 +111,4 @@ def selective_group_cam(
     best = effects.argmax(1).view(-1, *(1 for _ in maps.shape[1:]))
     asked = merged.queried.any(1).view_as(best)
     selected = torch.where(asked, maps.take_along_dim(best, 1), 0)
-    return SelectiveResult(call.for_each_input(selected), effects, merged.queried)
+    return SelectiveResult(call.for_each_input(selected), merged.queried, effects)
