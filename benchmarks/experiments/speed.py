@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import Module
 
-from captum_groupcam import GroupCAM, ScoreCAM
+from captum_groupcam import RISE, GroupCAM, ScoreCAM
 from captum_groupcam.images import sample_images
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.network import default_batch_size
@@ -135,13 +135,44 @@ def group_cam_by(timed: Timed, networks: Mapping[str, Module]) -> list[Timing]:
 
 def accelerated(timed: Timed) -> list[Timing]:
     """GroupCAM by the network as it is, and by copies of it that are cheaper to ask."""
+    return group_cam_by(
+        timed, {f"GroupCAM{how}": network for how, network in cheaper_networks(timed).items()}
+    )
+
+
+def cheaper_networks(timed: Timed) -> dict[str, Module]:
+    """The network as it is, folded, and compiled where it can be, by what they are called."""
     network, image = timed.model.network, timed.image
-    networks = {"GroupCAM": network, "GroupCAM, folded": accelerate(network, image)}
+    networks: dict[str, Module] = {"": network, ", folded": accelerate(network, image)}
     size = default_batch_size(image.device)
     compiled = accelerate(network, image, compiled_batch_size=size)
     if compiled.compiled:  # a warning has said why not
-        networks["GroupCAM, folded and compiled"] = compiled
-    return group_cam_by(timed, networks)
+        networks[", folded and compiled"] = compiled
+    return networks
+
+
+def accelerated_queries(timed: Timed) -> list[Timing]:
+    """RISE, Score-CAM, deletion and insertion, each against itself by the network as it is."""
+    image, layer = timed.image, timed.model.layer
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(1, 1, *image.shape[2:], generator=generator).to(image.device)
+    calls: dict[str, Callable[[Module], object]] = {
+        "RISE, 500 masks": lambda network: RISE(network).attribute(
+            image, target=timed.target, n_masks=500
+        ),
+        "Score-CAM": lambda network: ScoreCAM(network, layer.module).attribute(
+            image, timed.target, **layer.keywords
+        ),
+        "deletion and insertion": lambda network: functional.deletion_insertion(
+            network, maps, image, timed.target
+        ),
+    }
+    networks = cheaper_networks(timed)
+    timings = []
+    for what, call in calls.items():
+        functions = {f"{what}{how}": partial(call, one) for how, one in networks.items()}
+        timings += timed.time(functions, what)
+    return timings
 
 
 def score_cam(timed: Timed) -> list[Timing]:
@@ -298,6 +329,11 @@ COMPARISONS: dict[str, Comparison] = {
         "Group-CAM by an accelerated network against plain forward passes",
         accelerated,
         goal="at most 1.05 by the network as it is, 0.7 folded, 0.5 compiled",
+    ),
+    "accelerate_queries": Comparison(
+        "Methods of many queries by an accelerated network, against the same by the network as it is",
+        accelerated_queries,
+        goal="at most 0.7 folded, 0.5 compiled",
     ),
     "batch_sizes": Comparison("Forward passes at several batch sizes and layouts", batch_sizes),
     "score_cam": Comparison(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +19,8 @@ from .registry import ATTACKS
 
 __all__ = ["attack"]
 
+#: Attacks at once.
+_PROCESSES = 2
 _THEMES = tuple(dict.fromkeys(one.theme for one in ATTACKS))
 
 
@@ -31,23 +37,16 @@ def attack(
     unknown = sorted({*(themes or ())} - {*_THEMES})
     if unknown:
         raise ValueError(f"Unknown: {', '.join(unknown)}; known are {', '.join(_THEMES)}.")
-    torch.set_num_threads(1)  # for small networks, and for forks
+    chosen = [place for place, one in enumerate(ATTACKS) if one.theme in (themes or _THEMES)]
     details: list[str] = []
     typer.echo("| theme | what is done | tries | what must not happen | times |")
     typer.echo("| --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as work:
-        for place, one in enumerate(ATTACKS):
-            if one.theme not in (themes or _THEMES):
+        for place, outcome in zip(chosen, _outcomes(chosen, Path(work), small), strict=True):
+            one = ATTACKS[place]
+            if isinstance(outcome, NotTried):
+                typer.echo(f"| {one.theme} | {one.name} | 0 | not tried: {outcome} | |")
                 continue
-            folder = Path(work) / str(place)
-            folder.mkdir()
-            try:
-                outcome = one.run(folder, small)
-            except NotTried as error:
-                typer.echo(f"| {one.theme} | {one.name} | 0 | not tried: {error} | |")
-                continue
-            except Exception as error:  # the other attacks are still to come
-                outcome = Outcome(1, {"ended": 1}, [f"{type(error).__name__}: {error}"])
             for fault, count in outcome.faults.items():
                 typer.echo(f"| {one.theme} | {one.name} | {outcome.tried} | {fault} | {count} |")
             details += [f"{one.name}: {detail}" for detail in outcome.details]
@@ -55,3 +54,26 @@ def attack(
         typer.echo(printable(detail))
     if details:
         raise typer.Exit(1)
+
+
+def _outcomes(places: Sequence[int], work: Path, small: bool) -> Iterator[Outcome | NotTried]:
+    """What comes of each attack, in their order; a few tries are not worth other processes."""
+    tried = partial(_tried, work=work, small=small)
+    if small:
+        yield from map(tried, places)
+        return
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(_PROCESSES, spawned) as pool:
+        yield from pool.map(tried, places)
+
+
+def _tried(place: int, *, work: Path, small: bool) -> Outcome | NotTried:
+    torch.set_num_threads(1)  # for small networks, and for forks
+    folder = work / str(place)
+    folder.mkdir()
+    try:
+        return ATTACKS[place].run(folder, small)
+    except NotTried as error:
+        return error
+    except Exception as error:  # the other attacks are still to come
+        return Outcome(1, {"ended": 1}, [f"{type(error).__name__}: {error}"])

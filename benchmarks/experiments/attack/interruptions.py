@@ -276,7 +276,7 @@ def _watched(situation: _Situation, call: Call, at: int | None = None) -> list[s
 
 def _interrupts(_folder: Path, small: bool) -> Outcome:
     """Interrupts come at any place, half of them where hooks, flags and modes are changed."""
-    count = 4 if small else 40
+    count = 4 if small else 30
     tried, traces = 0, []
     ignored = sys.unraisablehook
     # An interrupt in a finaliser is reported there, and lost.
