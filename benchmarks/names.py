@@ -88,6 +88,7 @@ STUDY_NAMES = (
 COMPARISON_NAMES = (
     "group_cam",
     "accelerate",
+    "accelerate_queries",
     "batch_sizes",
     "score_cam",
     "deletion_insertion",
