@@ -11,13 +11,14 @@ import traceback
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar, cast
 
 import torch
 from torch.nn import Module
 
-__all__ = ["NOTED", "PROCESS", "exclusive", "n_function_modes", "network_locks", "reached_modules"]
-__all__ += ["run_alone", "surely", "with_own_randomness"]
+__all__ = ["NOTED", "PROCESS", "current_call", "exclusive", "n_function_modes", "network_locks"]
+__all__ += ["reached_modules", "run_alone", "surely", "with_own_randomness"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Result = TypeVar("_Result")
@@ -37,6 +38,8 @@ _NUMBERS = itertools.count()
 #: How far a forward function is searched for the modules that it calls: steps, objects in all.
 _DEPTH, _MOST = 5, 10_000
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+#: What stands for the outermost work of :func:`run_alone` here; None outside of any.
+_CALL: ContextVar[object | None] = ContextVar("_CALL", default=None)
 
 
 def reached_modules(owner: object) -> list[Module]:
@@ -159,7 +162,31 @@ def run_alone(owners: object, work: Callable[[], _Result], *, draws: bool = Fals
     if draws:
         work = functools.partial(with_own_randomness, work)
     modules = reached_modules(owners)
-    return _holding(network_locks(modules), functools.partial(_cleanly, modules, work))
+    held = functools.partial(
+        _holding, network_locks(modules), functools.partial(_cleanly, modules, work)
+    )
+    if _CALL.get() is not None:
+        return held()
+    context = copy_context()  # so that no interrupt leaves the call's mark behind
+    context.run(_CALL.set, object())
+    return context.run(held)
+
+
+def current_call() -> object | None:
+    """What tells one call of the library from another, whatever it calls itself.
+
+    Returns:
+        object or None: The same object from the beginning of the outermost work of
+        :func:`run_alone` in this thread to its end; None outside of any.
+
+    Examples::
+
+        >>> current_call() is None
+        True
+        >>> run_alone((), lambda: current_call() is run_alone((), current_call))
+        True
+    """
+    return _CALL.get()
 
 
 def _holding(locks: list[Any], work: Callable[[], _Result]) -> _Result:

@@ -92,9 +92,10 @@ class FinerCAM(LayerFormula):
             TypeError: If an argument has a wrong type, or the method takes no gradient.
             ValueError: As :meth:`LayerFormula.attribute`, or if there are no other classes.
         """
-        if not (isinstance(base, type) and issubclass(base, LayerFormula) and base.uses_gradients):
+        if not _has_formula_of_gradients(base):
             raise TypeError(
-                f"base must be a method that takes a gradient, such as GradCAM, got {base}."
+                "base must be a method that takes a gradient and has a formula of its own, such "
+                f"as GradCAM or LayerCAM, got {getattr(base, '__name__', repr(base))}."
             )
         check_between("strength", strength, 0, torch.inf, ends="[)")
         check_count("n_references", n_references)
@@ -117,3 +118,12 @@ class FinerCAM(LayerFormula):
             relu_attributions,
             internal_batch_size,
         )
+
+
+def _has_formula_of_gradients(base: object) -> bool:
+    return (
+        isinstance(base, type)
+        and issubclass(base, LayerFormula)
+        and base.uses_gradients
+        and (base.formula is not LayerFormula.formula or base._maps is not LayerFormula._maps)
+    )

@@ -110,10 +110,17 @@ class Call(NamedTuple):
             and the layer at that call.
 
         Raises:
+            TypeError: If the layer's ``layer_call`` is no int, and no tuple of such.
             ValueError: If the tuple has no entry for each input, or one for an input that has no
                 map.
         """
         numbers = layer.layer_call
+        for number in numbers if isinstance(numbers, tuple) else (numbers,):
+            if isinstance(number, bool) or not (number is None or hasattr(number, "__index__")):
+                raise TypeError(
+                    "layer_call must be an int, which call of the layer is meant, from 0, or a "
+                    f"tuple of such, one for each input; got {numbers!r}."
+                )
         if not isinstance(numbers, tuple):
             return [(self, layer)]
         if len(numbers) != len(self.inputs) or all(number is None for number in numbers):

@@ -127,8 +127,8 @@ class Target:
         named = self.indices.shape[1]
         if named > len(sizes) or sizes[named:].numel() != 1:
             raise TargetError(
-                f"A target with {named} indices does not name one value in an output of shape "
-                f"{tuple(output.shape)}: expected {len(sizes)} indices a sample."
+                f"A target with {_indices(named)} does not name one value in an output of shape "
+                f"{tuple(output.shape)}: expected {_indices(len(sizes))} for each sample."
             )
         for size, low, high in zip(sizes, self.lowest, self.highest, strict=False):
             if not -size <= low <= high < size:
@@ -228,6 +228,10 @@ class Contrast:
             n_references = min(self.n_references, scores.shape[1] - 1)
             others = distances.topk(n_references, dim=1, largest=False).indices
         return value - self.strength * scores.gather(1, others).mean(1)
+
+
+def _indices(count: int) -> str:
+    return "1 index" if count == 1 else f"{count} indices"
 
 
 def _rows(target: Any, n_samples: int) -> list[tuple[int, ...]]:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Module
 
-from captum_groupcam import _compiled
+from captum_groupcam import _captum, _compiled
 from captum_groupcam.naming import one_line
 from captum_groupcam.networks._folding import foldable_pairs, fused, put
+from captum_groupcam.networks._sameness import Rounding
+from captum_groupcam.networks._state import State
 from captum_groupcam.networks.outputs import tensors_of
 from captum_groupcam.networks.training import in_training
+from captum_groupcam.threads import current_call
 
 __all__ = ["Accelerated", "accelerate"]
 
+_LOW = {torch.float16, torch.bfloat16}
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -40,9 +44,15 @@ def accelerate(
     In the copy, which is frozen and in evaluation mode, batch normalisation is folded into the
     convolution that runs before it (:func:`torch.nn.utils.fusion.fuse_conv_bn_eval`), images are
     channels last, and it is compiled if that is asked for. Each of these steps is taken only if
-    the outputs for the inputs stay the same to rounding: the largest difference must not exceed the
-    square root of the dtype's precision (3e-4 for float32, 0.03 for float16) times the largest
-    output. A step that fails is left out, with a warning that says why.
+    the outputs for the inputs stay the same to rounding: a value must not change by more than a
+    share of itself and of what its column moves by when the inputs change by that share, the square
+    root of the dtype's precision (3e-4 for float32, 0.03 for float16). A step that fails is left
+    out, with a warning that says why.
+
+    At the first pass of each call of this package (of ``attribute``, say), all weights are read,
+    and one of the rows that are asked runs in the network, too: where something has changed, even
+    past torch's count of changes, or the copy answers otherwise, the network itself runs from then
+    on, with a warning. Outside of such calls each pass is compared.
 
     Args:
         network (torch.nn.Module): The network, compiled or not. It is not changed, and not run.
@@ -118,8 +128,8 @@ class Accelerated(Module):
 
     Parameters, state and modules are those of the network. With gradients, and as long as a hook
     is on one of its modules that was not there before, or one of them changes to training mode, the
-    network itself runs; for good, with a warning, once its weights have changed. A copy of it is
-    one of the network.
+    network itself runs; for good, with a warning, once its weights have changed or its answer is
+    another. A copy of it is one of the network.
 
     Args:
         network (torch.nn.Module): The network as it is.
@@ -146,8 +156,10 @@ class Accelerated(Module):
         self.folded = folded
         self.compiled = copied.compiled is not None
         self._copied = copied
-        self._watched = _Watched(network)
+        self._state = State(network)
         self._outdated = False
+        #: The call of the library in which the copy was compared last.
+        self._compared_in: object = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Module:
         """A copy of the network as it is: the faster one has its weights."""
@@ -164,21 +176,120 @@ class Accelerated(Module):
             Any: As the network.
 
         Warns:
-            UserWarning: Once, if the network's weights have changed since it was accelerated.
+            UserWarning: Once, if the network has changed since it was accelerated, or the copy's
+                answer is another.
         """
         network = self._orig_mod
-        if torch.is_grad_enabled() or self._watched.runs_otherwise():
+        if torch.is_grad_enabled() or self._outdated or self._state.runs_otherwise():
             return network(*args, **kwargs)
-        if self._watched.is_changed():
-            if not self._outdated:
-                warnings.warn(
-                    "The network's weights have changed, or were moved, since it was accelerated: "
-                    "it runs as it is. Call accelerate again.",
-                    stacklevel=2,
-                )
-            self._outdated = True
+        call = current_call()
+        compared = call is not None and call is self._compared_in
+        if self._state.is_changed() or not (compared or self._state.has_same_values()):
+            self._give_up(
+                "The network's weights or settings have changed, or were moved, since it was "
+                "accelerated: it runs as it is. Call accelerate again."
+            )
             return network(*args, **kwargs)
-        return self._copied(*args, **kwargs)
+        if compared:
+            return self._copied(*args, **kwargs)
+        asked = _Asked(args, kwargs)
+        if call is None and asked.rows == 1:
+            return network(*args, **kwargs)  # no more than a comparison would cost
+        problem, answer = self._compared(asked)
+        if problem is not None:
+            self._give_up(
+                f"The faster copy of the network answers otherwise: {problem} The network runs as "
+                "it is from now on. If it has changed, call accelerate again."
+            )
+        self._compared_in = call
+        return answer
+
+    def _compared(self, asked: _Asked) -> tuple[str | None, Any]:
+        """What the copy answers otherwise than the network, and the answer."""
+        network, copied, rounding = self._orig_mod, self._copied, self._copied.rounding
+        whole, row = asked.cloned(), asked.cloned(first=True)  # either may work in place
+        if asked.device is not None and torch.is_autocast_enabled(asked.device.type):
+            # Autocast rounds more away than a fold may change.
+            with torch.autocast(asked.device.type, enabled=False):
+                problem = row.in_float32().answered_alike(copied, network, rounding)
+            return problem, asked.of(network if problem else copied)
+        answer = asked.of(copied)
+        found = _tensors(answer)
+        try:
+            expected = _tensors(row.of(network))
+        except Exception:  # it may not take one row alone
+            expected = []
+        if expected and rounding.difference([one[:1] for one in found], expected) is None:
+            return None, answer
+        output = whole.cloned().of(network)
+        return whole.difference(found, _tensors(output), network, rounding), output
+
+    def _give_up(self, message: str) -> None:
+        self._outdated = True
+        _captum.warn(message)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a network is asked."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    @property
+    def _tensors(self) -> list[Tensor]:
+        return [one for one in self.args if isinstance(one, Tensor) and one.dim()]
+
+    @property
+    def device(self) -> torch.device | None:
+        """Where it is asked."""
+        return next((one.device for one in self._tensors), None)
+
+    @property
+    def rows(self) -> int:
+        """The size of the batch."""
+        return next(map(len, self._tensors), 0)
+
+    def of(self, network: Callable[..., Any]) -> Any:
+        """The answer."""
+        return network(*self.args, **self.kwargs)
+
+    def _mapped(self, change: Callable[[Tensor], Tensor]) -> _Asked:
+        def of(value: Any) -> Any:
+            return change(value) if isinstance(value, Tensor) else value
+
+        return _Asked(tuple(map(of, self.args)), {k: of(v) for k, v in self.kwargs.items()})
+
+    def cloned(self, *, first: bool = False) -> _Asked:
+        """The same with tensors of its own; of those with a row for each sample the first one."""
+        rows = self.rows if first else None
+        return self._mapped(lambda t: (t[:1] if t.dim() and len(t) == rows else t).clone())
+
+    def in_float32(self) -> _Asked:
+        """The same without 16 bits."""
+        return self._mapped(lambda t: t.float() if t.dtype in _LOW else t)
+
+    def answered_alike(
+        self, copied: Callable[..., Any], network: Module, rounding: Rounding
+    ) -> str | None:
+        """What a copy answers otherwise than its network."""
+        try:
+            expected = _tensors(self.cloned().of(network))
+            return self.difference(_tensors(self.cloned().of(copied)), expected, network, rounding)
+        except Exception as error:
+            return one_line(error)
+
+    def difference(
+        self, found: list[Tensor], expected: list[Tensor], network: Module, rounding: Rounding
+    ) -> str | None:
+        """What differs by more than rounding, also by what outputs move by here."""
+        if rounding.difference(found, expected) is None:
+            return None
+
+        def run(args: Sequence[Any]) -> list[Tensor]:
+            return _tensors(network(*args, **self.kwargs))
+
+        return Rounding.measured(run, self.args, expected).difference(found, expected)
 
 
 @dataclass
@@ -189,6 +300,7 @@ class _Copy:
     channels_last: bool = False
     compiled: Callable[..., Any] | None = None
     batch_size: int = 0
+    rounding: Rounding = field(default_factory=Rounding)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.channels_last:
@@ -232,6 +344,9 @@ class _Trial:
             )
         if not all(tensor.isfinite().all() for tensor in self.expected):
             raise ValueError("The network gives NaN or infinite values for the given inputs.")
+        copied.rounding = Rounding.measured(
+            lambda args: _tensors(copied(*args)), self.args, self.expected
+        )
 
     def fold(self) -> int:
         """Folds batch normalisations, and says how many."""
@@ -251,8 +366,35 @@ class _Trial:
             for old, new in reversed(undo):
                 put(network, new, old)
 
-        done = bool(self.pairs) and self._try("Batch normalisation is not folded", step, back)
-        return len(self.pairs) if done else 0
+        failed = "Batch normalisation is not folded"
+        if not self.pairs:
+            return 0
+        if any(t.dtype in _LOW for t in network.parameters()):
+            problem = self._folded_in_float32()
+            if problem is not None:
+                self.problems.append(f"{failed}: {problem}")
+                return 0
+        return len(self.pairs) if self._try(failed, step, back) else 0
+
+    def _folded_in_float32(self) -> str | None:
+        """What differs in float32, where 16 bits would round more away than a fold may change."""
+        twins: dict[int, Any] = {}
+        whole = copy.deepcopy(self.copied.network, twins).float()
+
+        def run(args: Sequence[Any]) -> list[Tensor]:
+            return _tensors(whole(*args))
+
+        args = [a.float() if isinstance(a, Tensor) and a.dtype in _LOW else a for a in self.args]
+        try:
+            expected = run([a.clone() if isinstance(a, Tensor) else a for a in args])
+            rounding = Rounding.measured(run, args, expected)
+            for pair in self.pairs:
+                convolution, norm = (twins[id(module)] for module in pair)
+                put(whole, convolution, fused(convolution, norm))
+                put(whole, norm, nn.Identity())
+            return rounding.difference(run(args), expected)
+        except Exception as error:  # it may want 16 bits
+            return one_line(error)
 
     def channels_last(self) -> None:
         """Brings weights and images to channels last, if there is a convolution of images."""
@@ -298,7 +440,7 @@ class _Trial:
     def _try(self, failed: str, step: Callable[[], None], back: Callable[[], None]) -> bool:
         try:
             step()
-            problem = _difference(_tensors(self._run()), self.expected)
+            problem = self.copied.rounding.difference(_tensors(self._run()), self.expected)
         except Exception as error:  # of the network, or of a compiler
             problem = one_line(error)
         if problem is None:
@@ -342,50 +484,3 @@ def _channels_last(value: Any) -> Any:
 def _tensors(output: Any) -> list[Tensor]:
     found = [output] if isinstance(output, Tensor) else list(tensors_of(output).values())
     return [tensor for tensor in found if tensor.is_floating_point()]
-
-
-def _difference(found: list[Tensor], expected: list[Tensor]) -> str | None:
-    """What differs by more than rounding."""
-    shapes = [[tuple(tensor.shape) for tensor in tensors] for tensors in (found, expected)]
-    if shapes[0] != shapes[1]:
-        return f"the outputs have the shapes {shapes[0]}, not {shapes[1]}."
-    for one, other in zip(found, expected, strict=True):
-        if not one.numel():
-            continue
-        difference, largest = float((one - other).abs().max()), float(other.abs().max())
-        if not difference <= torch.finfo(other.dtype).eps ** 0.5 * largest:  # NaN, too
-            return f"the outputs differ by {difference:.3g}, where the largest is {largest:.3g}."
-    return None
-
-
-class _Watched:
-    """A network in which any change of weights, parts, hooks or modes is noticed, fast."""
-
-    def __init__(self, network: Module) -> None:
-        self._modules = list(network.modules())
-        self._tensors = [*network.parameters(), *network.buffers()]
-        self._weights, self._modes = self._of_weights(), self._of_modes()
-
-    def runs_otherwise(self) -> bool:
-        """Whether a hook came or went, or a module changed its mode."""
-        return self._of_modes() != self._modes
-
-    def is_changed(self) -> bool:
-        """Whether a weight or a part is another one."""
-        return self._of_weights() != self._weights
-
-    def _of_modes(self) -> list[tuple[bool, int, int]]:
-        return [
-            (m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in self._modules
-        ]
-
-    def _of_weights(self) -> list[tuple[int, ...]]:
-        held = [
-            tuple(map(id, (*m._parameters.values(), *m._buffers.values(), *m._modules.values())))
-            for m in self._modules
-        ]
-        values = [
-            (tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version)
-            for tensor in self._tensors
-        ]
-        return [*held, *values]

@@ -16,6 +16,7 @@ from captum_groupcam import (
     HiResCAM,
     LayerCAM,
 )
+from captum_groupcam.attr.layer_formula import LayerFormula
 from captum_groupcam.masking.targets import Contrast, Target, TargetError
 from tests.toy_networks import FORMULAS, Recorder, classifier, images, real_image
 
@@ -103,7 +104,13 @@ def test_without_strength_it_is_the_method_and_one_pass_is_enough():
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("base", [CAM, EigenCAM, AblationCAM, GroupCAM, "GradCAM"])
+class Finer(FinerCAM):
+    """The same by another name, which has no formula either."""
+
+
+@pytest.mark.parametrize(
+    "base", [CAM, EigenCAM, AblationCAM, GroupCAM, "GradCAM", FinerCAM, Finer, LayerFormula]
+)
 def test_methods_that_take_no_gradient_are_refused(base):
     network = classifier(seed=2)
     with pytest.raises(TypeError, match="base must be a method that takes a gradient"):

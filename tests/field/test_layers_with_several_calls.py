@@ -110,6 +110,15 @@ def test_one_call_gives_the_map_of_each_input(method, internal_batch_size) -> No
     torch.testing.assert_close(alone, (torch.zeros(3, 1), torch.zeros(3, 1), of_b))
 
 
+@pytest.mark.parametrize("layer_call", ["0", 0.0, True, [0, 1], (0, "1", None)])
+@pytest.mark.parametrize("method", [GroupCAM, GradCAM])
+def test_calls_that_are_no_numbers(method, layer_call) -> None:
+    network = Comparing().eval()
+    inputs = torch.rand(1, 3, 16, 16), torch.rand(1, 1), torch.rand(1, 3, 12, 20)
+    with pytest.raises(TypeError, match=r"layer_call must be an int.*or a tuple of such.*got"):
+        method(network, network.encoder).attribute(inputs, 0, layer_call=layer_call)
+
+
 @pytest.mark.parametrize(
     ("layer_call", "message"),
     [

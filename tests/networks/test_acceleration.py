@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -60,10 +61,11 @@ class Counted(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.calls = network, 0
+        self.network = network
+        self.rows: list[int] = []
 
     def forward(self, inputs: Tensor) -> Tensor:
-        self.calls += 1
+        self.rows.append(len(inputs))
         return self.network(inputs)
 
 
@@ -149,11 +151,15 @@ def test_queries_do_not_run_in_the_network() -> None:
     network = Counted(normalised()).eval()
     inputs = images(2, 16, 16)
     fast = accelerate(network, inputs)
-    assert network.calls == 0
+    assert network.rows == []
     GroupCAM(fast, network.network.last).attribute(inputs, 2, n_groups=4)
-    assert network.calls == 1  # for gradients
-    RISE(fast).attribute(inputs, target=2, n_masks=20)
-    assert network.calls == 1
+    assert network.rows == [2, 1]  # for gradients, and to be compared
+    RISE(fast).attribute(inputs, target=2, n_masks=20, internal_batch_size=4)
+    assert network.rows == [2, 1, 1]
+    # Outside of such a call each pass is compared; one row alone is the network's.
+    outputs(fast, inputs)
+    outputs(fast, inputs[:1])
+    assert network.rows == [2, 1, 1, 1, 1]
 
 
 def test_the_network_is_left_as_it_was() -> None:
@@ -179,17 +185,18 @@ def test_gradients_hooks_and_modes_are_those_of_the_network() -> None:
     output = fast(inputs)
     output.sum().backward()
     assert network.network.first.weight.grad is not None
-    assert network.calls == 1
+    assert network.rows == [1]
     seen: list[int] = []
     handle = network.network.first.register_forward_hook(lambda *_: seen.append(1))
     outputs(fast, inputs)
     assert seen == [1]
     handle.remove()
+    inputs = images(3, 16, 16)
     outputs(fast, inputs)
-    assert network.calls == 2
+    assert network.rows == [1, 1, 1]  # to be compared
     network.train()
     outputs(fast, inputs)
-    assert network.calls == 3
+    assert network.rows == [1, 1, 1, 3]
 
 
 @pytest.mark.parametrize(
@@ -199,10 +206,18 @@ def test_gradients_hooks_and_modes_are_those_of_the_network() -> None:
         lambda net: net.double(),
         lambda net: setattr(net, "head", nn.Linear(8, 5)),
         lambda net: setattr(net.norm, "weight", nn.Parameter(torch.ones(8))),
+        # What torch does not count as a change.
+        lambda net: net.first.weight.data.mul_(1.5),
+        lambda net: net.first.weight.data.mul_(1 + 1e-6),
+        lambda net: net.head.bias.data.copy_(net.head.bias.data.flip(0)),
+        lambda net: net.second.weight.data.copy_(net.second.weight.data.flip(0)),
+        lambda net: net.second.weight.data.copy_(net.second.weight.data.flip(1)),
+        lambda net: setattr(net.norm, "eps", 1e-4),
+        lambda net: setattr(net.second, "stride", (2, 2)),
     ],
 )
 def test_changed_weights_are_noticed(change: Callable[[nn.Module], object]) -> None:
-    network, inputs = normalised(), images(1, 16, 16)
+    network, inputs = normalised(), images(2, 16, 16)
     fast = accelerate(network, inputs)
     change(network)
     inputs = inputs.to(network.first.weight)
@@ -210,6 +225,130 @@ def test_changed_weights_are_noticed(change: Callable[[nn.Module], object]) -> N
         found = outputs(fast, inputs)
     assert torch.equal(found, outputs(network, inputs))
     outputs(fast, inputs)  # says it once
+
+
+def test_a_change_is_noticed_at_the_next_call_whoever_makes_it() -> None:
+    network, inputs = normalised(), images(2, 16, 16)
+    fast = accelerate(network, inputs)
+    explain = METHODS["RISE"]
+    before = explain(fast, network.last, inputs)
+    network.head.weight.data.neg_()
+    with pytest.warns(UserWarning, match="weights or settings have changed"):
+        found = explain(fast, network.last, inputs)
+    assert torch.equal(found, explain(network, network.last, inputs))
+    assert not torch.allclose(found, before, rtol=1e-2)
+
+
+def test_weights_without_a_count_of_changes_are_read() -> None:
+    with torch.inference_mode():
+        network = normalised()
+    inputs = images(2, 16, 16)
+    fast = accelerate(network, inputs)
+    with torch.inference_mode():
+        network.head.weight.mul_(2)
+    with pytest.warns(UserWarning, match="Call accelerate again"):
+        found = outputs(fast, inputs)
+    assert torch.equal(found, outputs(network, inputs))
+
+
+class Sharpened(Normalised):
+    """Holds a number that is no weight."""
+
+    sharpness = 1.0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs) * self.sharpness
+
+
+def _otherwise(network: nn.Module) -> None:
+    network.forward = lambda inputs: network.head(network.features(inputs).flatten(2).amax(2))
+
+
+@pytest.mark.parametrize(
+    "change", [lambda net: setattr(net, "sharpness", 3.0), _otherwise], ids=["number", "forward"]
+)
+def test_a_network_that_answers_otherwise_runs_itself(change: Callable[[nn.Module], None]) -> None:
+    network, inputs = normalised(Sharpened), images(2, 16, 16)
+    fast = accelerate(network, inputs)
+    outputs(fast, inputs)
+    change(network)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = METHODS["RISE"](fast, network.last, inputs)
+    torch.testing.assert_close(found, METHODS["RISE"](network, network.last, inputs))
+    if "forward" not in vars(network):
+        assert "answers otherwise: an output is" in str(caught[0].message)
+
+
+def test_one_hook_for_another() -> None:
+    network, inputs = normalised(), images(2, 16, 16)
+    handle = network.second.register_forward_hook(lambda module, args, output: output * 2)
+    fast = accelerate(network, inputs)
+    assert fast.folded == 1
+    handle.remove()
+    handle = network.second.register_forward_hook(lambda module, args, output: output * 3)
+    assert torch.equal(outputs(fast, inputs), outputs(network, inputs))
+    handle.remove()
+    handle = torch.nn.modules.module.register_module_forward_hook(
+        lambda module, args, output: output.round() if module is network.second else None
+    )
+    try:
+        assert torch.equal(outputs(fast, inputs), outputs(network, inputs))
+    finally:
+        handle.remove()
+
+
+class OneWayOrAnother(Normalised):
+    """Takes what the convolution gives twice, for dark images only."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        first = self.first(inputs)
+        normed = self.norm(first).relu()
+        return self.last(self.second(normed if float(inputs.mean()) > 0 else normed + first))
+
+
+def test_a_way_that_no_trial_took_is_noticed_when_it_is_taken() -> None:
+    network, inputs = normalised(OneWayOrAnother), images(2, 16, 16)
+    fast = accelerate(network, inputs)
+    assert fast.folded == 2
+    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-4)
+    with pytest.warns(UserWarning, match="answers otherwise: an output is .* instead of"):
+        found = METHODS["RISE"](fast, network.last, -inputs)
+    assert torch.equal(found, METHODS["RISE"](network, network.last, -inputs))
+
+
+class BesideALargeOne(Normalised):
+    """One output is far larger than the others."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        output = super().forward(inputs)
+        return torch.cat([output[:, :1] * 1e4, output[:, 1:]], 1)
+
+
+class TwiceBesideALargeOne(BesideALargeOne):
+    """A wrong fold changes the others only."""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        first = self.first(inputs)
+        normed = self.norm(first).relu()
+        self.kept = first
+        return self.last(self.second(normed))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        output = super().forward(inputs)
+        return torch.cat([output[:, :1], output[:, 1:] + self.kept.mean((2, 3))[:, 1:5]], 1)
+
+
+def test_a_wrong_fold_does_not_hide_behind_a_large_output() -> None:
+    network, inputs = normalised(TwiceBesideALargeOne), images(2, 16, 16)
+    expected = outputs(network, inputs)
+    assert expected[:, 0].abs().min() > 1e3 * expected[:, 1:].abs().max()
+    with pytest.warns(UserWarning, match="is not folded: an output is"):
+        fast = accelerate(network, inputs)
+    torch.testing.assert_close(outputs(fast, inputs), expected, rtol=1e-4, atol=1e-4)
+    # A right one is taken.
+    network = normalised(BesideALargeOne)
+    assert accelerate(network, inputs).folded == 2
 
 
 class Twice(Normalised):
@@ -266,7 +405,7 @@ def test_what_can_be_folded_is(kind: type[Normalised], folded: int) -> None:
 
 def test_a_copy_that_differs_is_refused_and_the_difference_named() -> None:
     network, inputs = normalised(Twice), images(2, 16, 16)
-    with pytest.warns(UserWarning, match=r"is not folded: the outputs differ by \d.*the largest"):
+    with pytest.warns(UserWarning, match=r"is not folded: an output is .*\d instead of"):
         fast = accelerate(network, inputs)
     assert fast.folded == 0
     torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
