@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ class ShiftedBlur(GroupCAMBlur):
 
 #: The controls among the methods, by name.
 CONTROLS: dict[str, Method] = {
-    control.name: control
+    control.name: replace(control, shares_batches=True)
     for control in (
         Method("random", "Noise", random, passes=lambda: 0, kind="control"),
         Method("centre", "A dot in the middle", centre, passes=lambda: 0, kind="control"),

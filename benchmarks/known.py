@@ -82,4 +82,6 @@ def truth(
     return torch.stack(maps).to(inputs)
 
 
-METHODS["truth"] = Method("truth", "The truth", truth, passes=lambda: 0, kind="control")
+METHODS["truth"] = Method(
+    "truth", "The truth", truth, passes=lambda: 0, kind="control", shares_batches=True
+)

@@ -72,6 +72,14 @@ def run_options(
         bool, typer.Option("--compile", help="Compile the network (needs a C++ compiler).")
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what failed.")] = False,
+    samples_per_batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Samples that are explained or measured in one call, where the method or measure "
+            "can do so. Otherwise as many as fill the network's batches on a GPU, and 1 on a CPU.",
+        ),
+    ] = None,
     fabric: dict[str, Any],
 ) -> dict[str, Any]:
     """Arguments of :class:`~benchmarks.run.loop.RunSettings` beside methods and network.
@@ -90,6 +98,7 @@ def run_options(
         "n_shown": n_shown,
         "compiled": compiled,
         "retry": retry,
+        "samples_per_batch": samples_per_batch,
         **fabric,
     }
 

@@ -91,7 +91,8 @@ def speed(
     if unknown:
         raise ValueError(f"Unknown: {', '.join(unknown)}; known are {', '.join(known)}.")
     torch.set_num_threads(threads)
-    # The cost of an explanation is a row of every run.
+    # The cost of an explanation is a row of every run; here it is that of one alone.
+    typed = {**typed, "samples_per_batch": typed["samples_per_batch"] or 1}
     settings = _settings("speed", typed, network, _specs(methods), measures=[])
     if _EACH_METHOD in chosen:
         _run_and_report(settings)

@@ -27,7 +27,7 @@ from captum_groupcam.models import ImageClassifier
 from captum_groupcam.networks import accelerate
 
 from ..data import DATASETS
-from ..run.evaluate import Evaluator
+from ..run.evaluate import Evaluator, Task
 from ..run.folder import RunFolder
 from ..run.network import counted
 from .timing import Timing, time_together
@@ -298,7 +298,8 @@ def evaluate(timed: Timed) -> list[Timing]:
 
     def evaluated(folder: RunFolder) -> None:
         for place, (name, load) in enumerate(loaders):
-            for row in evaluator.rows(place, name, load, {str(spec): [measure]}, folder):
+            task = Task(place, name, load, {str(spec): [measure]})
+            for row in evaluator.rows([task], folder):
                 if row.error:
                     raise RuntimeError(row.error)
 

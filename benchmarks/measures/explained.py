@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -42,10 +42,11 @@ class Explained:
         seed (int, optional): Seed of everything random: subsets, ties, noise. Every sample starts
             from it, so its values do not depend on the samples beside it. From 0 to 2**32 - 1.
             Default: 0.
+        seeds (sequence of int, optional): Instead of `seed`, one for each sample. Default: None.
 
     Raises:
         ValueError: If shapes do not fit, a map contains NaN, a sample has nothing to hit, a target
-            is negative (the message names the samples), the seed is out of range, or the model is
+            is negative (the message names the samples), a seed is out of range, or the model is
             in training mode.
         TypeError: If targets are not integers or masks are not boolean.
 
@@ -72,6 +73,7 @@ class Explained:
     image_sizes: Tensor | None = None
     explain: Explain | None = None
     seed: int = 0
+    seeds: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if self.inputs.dim() != 4:
@@ -80,9 +82,12 @@ class Explained:
             )
         if self.model.training:
             raise ValueError("Measure a model in evaluation mode: call model.eval() first.")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"Expected a seed from 0 to 2**32 - 1, got {self.seed}.")
         n = len(self.inputs)
+        if len(self.each_seed) != n:
+            raise ValueError(f"Expected {n} seeds, got {len(self.each_seed)}.")
+        for seed in self.each_seed:
+            if not 0 <= seed < 2**32:
+                raise ValueError(f"Expected a seed from 0 to 2**32 - 1, got {seed}.")
         if tuple(self.targets.shape) != (n,):
             raise ValueError(f"Expected {n} targets, got shape {tuple(self.targets.shape)}.")
         if self.targets.is_floating_point() or self.targets.dtype == torch.bool:
@@ -119,8 +124,44 @@ class Explained:
         masks = boxes_to_masks(self.boxes, self.inputs.shape[2:], image_size=self.image_sizes)
         return masks.to(self.inputs.device)
 
+    @property
+    def each_seed(self) -> Sequence[int]:
+        """The seed of each sample."""
+        return [self.seed] * len(self) if self.seeds is None else self.seeds
+
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @classmethod
+    def joined(cls, samples: Sequence[Explained]) -> Explained:
+        """Samples of one network and method as one batch.
+
+        Args:
+            samples (sequence of Explained): The samples, with inputs of one size; each with masks,
+                each with boxes, or none with either.
+
+        Raises:
+            ValueError: If that is not so.
+        """
+        if len(samples) == 1:
+            return samples[0]
+        kinds = {(s.masks is None, s.boxes is None, s.image_sizes is None) for s in samples}
+        if len(kinds) > 1:
+            raise ValueError("Masks, boxes or sizes are there for some of the samples only.")
+
+        first = samples[0]
+        return replace(
+            first,
+            inputs=torch.cat([s.inputs for s in samples]),
+            targets=torch.cat([s.targets for s in samples]),
+            maps=torch.cat([s.maps for s in samples]),
+            masks=None if first.masks is None else _joined(s.masks for s in samples),
+            boxes=None if first.boxes is None else [box for s in samples for box in s.boxes or ()],
+            image_sizes=None
+            if first.image_sizes is None
+            else _joined(s.image_sizes for s in samples),
+            seeds=[seed for s in samples for seed in s.each_seed],
+        )
 
     def sample(self, index: int) -> Explained:
         """One sample as a batch of its own."""
@@ -133,7 +174,13 @@ class Explained:
             masks=None if self.masks is None else self.masks[at],
             boxes=None if self.boxes is None else self.boxes[at],
             image_sizes=None if self.image_sizes is None else self.image_sizes[at],
+            seed=self.each_seed[index],
+            seeds=None,
         )
+
+
+def _joined(tensors: Iterable[Tensor | None]) -> Tensor:
+    return torch.cat([tensor for tensor in tensors if tensor is not None])
 
 
 def _reject(wrong: Tensor, what: str) -> None:

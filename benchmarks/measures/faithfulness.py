@@ -23,7 +23,7 @@ def _deletion_insertion(explained: Explained, *, protocol: str) -> tuple[Tensor,
         explained.inputs,
         explained.targets,
         protocol=protocol,
-        seed=explained.seed,
+        seed=explained.each_seed,
     )
     fractions = result.fractions.expand_as(result.deletion_curve)
     curves = fractions, result.deletion_curve, result.insertion_curve
@@ -48,6 +48,7 @@ def _deletion_insertion_measure(name: str, protocol: str, source: str, prefix: s
         {"protocol": protocol},
         _deletion_insertion_cost,
         curves=("fraction", "deletion_curve", "insertion_curve"),
+        shares_batches=True,
     )
 
 
@@ -78,5 +79,6 @@ FAITHFULNESS = (
         "Grad-CAM++, arXiv 1710.11063, section 4.1",
         frozenset({"model"}),
         cost=lambda shape: 2,  # noqa: ARG005
+        shares_batches=True,
     ),
 )

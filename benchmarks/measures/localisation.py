@@ -39,6 +39,7 @@ def _pointing_game_measure(name: str, score: str, tolerance: float) -> Measure:
         "Zhang et al. 2018, arXiv 1608.00507",
         frozenset({"objects"}),
         {"tolerance": tolerance},
+        shares_batches=True,
     )
 
 
@@ -73,6 +74,7 @@ LOCALISATION = (
         _grid_pointing_game,
         "Böhle et al. 2021, arXiv 2104.00032; Rao et al. 2022, arXiv 2205.10435",
         frozenset({"objects"}),
+        shares_batches=True,
     ),
     Measure(
         "PlantedEvidence",
@@ -81,5 +83,6 @@ LOCALISATION = (
         _planted_evidence,
         "Arras et al. 2022, arXiv 2003.07258",
         frozenset({"objects"}),
+        shares_batches=True,
     ),
 )

@@ -48,6 +48,9 @@ class Measure:
         explanations (int, optional): Explanations computed for one sample. Default: 0.
         curves (sequence of str, optional): Names of what `compute` returns after the scores: the
             curves behind them, N x K each. Default: none.
+        shares_batches (bool, optional): Whether a sample's value does not depend on the samples
+            beside it but for rounding, and several share the network's batches: then a run may
+            measure several at once. Default: False, one at a time.
 
     Examples::
 
@@ -68,6 +71,7 @@ class Measure:
     cost: Callable[..., int] = no_queries
     explanations: int = 0
     curves: tuple[str, ...] = ()
+    shares_batches: bool = False
 
     def __call__(self, explained: Explained) -> dict[str, Tensor]:
         """The scores of :meth:`measure` alone."""

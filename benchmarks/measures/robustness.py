@@ -57,10 +57,8 @@ def _agreement(explained: Explained, *, shift: float, noise: float) -> tuple[Ten
     dy, dx = round(shift * height), round(shift * width)
     kept = (slice(None), slice(None), slice(0, height - dy), slice(0, width - dx))
     noises = [
-        torch.randn(
-            one.shape, generator=torch.Generator().manual_seed(explained.seed), dtype=torch.float64
-        )
-        for one in explained.inputs
+        torch.randn(one.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        for one, seed in zip(explained.inputs, explained.each_seed, strict=True)
     ]
     noisy = explained.inputs + noise * torch.stack(noises).to(explained.inputs)
 
@@ -130,6 +128,7 @@ ROBUSTNESS = (
         frozenset({"model", "explain"}),
         {"shift": 1 / 16, "noise": 0.1},
         explanations=3,
+        shares_batches=True,
     ),
     Measure(
         "ADCC",
@@ -140,5 +139,6 @@ ROBUSTNESS = (
         frozenset({"model", "explain"}),
         cost=lambda shape: 2,  # noqa: ARG005
         explanations=1,
+        shares_batches=True,
     ),
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 from torch import Tensor
 
 from ..data import Sample
 
-__all__ = ["content_digest", "curve", "one_value"]
+__all__ = ["content_digest", "each_curve", "each_value"]
 
 
 def content_digest(sample: Sample) -> str:
@@ -28,27 +29,42 @@ def content_digest(sample: Sample) -> str:
     return digest.hexdigest()
 
 
-def one_value(name: str, values: Tensor) -> float:
-    """The value of a score, for one sample.
+def each_value(name: str, values: Tensor, count: int) -> list[float]:
+    """The values of a score, one for each sample.
+
+    Args:
+        name (str): The score's name.
+        values (Tensor): The values.
+        count (int): Number of samples.
 
     Raises:
-        ValueError: If it is not one finite value.
+        ValueError: If they are not finite, or not one for each sample.
     """
-    if values.numel() != 1:
-        raise ValueError(f"{name} should be one value a sample, and has {values.numel()}")
-    if not values.isfinite().all():
-        raise ValueError(f"{name} should be finite, and is {values.item()}")
-    return float(values.item())
+    if values.numel() != count:
+        raise ValueError(
+            f"{name} should be one value a sample, and has {values.numel()}"
+            + (f" for {count} samples" if count > 1 else "")
+        )
+    found: list[float] = values.flatten().tolist()
+    for value in found:
+        if not math.isfinite(value):
+            raise ValueError(f"{name} should be finite, and is {value}")
+    return found
 
 
-def curve(name: str, values: Tensor) -> list[float]:
-    """The values of a curve, 1 x K, for one sample.
+def each_curve(name: str, values: Tensor, count: int) -> list[list[float]]:
+    """The values of a curve, count x K, for each sample.
+
+    Args:
+        name (str): The curve's name.
+        values (Tensor): The values.
+        count (int): Number of samples.
 
     Raises:
-        ValueError: If it has another shape, or its values are not finite.
+        ValueError: If they have another shape, or are not finite.
     """
-    if values.dim() != 2 or len(values) != 1:
+    if values.dim() != 2 or len(values) != count:
         raise ValueError(f"{name} should be a curve a sample, and has shape {tuple(values.shape)}")
     if not values.isfinite().all():
         raise ValueError(f"{name} should be finite, and has NaN or infinite values")
-    return [round(value, 5) for value in values[0].tolist()]
+    return [[round(value, 5) for value in one] for one in values.tolist()]

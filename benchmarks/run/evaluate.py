@@ -1,8 +1,7 @@
-"""Methods x measures over samples: each process takes its share, one row at a time."""
+"""Methods x measures over samples: what becomes of each is a row."""
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 import warnings
@@ -10,6 +9,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import Module
 from torchvision.transforms.functional import to_pil_image
 
-from captum_groupcam.images import ImageError
 from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.methods import MethodSpec
 from captum_groupcam.metrics.functional import resize_masks
@@ -29,15 +28,47 @@ from ..known import truth_is
 from ..measures.explained import Explain, Explained
 from ..measures.registry import MEASURES
 from .certainty import certainty_figure
-from .checks import content_digest, curve, one_value
+from .checks import content_digest, each_curve, each_value
 from .folder import RunFolder
-from .network import Compiled, counted
+from .network import Compiled
+from .observed import (
+    Seen,
+    check_device,
+    free_memory,
+    is_out_of_memory,
+    observed,
+    reason_of,
+    wait_for,
+)
 from .rows import COST, Row, RowError
+from .together import Step, Work, in_step, samples_together
 
-__all__ = ["DeviceError", "Evaluator", "TargetChoice"]
+__all__ = ["DeviceError", "Evaluator", "TargetChoice", "Task"]
 
 #: Whether the class that the network predicts is explained, or the one of the label.
 TargetChoice: TypeAlias = Literal["label", "predicted"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What there is to do for a sample.
+
+    Args:
+        place (int): Its place among the samples.
+        name (str): Its name.
+        load (callable): Loads it.
+        missing (mapping): Measures by method.
+        begun (bool, optional): Whether there are rows of it already. Default: False.
+        digest (str, optional): What tells its content, as these rows have it. Default: None,
+            unknown.
+    """
+
+    place: int
+    name: str
+    load: Callable[[], Sample]
+    missing: Mapping[str, list[str]]
+    begun: bool = False
+    digest: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +85,9 @@ class Evaluator:
             its id. Default: 0.
         compiled (bool, optional): Whether passes without gradients are compiled. Default: False.
         n_shown (int, optional): Number of samples whose pictures are kept. Default: 0.
+        samples_per_batch (int, optional): Samples that a method explains, or a measure measures, in
+            one call, where it can take several. Default: None, as many as fill the network's
+            batches on an accelerator, and 1 on a CPU.
 
     Raises:
         ValueError: If the network does not have the layer of a method.
@@ -66,8 +100,9 @@ class Evaluator:
     seed: int = 0
     compiled: bool = False
     n_shown: int = 0
+    samples_per_batch: int | None = None
     _network: Module = field(init=False, repr=False)
-    _compiled_for: set[str] = field(init=False, repr=False, default_factory=set)
+    _compiled_for: set[tuple[int, int]] = field(init=False, repr=False, default_factory=set)
 
     def __post_init__(self) -> None:
         network = self.model.network
@@ -105,81 +140,70 @@ class Evaluator:
             seed=zlib.crc32(f"{self.seed}:{sample.id}".encode("utf-8", "surrogatepass")),
         )
 
-    def rows(
-        self,
-        place: int,
-        name: str,
-        load: Callable[[], Sample],
-        missing: Mapping[str, Sequence[str]],
-        folder: RunFolder,
-        *,
-        begun: bool = False,
-        digest: str | None = None,
-    ) -> Iterator[Row]:
-        """Does what there is to do for a sample.
+    @property
+    def n_together(self) -> int:
+        """The most samples that share one call, which :meth:`rows` is best given."""
+        return self.samples_per_batch or samples_together(1, self.model.device)
 
-        Nothing that goes wrong with the sample goes beyond it: loading, preparing, classifying,
+    def rows(self, tasks: Sequence[Task], folder: RunFolder) -> Iterator[Row]:
+        """Does what there is to do for samples, which share the network's batches.
+
+        Nothing that goes wrong with a sample goes beyond it: loading, preparing, classifying,
         explaining, measuring and drawing end in rows, results or failures.
 
         Args:
-            place (int): Its place among the samples.
-            name (str): Its name.
-            load (callable): Loads it.
-            missing (mapping): Measures by method.
-            folder (RunFolder): Where its pictures go.
-            begun (bool, optional): Whether there are rows of it already. Default: False.
-            digest (str, optional): What tells its content, as these rows have it. Default: None,
-                unknown.
+            tasks (sequence of Task): What there is to do for each.
+            folder (RunFolder): Where pictures go.
 
         Yields:
-            Row: One for each method and measure. What fails is a row that says why: the one of the
-            cost for a method whose map failed; one without method and measure for a sample that
-            failed before there was anything.
+            Row: One for each sample, method and measure. What fails is a row that says why: the one
+            of the cost for a method whose map failed; one without method and measure for a sample
+            that failed before there was anything. Of a call for several samples each has an equal
+            part of the seconds and queries.
 
         Raises:
             RowError: If pictures cannot be written.
             DeviceError: If the device answers no more. Rows say which sample was the last.
         """
-        left = {method: list(names) for method, names in missing.items()}
+        seconds: dict[torch.Size, float] = {}
+        return in_step([self._work(task, folder, seconds) for task in tasks], self._attempt)
+
+    def _work(self, task: Task, folder: RunFolder, seconds: dict[torch.Size, float]) -> Work:
+        left = {method: list(names) for method, names in task.missing.items()}
         try:
-            for row in self._rows(place, name, load, missing, folder, digest):
-                left[row.method].remove(row.measure)
-                if row.error and row.measure == COST:  # no map, no measures
-                    left[row.method].clear()
-                begun = True
-                yield row
+            yield from self._steps(task, left, folder, seconds)
             return
-        except RowError:  # of the run, not of the sample
+        except (RowError, DeviceError):  # of the run, not of the sample
             raise
         except Exception as error:
-            reason, used_up = _reason(error), _is_out_of_memory(error)
+            reason, used_up = reason_of(error), is_out_of_memory(error)
         if used_up:
-            self._free_memory()
+            free_memory(self.model.device)
+        begun = task.begun or left != task.missing
         for method, names in left.items() if begun else [("", [""])]:
             for measure in names:
-                yield Row(name, method, measure, error=reason)
-        self._check_device(name)
+                yield Row(task.name, method, measure, error=reason)
+        check_device(self.model.device, task.name)
 
-    def _rows(
+    def _steps(
         self,
-        place: int,
-        name: str,
-        load: Callable[[], Sample],
-        missing: Mapping[str, Sequence[str]],
+        task: Task,
+        left: dict[str, list[str]],
         folder: RunFolder,
-        digest: str | None,
-    ) -> Iterator[Row]:
-        sample = load()
+        seconds: dict[torch.Size, float],
+    ) -> Work:
+        """The work of a sample that can be used; what is done is taken from what is left."""
+        sample = task.load()
         content = content_digest(sample)
-        if digest not in (None, content):
+        if task.digest not in (None, content):
             raise ValueError(
                 "its picture, class or annotation is not what it was when its other rows were made"
             )
         explained = self.prepare(sample)
-        inputs, device = explained.inputs, explained.inputs.device
+        inputs = explained.inputs
         target = int(explained.targets)
         about = Row(
-            name,
+            task.name,
             "",
             "",
             label=sample.label,
@@ -190,44 +214,54 @@ class Evaluator:
         if explained.objects is not None:
             about = replace(about, cover=float(explained.objects.double().mean()))
         notes: list[str] = []
-        if place < self.n_shown:
+        if task.place < self.n_shown:
             with _noted(notes):
                 image = to_pil_image(self.model.denormalize(inputs[0]).cpu())
-                folder.gallery.keep(place, image, self._about(sample, target))
+                folder.gallery.keep(task.place, image, self._about(sample, target))
 
-        timed = any(COST in names for names in missing.values())
-        pass_seconds = self._seconds_of_a_pass(inputs) if timed else math.nan
-        for spec in self.methods:
-            names = missing.get(str(spec), ())
+        timed = any(COST in names for names in left.values())
+        if timed and inputs.shape not in seconds:
+            seconds[inputs.shape] = self._seconds_of_a_pass(inputs)
+        for at, spec in enumerate(self.methods):
+            names = left.get(str(spec))
             if not names:
                 continue
             about = replace(about, method=str(spec))
             explain = self.explain(spec)
-            if self.compiled and str(spec) not in self._compiled_for:
-                # The first map compiles, which is not what a map takes.
-                self._compiled_for.add(str(spec))
-                with self._observed(device), truth_is(explained.objects):
-                    explain(self._network, inputs, explained.targets)
-            with self._observed(device) as seen, truth_is(explained.objects):
-                maps = explain(self._network, inputs, explained.targets)
+            maps, seen = yield Step(
+                (at, 0), task.name, explained, partial(self._maps, explain), self._shared_by(spec)
+            )
             if seen["error"]:
-                for measure in [COST] if COST in names else names:
+                failed = [COST] if COST in names else [*names]
+                names.clear()  # no map, no measures
+                for measure in failed:
                     yield replace(about, measure=measure, **seen)
+                check_device(self.model.device, task.name)
                 continue
             of_map = replace(explained, maps=maps, explain=explain)
-            if place < self.n_shown:
+            if task.place < self.n_shown:
                 with _noted(notes):
-                    self._show(place, spec, of_map, folder)
-            for measure in names:
+                    self._show(task.place, spec, of_map, folder)
+            for measure in [*names]:
+                row = replace(about, measure=measure)
                 if measure == COST:
                     cost = {
                         "seconds": seen["seconds"],
                         "queries": float(seen["queries"]),
-                        "forward_passes": seen["seconds"] / pass_seconds,
+                        "forward_passes": seen["seconds"] / seconds[inputs.shape],
                     }
-                    row = replace(about, measure=COST, scores=cost, **seen)
+                    row = replace(row, scores=cost, **seen)
                 else:
-                    row = self._measured(replace(about, measure=measure), of_map, device)
+                    measured, seen_too = yield Step(
+                        (at, 1 + self.measures.index(measure)),
+                        task.name,
+                        of_map,
+                        partial(_measured, measure),
+                        self._shared_by(spec, measure, inputs.shape[1:]),
+                    )
+                    scores, curves = measured or ({}, {})
+                    row = replace(row, scores=scores, curves=curves, **seen_too)
+                names.remove(measure)
                 yield replace(row, warnings=[*row.warnings, *notes])
                 notes.clear()
 
@@ -248,41 +282,55 @@ class Evaluator:
         seconds = []
         with torch.no_grad():
             for _ in range(2):  # the first one may compile
-                _wait_for(inputs.device)
+                wait_for(inputs.device)
                 start = time.perf_counter()
                 self._network(batch)
-                _wait_for(inputs.device)
+                wait_for(inputs.device)
                 seconds.append((time.perf_counter() - start) / size)
         return min(seconds)
 
-    def _measured(self, about: Row, explained: Explained, device: torch.device) -> Row:
-        scores: dict[str, float] = {}
-        curves: dict[str, list[float]] = {}
-        with self._observed(device) as seen:
-            found, behind = MEASURES[about.measure].measure(explained)
-            scores = {name: one_value(name, values) for name, values in found.items()}
-            curves = {name: curve(name, values) for name, values in behind.items()}
-        return replace(about, scores=scores, curves=curves, **seen)
+    def _attempt(self, steps: Sequence[Step]) -> tuple[Sequence[Any], Seen]:
+        """Takes a step that one sample waits for, or several."""
 
-    @contextmanager
-    def _observed(self, device: torch.device) -> Iterator[dict[str, Any]]:
-        """Notes seconds, queries, warnings, and the error that ends the block."""
-        seen: dict[str, Any] = {"error": None}
-        used_up = False
-        _wait_for(device)
-        start = time.perf_counter()
-        with counted(self._network) as queries, warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                yield seen
-            except Exception as error:  # becomes a row: one sample does not end the run
-                seen["error"], used_up = _reason(error), _is_out_of_memory(error)
-            if used_up:
-                self._free_memory()
-            _wait_for(device)
-        seen["seconds"] = round(time.perf_counter() - start, 4)
-        seen["queries"] = queries.count
-        seen["warnings"] = sorted({str(warning.message) for warning in caught})
+        def work() -> Sequence[Any]:
+            return steps[0].work(Explained.joined([step.explained for step in steps]))
+
+        method, measure = steps[0].place
+        if self.compiled and not measure and (method, len(steps)) not in self._compiled_for:
+            # The first map compiles, which is not what a map takes.
+            self._compiled_for.add((method, len(steps)))
+            with observed(self._network, self.model.device):
+                work()
+        values: Sequence[Any] = ()
+        with observed(self._network, self.model.device) as seen:
+            values = work()
+        if seen["error"] and len(steps) > 1:
+            check_device(self.model.device, *(step.sample for step in steps))
+        return values, seen
+
+    def _maps(self, explain: Explain, explained: Explained) -> Sequence[Tensor]:
+        with truth_is(explained.objects):
+            maps = explain(self._network, explained.inputs, explained.targets)
+        return list(maps.unsqueeze(1))
+
+    def _shared_by(
+        self, spec: MethodSpec, measure: str | None = None, shape: Sequence[int] = ()
+    ) -> int:
+        """How many samples a method explains in one call, or a measure takes of its maps."""
+        entry = MEASURES[measure] if measure is not None else None
+        explains = entry is None or entry.explanations > 0
+        if not (entry is None or entry.shares_batches):
+            return 1
+        if explains and not spec.method.shares_batches:
+            return 1
+        if self.samples_per_batch is not None:
+            return self.samples_per_batch
+        queries = float(entry.queries(shape)) if entry is not None else 0
+        if explains:
+            passes = spec.method.n_passes(**spec.options)
+            n_maps = 1 if entry is None else entry.explanations
+            queries += math.inf if passes is None else n_maps * passes
+        return samples_together(queries, self.model.device)
 
     def explain(self, spec: MethodSpec) -> Explain:
         """A method as a function of a network: this one, or a copy of it."""
@@ -312,22 +360,6 @@ class Evaluator:
             )
         return max(sample.targets, key=lambda index: float(scores[index]))
 
-    def _free_memory(self) -> None:
-        """Frees what a call without enough memory has left behind."""
-        gc.collect()
-        if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    def _check_device(self, sample: str) -> None:
-        """Ends the run if the next sample would fail, too, for what this one did to the device."""
-        try:
-            torch.ones(1, device=self.model.device).sum().item()
-        except Exception as error:
-            raise DeviceError(
-                f"{self.model.device} answers no more since sample {sample} ({_reason(error)}). "
-                "All rows are kept; the same command continues after it."
-            ) from error
-
     def _about(self, sample: Sample, target: int) -> dict[str, Any]:
         names = self.model.class_names
         about: dict[str, Any] = {"sample": sample.id, "title": names[target], "boxes": []}
@@ -335,6 +367,21 @@ class Evaluator:
             size = torch.tensor(sample.image_size).flip(0).repeat(2)
             about["boxes"] = (sample.boxes / size).tolist()
         return about
+
+
+def _measured(name: str, explained: Explained) -> Sequence[tuple[dict[str, float], Any]]:
+    """Scores and curves of each sample."""
+    found, behind = MEASURES[name].measure(explained)
+    n = len(explained)
+    scores = {score: each_value(score, values, n) for score, values in found.items()}
+    curves = {name: each_curve(name, values, n) for name, values in behind.items()}
+    return [
+        (
+            {name: values[place] for name, values in scores.items()},
+            {name: values[place] for name, values in curves.items()},
+        )
+        for place in range(n)
+    ]
 
 
 @contextmanager
@@ -345,17 +392,4 @@ def _noted(notes: list[str]) -> Iterator[None]:
     except RowError:
         raise
     except Exception as error:
-        notes.append(f"A picture is missing. {_reason(error)}")
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, ImageError) else f"{type(error).__name__}: {error}"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "memory" in str(error)
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        notes.append(f"A picture is missing. {reason_of(error)}")

@@ -13,14 +13,14 @@ from captum_groupcam.masking.checks import check_between, check_seed
 __all__ = ["RankMasks", "check_shares", "pixel_ranks"]
 
 
-def pixel_ranks(maps: Tensor, seed: int | None = None) -> Tensor:
+def pixel_ranks(maps: Tensor, seed: int | Sequence[int] | None = None) -> Tensor:
     """Ranks the pixels of maps, the largest value first.
 
     Args:
         maps (Tensor): N x M x spatial.
-        seed (int, optional): Seed of the permutation of pixels by which equal values are ordered,
-            the same for every map and device. Default: None, they stay in their order, rows from
-            the top.
+        seed (int or sequence of int, optional): Seed of the permutation of pixels by which equal
+            values are ordered, the same for every map and device; or one for each of N samples.
+            Default: None, they stay in their order, rows from the top.
 
     Returns:
         Tensor: Ranks from 0, int32, N x M x spatial.
@@ -31,6 +31,9 @@ def pixel_ranks(maps: Tensor, seed: int | None = None) -> Tensor:
         >>> pixel_ranks(torch.tensor([[[0.1, 0.7, 0.0, 0.7]]]))
         tensor([[[2, 0, 3, 1]]], dtype=torch.int32)
     """
+    if isinstance(seed, Sequence):
+        each = zip(maps.unsqueeze(1), seed, strict=True)
+        return torch.cat([pixel_ranks(sample, one) for sample, one in each])
     if seed is not None:
         check_seed(seed)
     flat = maps.flatten(2)

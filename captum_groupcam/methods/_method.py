@@ -52,6 +52,9 @@ class Method:
         kind (str, optional): "method", "control", "peer" or "research". Default: "method".
         draws (bool, optional): Whether it may draw from torch's global generators. Then their
             states are put back, and no other thread runs such a method meanwhile. Default: True.
+        shares_batches (bool, optional): Whether a sample's map does not depend on the samples
+            beside it but for rounding, so that several may be explained in one call, which fills
+            the network's batches. Default: False, not known.
 
     Examples::
 
@@ -72,6 +75,7 @@ class Method:
     passes: Callable[..., int] | None = None
     kind: Kind = "method"
     draws: bool = True
+    shares_batches: bool = False
 
     @property
     def attribution(self) -> type[Attribution] | None:

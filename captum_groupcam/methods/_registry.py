@@ -33,11 +33,15 @@ from captum_groupcam.naming import find_object, is_reference, short_reference
 
 #: As in the papers, where Captum keeps the sign.
 _POSITIVE = {"relu_attributions": True}
+#: Their passes are divided by their rows, so that a sample would cost more beside others.
+_ALONE = ("layer_conductance",)
 
 #: Every method by name. A method registered here at run time is known to the command line, the
 #: explorer, Insights and the benchmark.
 METHODS: dict[str, Method] = {
-    method.name: replace(method, draws=method.attribution is None)
+    method.name: replace(
+        method, draws=method.attribution is None, shares_batches=method.name not in _ALONE
+    )
     for method in (
         Method(
             "group_cam",

@@ -55,6 +55,7 @@ def test_compare_ends_with_the_page(options: list[str], tmp_path: Path) -> None:
         "--methods=centre random:seed=1",
         "--methods=grad_cam",
         "--measures=PointingGame AverageDrop",
+        "--samples-per-batch=2",
     )
     page = Path(printed.split()[-1])
     assert page.is_file()
@@ -62,6 +63,7 @@ def test_compare_ends_with_the_page(options: list[str], tmp_path: Path) -> None:
     rows = RunFolder(tmp_path).rows()
     assert {row.method for row in rows} == {"centre", "random:seed=1", "grad_cam"}
     assert {row.measure for row in rows} == {COST, "PointingGame", "AverageDrop"}
+    assert RunFolder(tmp_path).configuration["environment"]["samples_per_batch"] == 2
 
 
 def test_an_idea_on_some_samples(options: list[str], tmp_path: Path) -> None:

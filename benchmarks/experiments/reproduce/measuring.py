@@ -129,6 +129,8 @@ def measure(name: str, exhibit: Exhibit, plan: Plan) -> Found | None:
             limit=plan.count(exhibit),
             n_shown=0,
             studies=studies,
+            # What a map takes is that of one alone.
+            samples_per_batch=1 if exhibit.kind == "speed" else None,
             **plan.details,
             **plan.fabric,
         )

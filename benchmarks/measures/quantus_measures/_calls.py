@@ -136,7 +136,7 @@ def one_by_one(samples: Explained, distinct: bool = False) -> Iterator[tuple[Exp
     for index in range(len(samples)):
         sample = samples.sample(index)
         maps = scaled(sample.maps)
-        yield sample, break_ties(maps, samples.seed) if distinct else maps
+        yield sample, break_ties(maps, sample.seed) if distinct else maps
 
 
 def finite_scores(metric: Any, values: Any, undefined: str) -> Tensor:

@@ -34,16 +34,18 @@ def mprt(samples: Explained, *, layer_order: str) -> Tensor:
     def similarity(a: Array, b: Array, batched: bool) -> Array:
         return np.zeros(1) if np.isnan(b).any() else spearman(a, b, batched)
 
-    metric = make_metric(
-        quantus.MPRT,
-        similarity_func=similarity,
-        layer_order=layer_order,
-        seed=samples.seed,
-        return_last_correlation=True,
-        skip_layers=True,
-    )
-    values = [_run_explain(metric, *one)[0] for one in one_by_one(samples)]
-    return finite_scores(metric, values, NO_SCORE)
+    def metric(sample: Explained) -> Any:
+        return make_metric(
+            quantus.MPRT,
+            similarity_func=similarity,
+            layer_order=layer_order,
+            seed=sample.seed,
+            return_last_correlation=True,
+            skip_layers=True,
+        )
+
+    values = [_run_explain(metric(one[0]), *one)[0] for one in one_by_one(samples)]
+    return finite_scores(metric(samples), values, NO_SCORE)
 
 
 def random_logit(samples: Explained) -> Tensor:
@@ -65,11 +67,13 @@ def random_logit(samples: Explained) -> Tensor:
         data_range = np.ptp(np.stack([ours, other]))
         return [float(structural_similarity(ours, other, data_range=data_range))]
 
-    metric = make_metric(
-        quantus.RandomLogit, similarity_func=similarity, num_classes=n_classes, seed=samples.seed
-    )
-    values = [_run_explain(metric, *one)[0] for one in one_by_one(samples)]
-    return finite_scores(metric, values, NO_SCORE)
+    def metric(sample: Explained) -> Any:
+        return make_metric(
+            quantus.RandomLogit, similarity_func=similarity, num_classes=n_classes, seed=sample.seed
+        )
+
+    values = [_run_explain(metric(one[0]), *one)[0] for one in one_by_one(samples)]
+    return finite_scores(metric(samples), values, NO_SCORE)
 
 
 def _run_explain(metric: Any, sample: Explained, maps: Array) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -159,7 +160,7 @@ def deletion_insertion(
     *,
     protocol: DeletionInsertionProtocol | str = "paper",
     score_func: ScoreFunc = class_probability,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     internal_batch_size: int | None = None,
 ) -> DeletionInsertionResult:
     r"""Deletion and insertion (RISE, arXiv 1806.07421, section 4.1; Group-CAM, section 4).
@@ -180,7 +181,8 @@ def deletion_insertion(
             :data:`PRESETS`. Default: "paper".
         score_func (Callable, optional): Turns the network's output into scores. Default: softmax
             over dimension 1.
-        seed (int, optional): Seed of the permutation that breaks ties. Default: 0.
+        seed (int or sequence of int, optional): Seed of the permutation that breaks ties, or one
+            for each sample. Default: 0.
         internal_batch_size (int, optional): Images of one forward pass, whichever samples and
             steps they belong to; no more of them are held. Default: None,
             :data:`~captum_groupcam.masking.network.DEFAULT_BATCH_SIZE`.
