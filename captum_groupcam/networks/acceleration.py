@@ -16,6 +16,7 @@ from torch.nn import Module
 from captum_groupcam import _captum, _compiled
 from captum_groupcam.naming import one_line
 from captum_groupcam.networks._folding import foldable_pairs, fused, put
+from captum_groupcam.networks._in_place import overwriting_activations
 from captum_groupcam.networks._sameness import Rounding
 from captum_groupcam.networks._state import State
 from captum_groupcam.networks.outputs import tensors_of
@@ -42,12 +43,12 @@ def accelerate(
     looks inside runs in the network as it is, with its own weights.
 
     In the copy, which is frozen and in evaluation mode, batch normalisation is folded into the
-    convolution that runs before it (:func:`torch.nn.utils.fusion.fuse_conv_bn_eval`), images are
-    channels last, and it is compiled if that is asked for. Each of these steps is taken only if
-    the outputs for the inputs stay the same to rounding: a value must not change by more than a
-    share of itself and of what its column moves by when the inputs change by that share, the square
-    root of the dtype's precision (3e-4 for float32, 0.03 for float16). A step that fails is left
-    out, with a warning that says why.
+    convolution that runs before it (:func:`torch.nn.utils.fusion.fuse_conv_bn_eval`), activations
+    after a convolution work in place, images are channels last, and it is compiled if that is
+    asked for. Each of these steps is taken only if the outputs for the inputs stay the same to
+    rounding: a value must not change by more than a share of itself and of what its column moves by
+    when the inputs change by that share, the square root of the dtype's precision (3e-4 for
+    float32, 0.03 for float16). A step that fails is left out, with a warning that says why.
 
     At the first pass of each call of this package (of ``attribute``, say), all weights are read,
     and one of the rows that are asked runs in the network, too: where something has changed, even
@@ -115,6 +116,7 @@ def accelerate(
     with torch.inference_mode(False), torch.no_grad(), _undisturbed(whole[0].device):
         trial = _Trial(_Copy(_copied(eager)), (*whole, *extra))
         folded = trial.fold()
+        trial.overwrite()
         trial.channels_last()
         if compiled_batch_size is not None:
             trial.compile(compiled_batch_size)
@@ -395,6 +397,20 @@ class _Trial:
             return rounding.difference(run(args), expected)
         except Exception as error:  # it may want 16 bits
             return one_line(error)
+
+    def overwrite(self) -> None:
+        """Lets activations overwrite what a convolution has made for them alone."""
+        with overwriting_activations(self.copied.network) as activations:
+            self._run()
+
+        def set_to(inplace: bool) -> None:
+            for activation in activations:
+                activation.inplace = inplace  # type: ignore[assignment]
+
+        if activations:
+            self._try(
+                "Activations do not work in place", lambda: set_to(True), lambda: set_to(False)
+            )
 
     def channels_last(self) -> None:
         """Brings weights and images to channels last, if there is a convolution of images."""
