@@ -332,7 +332,7 @@ COMPARISONS: dict[str, Comparison] = {
         goal="at most 1.05 by the network as it is, 0.7 folded, 0.5 compiled",
     ),
     "accelerate_queries": Comparison(
-        "Methods of many queries by an accelerated network, against the same by the network as it is",
+        "Methods of many queries by an accelerated network, against the same without",
         accelerated_queries,
         goal="at most 0.7 folded, 0.5 compiled",
     ),

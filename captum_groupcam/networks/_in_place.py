@@ -6,19 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Module
 from torch.nn.modules import activation
-from torch.nn.modules.conv import _ConvNd
 
 __all__ = ["overwriting_activations"]
+
+_CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 
 
 @contextmanager
 def overwriting_activations(network: Module) -> Iterator[list[Module]]:
-    """Gives, after a pass, the activations that only ever take what a convolution has just made.
+    """Finds activations that only ever take what a convolution has just made.
 
     Whether something else reads that, too, shows in the network's outputs.
+
+    Yields:
+        list of Module: They are in it after a pass.
     """
     found: list[Module] = []
     others: set[Module] = set()
@@ -36,10 +40,10 @@ def overwriting_activations(network: Module) -> Iterator[list[Module]]:
 
     handles = [
         module.register_forward_hook(convolved)
-        if isinstance(module, _ConvNd)
+        if isinstance(module, _CONVOLUTIONS)
         else module.register_forward_pre_hook(activates)
         for module in network.modules()
-        if isinstance(module, _ConvNd) or _can_overwrite(module)
+        if isinstance(module, _CONVOLUTIONS) or _can_overwrite(module)
     ]
     try:
         yield found
