@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from captum_groupcam.apps.explorer._figures import group_figures, picture, title_of
 from captum_groupcam.apps.explorer._gradio import gr
+from captum_groupcam.apps.explorer._link import read_query
 from captum_groupcam.apps.explorer._networks import Models, OnQuery
 from captum_groupcam.apps.explorer._program import picture_name, program
 from captum_groupcam.apps.explorer._questions import (
@@ -33,6 +35,7 @@ from captum_groupcam.apps.explorer._visitors import Refused, Visitor, Visitors
 from captum_groupcam.images import sample_images
 from captum_groupcam.methods import METHODS, find_method
 from captum_groupcam.metrics.functional import DeletionInsertionProtocol
+from captum_groupcam.options import Value
 from captum_groupcam.visualization import curves, overlay_pixels, save_figure
 
 __all__ = ["PROGRESS", "Handlers", "messages"]
@@ -43,6 +46,8 @@ PROGRESS: Any = gr and gr.Progress()
 SCALE = 3
 #: Classes that are shown whether they were asked for or not.
 SHOWN_CLASSES = 5
+#: Of what is wrong with a link.
+_SHOWN_PROBLEMS = 8
 
 
 class Handlers:
@@ -106,13 +111,35 @@ class Handlers:
         """Offers the layers of a network, and shows it the photo."""
         with self._turn(request) as turn:
             layers, view = self._layers(model), turn.visitor.view
+            turn.visitor.target = None
             looked = _nothing() if view is None else self._look(turn.visitor, view.photo, model)
             return layers, *looked
 
-    def list_layers(self) -> Any:
-        """Offers the layers of the network that the page begins with."""
-        with messages():
-            return self._layers(self.models.names[0])
+    def restore(self, request: gr.Request) -> tuple[dict[str, Value], Any, Any]:
+        """Reads the settings that the page's address names.
+
+        Offers the layers of the network, and the class, which is kept for the first photo. What is
+        wrong with an address is a message.
+        """
+        query = dict(request.query_params)
+        known = self.models.are_listed(query.get("network", self.models.names[0]))
+        # To load a network takes its time.
+        with messages() if known else self._turn(request):
+            settings, problems = read_query(query, self.models)
+            network = str(settings.get("network", self.models.names[0]))
+            layers = self._layers(network, str(settings.get("layer", "")))
+            target = settings.get("target")
+            if isinstance(target, int):
+                self.visitors[str(request.session_hash)].target = target
+                name = self.models.load(network).class_names[target]
+                classes = gr.update(choices=[(f"{name} ({target})", target)], value=target)
+            else:
+                classes = gr.skip()
+        if problems:
+            # Somebody else's text: not all of it, and without its markup.
+            lines = [escape(problem) for problem in problems[:_SHOWN_PROBLEMS]]
+            gr.Warning("<br>".join(["The link is not restored in full.", *lines]))
+        return settings, layers, classes
 
     def show_classes(self, target: int, request: gr.Request) -> dict[str, float]:
         """Shows the likeliest classes, and the one that is asked for."""
@@ -260,11 +287,11 @@ class Handlers:
 
     # --- parts
 
-    def _layers(self, model: str) -> Any:
+    def _layers(self, model: str, chosen: str = "") -> Any:
         default = f"{self.models.default_layer(model)} (default)"
         names = reversed(self.models.layers(model))
         # An empty string, since None would be no choice.
-        return gr.update(choices=[(default, ""), *((name, name) for name in names)], value="")
+        return gr.update(choices=[(default, ""), *((name, name) for name in names)], value=chosen)
 
     def _look(self, visitor: Visitor, photo: Photo, model: str) -> tuple[Any, ...]:
         """Shows a photo as it is and as the network sees it, and its classes; offers all."""
@@ -275,7 +302,8 @@ class Handlers:
             (f"{names[index]} ({index}), {probability:.1%}", index)
             for index, probability in view.ranked
         ]
-        first = choices[0][1]
+        linked, visitor.target = visitor.target, None
+        first = choices[0][1] if linked not in range(len(names)) else linked
         seen = Image.fromarray((view.shown.permute(1, 2, 0) * 255).byte().numpy())
         return (
             _shown(visitor, "thumbnail", view.thumbnail, photo.name),

@@ -81,6 +81,10 @@ class Models:
             self._layers[name] = layers_with_positions(loaded.network, blank)
         return self._layers[name]
 
+    def are_listed(self, name: str) -> bool:
+        """Whether the layers of a model are known, so that it takes no time to name them."""
+        return name in self._layers
+
     def default_layer(self, name: str) -> str:
         """What the model comes with, in words."""
         return str(self.load(name).layer)

@@ -9,6 +9,7 @@ from typing import Any
 from captum_groupcam.apps.explorer._figures import legend
 from captum_groupcam.apps.explorer._gradio import gr, needs_gradio
 from captum_groupcam.apps.explorer._handlers import PROGRESS, Handlers, messages
+from captum_groupcam.apps.explorer._link import SIDES, STEPS, TABS, query_of
 from captum_groupcam.apps.explorer._networks import Models
 from captum_groupcam.apps.explorer._options import (
     changed_options,
@@ -22,8 +23,6 @@ from captum_groupcam.options import Option, Value
 
 __all__ = ["CSS", "build"]
 
-#: Shares of the pixels that deletion and insertion replace at a time, as the page names them.
-STEPS = {"10 % a step": 0.1, "5 % a step": 0.05, "2 % a step": 0.02, "1 % a step (paper)": 0.01}
 #: The choice of no second method.
 NO_METHOD = "none"
 
@@ -63,6 +62,18 @@ _DOWNLOAD = """
     link.href = file.url;
     link.download = file.orig_name;
     link.click();
+}
+"""
+#: Puts the settings into the address of the page, with what stands below the maps now.
+_LINK = """
+(query) => {
+    const shown = document.querySelector("#tabs button[role=tab][aria-selected=true]");
+    const address = new URL(location.href);
+    address.search = query;
+    if (shown) address.searchParams.set("tab", shown.textContent.trim().toLowerCase());
+    address.hash = "";
+    history.replaceState(history.state, "", address);
+    return address.href;
 }
 """
 
@@ -133,22 +144,37 @@ def build(
                 gr.HTML(legend(), elem_id="legend")
                 with gr.Row():
                     values = [gr.Markdown(elem_id="first-value"), gr.Markdown()]
-                alpha = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", elem_id="alpha")
-                with gr.Tab("Groups"):
-                    gr.Markdown(_GROUPS)
-                    divide = gr.Button("Show the groups", elem_id="divide")
-                    groups = [_figure(elem_classes="groups") for _ in range(4)]
-                with gr.Tab("Curves"):
-                    gr.Markdown(_MEASURES)
-                    step = gr.Radio([*STEPS.items()], value=0.1, show_label=False)
-                    measure = gr.Button("Measure", elem_id="measure")
-                    curves = _figure(elem_id="curves")
-                with gr.Tab("Save"):
-                    with gr.Row():
-                        png = gr.Button("Picture (PNG)", elem_id="png")
-                        program = gr.Button("Program (Python)", elem_id="program")
-                    saved = gr.DownloadButton(visible=False)
-                    code = gr.Code(language="python", label="Makes this picture", elem_id="code")
+                with gr.Row(equal_height=True):
+                    alpha = gr.Slider(
+                        0, 1, 0.5, step=0.05, label="Opacity", scale=3, elem_id="alpha"
+                    )
+                    link = gr.Button("Link to these settings", scale=1, elem_id="link")
+                address = gr.Textbox(
+                    label="Restores network, methods and class; the reader chooses the image",
+                    buttons=["copy"],
+                    visible=False,
+                    elem_id="address",
+                )
+                with gr.Tabs(elem_id="tabs") as tabs:
+                    with gr.Tab("Groups", id=TABS["Groups"]):
+                        gr.Markdown(_GROUPS)
+                        divide = gr.Button("Show the groups", elem_id="divide")
+                        groups = [_figure(elem_classes="groups") for _ in range(4)]
+                    with gr.Tab("Curves", id=TABS["Curves"]):
+                        gr.Markdown(_MEASURES)
+                        step = gr.Radio(
+                            [*STEPS.items()], value=0.1, show_label=False, elem_id="step"
+                        )
+                        measure = gr.Button("Measure", elem_id="measure")
+                        curves = _figure(elem_id="curves")
+                    with gr.Tab("Save", id=TABS["Save"]):
+                        with gr.Row():
+                            png = gr.Button("Picture (PNG)", elem_id="png")
+                            program = gr.Button("Program (Python)", elem_id="program")
+                        saved = gr.DownloadButton(visible=False)
+                        code = gr.Code(
+                            language="python", label="Makes this picture", elem_id="code"
+                        )
 
         # --- what calls what
         def explain(
@@ -158,12 +184,42 @@ def build(
                 chosen = [one.chosen(form) for one in controls if form[one.method] != NO_METHOD]
             return on.explain(form[model], form[layer], form[target], chosen, request, progress)
 
+        def make_link(form: dict[Any, Any]) -> Any:
+            with messages():
+                settings = {"network": form[model]}
+                settings |= {"layer": form[layer]} if form[layer] else {}
+                settings |= {} if form[target] is None else {"target": form[target]}
+                for side, one in zip(SIDES, controls, strict=True):
+                    if form[one.method] != NO_METHOD:
+                        method, options = one.chosen(form)
+                        settings[side] = method
+                        settings |= {f"{side}.{name}": value for name, value in options.items()}
+                settings |= {"opacity": form[alpha], "step": form[step]}
+            return gr.update(value=query_of(settings), visible=True)
+
+        def restore(request: gr.Request) -> dict[Any, Any]:
+            settings, *found = on.restore(request)
+            restored: dict[Any, Any] = dict(zip((layer, target), found, strict=True))
+            for side, one in zip(SIDES, controls, strict=True):
+                restored |= one.restored(settings, side)
+            for name, place in {"network": model, "opacity": alpha, "step": step}.items():
+                if name in settings:
+                    restored[place] = settings[name]
+            if "tab" in settings:
+                restored[tabs] = gr.Tabs(selected=str(settings["tab"]))
+            return restored
+
         results = [status, code, *values, *groups, curves]
         looked = [photo, classes, target, *maps, *results]
         draw: dict[str, Any] = {"fn": on.draw, "inputs": alpha, "outputs": [*maps, code], **private}
 
-        page.load(on.list_layers, outputs=layer, **private)
-        model.change(on.choose_model, model, [layer, *looked], **computes)
+        inputs = {model, layer, target, *controls[0].inputs, *controls[1].inputs}
+        page.load(restore, outputs=[*inputs, alpha, step, tabs], **computes)
+        link.click(make_link, inputs | {alpha, step}, address, **private).success(
+            fn=None, inputs=address, outputs=address, js=_LINK, **private
+        )
+        # Not what a link has changed: that comes with its layer and its class.
+        model.input(on.choose_model, model, [layer, *looked], **computes)
         # The file's own name: the server has it without the characters that it does not like.
         opened = upload.upload(
             on.open_file,
@@ -179,7 +235,6 @@ def build(
         )
         target.input(on.show_classes, target, classes, **private)
 
-        inputs = {model, layer, target, *controls[0].inputs, *controls[1].inputs}
         explained = run.click(explain, inputs, results, show_progress_on=[status], **computes)
         explained.success(**draw)
         alpha.change(**draw, trigger_mode="always_last")
@@ -244,10 +299,21 @@ class MethodControls:
         given = {name: form[control] for name, control in self.options[method].items()}
         return method, changed_options(method, given)
 
+    def restored(self, settings: Mapping[str, Value], side: str) -> dict[Any, Value]:
+        """What the controls show of a link's settings."""
+        if side not in settings:
+            return {}
+        method = str(settings[side])
+        shown: dict[Any, Value] = {self.method: method}
+        for option in offered_options(method):
+            if (name := f"{side}.{option.name}") in settings:
+                shown[self.options[method][option.name]] = _shown(option, settings[name])
+        return shown
+
 
 def _control(option: Option, text: str, elem_id: str) -> Any:
     look: dict[str, Any] = {
-        "value": option.default,
+        "value": _shown(option, option.default),
         "label": option.name,
         "info": text,
         "elem_id": elem_id,
@@ -259,17 +325,23 @@ def _control(option: Option, text: str, elem_id: str) -> Any:
     # The limits are not given to the fields, as Gradio's message would not say which field it is.
     lowest, highest = option.limits
     look["info"] = f"{text} From {lowest} to {highest}."
-    if option.optional:  # a field for numbers cannot be empty
-        look["value"] = "" if option.default is None else f"{option.default:g}"
+    if option.optional:
         return gr.Textbox(**look)
     return gr.Number(**look)
+
+
+def _shown(option: Option, value: Value) -> Value:
+    """What the control of an option has as its value: text where it can be empty."""
+    if option.optional and option.kind in (int, float):  # a field for numbers cannot be empty
+        return "" if value is None else f"{value:.12g}"
+    return value
 
 
 def _picture(label: str, elem_id: str, **options: Any) -> gr.Image:
     return gr.Image(
         label=label,
         interactive=False,
-        height="clamp(260px, 60vh, 900px)",
+        height="clamp(260px, min(60vh, 32vw), 900px)",
         format="png",
         buttons=["fullscreen"],
         elem_id=elem_id,

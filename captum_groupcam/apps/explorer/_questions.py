@@ -230,8 +230,8 @@ def explain(models: Models, question: Question, on_query: OnQuery = lambda _: No
     model = models.load(question.view.model, question.layer)
     if question.target not in range(len(model.class_names)):
         raise ValueError(
-            f"There is no class {question.target}: {model.name} tells {len(model.class_names)} "
-            "apart."
+            f"There is no class {question.target}: {model.name} has {len(model.class_names)} "
+            "classes."
         )
     with (
         watched(model.network, on_query) as queries,

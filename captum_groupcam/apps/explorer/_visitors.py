@@ -45,6 +45,7 @@ class Visitor:
         address (str): Where it is open.
         folder (Path): For its files; made with the first.
         view (View or None): The photo on it.
+        target (int or None): The class to choose for the first photo, which a link can name.
         answers (tuple of Explanation): The maps on it.
         connections (int): Responses that it is still reading.
         last_seen (float): When it last asked for something or was connected, by the clock.
@@ -56,6 +57,7 @@ class Visitor:
     address: str
     folder: Path
     view: View | None = None
+    target: int | None = None
     answers: tuple[Explanation, ...] = ()
     connections: int = 0
     last_seen: float = 0

@@ -34,8 +34,8 @@ class Clock:
         return self.now
 
 
-def request(session: str = "a") -> Any:
-    return SimpleNamespace(session_hash=session)
+def request(session: str = "a", **query: str) -> Any:
+    return SimpleNamespace(session_hash=session, query_params=query)
 
 
 def event(index: Any = None, value: Any = None) -> Any:
@@ -103,6 +103,41 @@ def test_an_upload_is_kept_for_another_network(on: Handlers, cat_file: Path) -> 
     assert (view.model, view.thumbnail.size) == (RANDOM, (451, 300))
     with pytest.raises(gr.Error, match="efficientnet_lite0 has not seen the image"):
         explain(on)
+
+
+def test_a_link_chooses_the_class_of_the_first_photo(on: Handlers) -> None:
+    link = {"network": RANDOM, "layer": "features.7", "target": "287", "method": "rise"}
+    settings, layers, classes = on.restore(request(**link))
+    assert settings == {**link, "target": 287}
+    assert layers["value"] == "features.7"
+    assert "features.3" in [name for _, name in layers["choices"]]
+    assert classes["choices"] == [("lynx (287)", 287)]
+
+    first = on.open_sample(RANDOM, event(0), request())
+    assert first[2]["value"] == 287
+    assert "lynx (287)" in first[1], "Its bar is shown, too."
+    second = on.open_sample(RANDOM, event(0), request())
+    assert second[2]["value"] == on.visitors["a"].view.ranked[0][0]
+
+
+def test_another_network_has_other_classes_than_a_link(on: Handlers) -> None:
+    on.restore(request(target="287"))
+    on.choose_model(RANDOM, request())
+    assert on.open_sample(LITE0, event(0), request())[2]["value"] == 282
+
+
+def test_a_page_begins_with_the_first_network(on: Handlers) -> None:
+    settings, layers, _ = on.restore(request())
+    assert (settings, layers["value"]) == ({}, "")
+    assert ("_bn1", "_bn1") in layers["choices"]
+
+
+def test_a_link_to_another_network_is_said_to_be_one(on: Handlers) -> None:
+    # Gradio warns in the log where there is no page.
+    with pytest.warns(UserWarning, match=r"<br>Unknown network &#x27;&lt;b&gt;os&lt;/b&gt;&#x27;:"):
+        settings, layers, _ = on.restore(request(network="<b>os</b>", layer="features.7"))
+    assert (settings, layers["value"]) == ({}, "")
+    assert ("_bn1", "_bn1") in layers["choices"]
 
 
 def test_a_damaged_upload_leaves_the_photo_before_it(

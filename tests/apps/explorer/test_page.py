@@ -114,8 +114,12 @@ class Page:
 
     def __init__(self, browser: Chrome, address: str) -> None:
         self.browser = browser
-        browser.get(address)
-        self.wait(lambda: "_avg_pooling" in self.find("#layer input").get_property("value"))
+        self.open(address)
+        self.wait(lambda: "_avg_pooling" in self.value("#layer input"))
+
+    def open(self, address: str) -> None:
+        self.browser.get(address)
+        self.wait(lambda: self.value("#layer input"))
 
     def wait(self, until):
         wait = WebDriverWait(self.browser, SECONDS, 0.1, ignored_exceptions=PASSING)
@@ -126,6 +130,9 @@ class Page:
 
     def click(self, css: str) -> None:
         self.wait(lambda: self.find(css).click() or True)
+
+    def value(self, css: str) -> str:
+        return self.find(css).get_property("value")
 
     def text(self, name: str) -> str:
         return self.find(f"#{name}").text
@@ -173,6 +180,13 @@ class Page:
         before = self.picture()
         self.click("#explain")
         return self.changed_picture(before)
+
+    def link(self) -> str:
+        """Presses the button, and takes what the browser's address has become."""
+        self.click("#link")
+        self.wait(lambda: self.value("#address textarea").startswith("http"))
+        assert self.value("#address textarea") == self.browser.current_url
+        return self.browser.current_url
 
     def message(self) -> str:
         text = self.wait(lambda: self.find(".toast-body").text)
@@ -346,6 +360,55 @@ def test_stop_ends_the_computation(page: Page) -> None:
     page.choose("first-method", "grad_cam")
     page.explain()  # one computation at a time: this one waits for the end of the other
     assert "grad_cam 1" in page.text("status")
+
+
+def test_a_link_restores_the_settings_in_a_fresh_page(quick: Page, address: str) -> None:
+    quick.choose("layer", "_conv_head")
+    quick.choose("target", "lynx")
+    quick.type("#first-group_cam-denoise_percentile textarea", "")
+    quick.choose("second-method", "grad_cam")
+    quick.type("#alpha input[type=number]", "0.3")
+    quick.open_tab("Curves")
+    link = quick.link()
+    assert link.startswith(f"{address}/?network=efficientnet_lite0&layer=_conv_head&target=287")
+
+    quick.browser.get("about:blank")
+    quick.open(link)
+    quick.wait(lambda: quick.value("#layer input") == "_conv_head")
+    assert quick.value("#target input") == "lynx (287)"
+    assert quick.value("#second-method input") == "grad_cam"
+    assert quick.value("#alpha input[type=number]") == "0.3"
+    assert quick.find("#tabs button[aria-selected=true]").text == "Curves"
+    assert not quick.browser.find_elements(By.CSS_SELECTOR, ".toast-body")
+    quick.open_sample(0, "tiger cat")
+    quick.wait(lambda: quick.value("#target input").startswith("lynx (287), "))
+    quick.explain()
+    assert quick.text("status").startswith("lynx")
+    label = "group_cam, n_groups=2, denoise_percentile=None"
+    quick.wait(lambda: label in quick.text("first-picture"))
+    assert quick.wait(lambda: quick.text("second-picture")) == "grad_cam"
+
+
+def test_a_link_to_another_network_keeps_its_layer_and_class(page: Page, address: str) -> None:
+    link = "?network=squeezenet1_1%3Drandom&layer=features.7&target=287&method=grad_cam"
+    page.open(f"{address}/{link}")
+    page.wait(lambda: page.value("#model input") == "squeezenet1_1=random")
+    page.click("#samples .grid-container button")
+    page.wait(lambda: page.value("#target input").startswith("lynx (287), "))
+    assert page.value("#layer input") == "features.7"
+    assert page.link() == f"{address}/{link}&opacity=0.5&step=0.1&tab=groups"
+
+
+def test_what_is_wrong_with_a_link_is_said_without_its_markup(page: Page, address: str) -> None:
+    image = "%3Cimg%20src%3Dx%20onerror%3D%22document.title%3D1%22%3E"
+    page.open(f"{address}/?method={image}&compare=rise&compare.n_masks=1e9&{image}=1")
+    text = page.message()
+    assert "Unknown method '<img src=x onerror=" in text
+    assert "n_masks must be at most 20000 on a page" in text
+    assert "Unknown names: <img src=x" in text
+    assert page.browser.title == "Group-CAM explorer"
+    assert page.value("#first-method input") == "group_cam"
+    page.wait(lambda: page.value("#second-method input") == "rise")
 
 
 def test_nothing_comes_from_elsewhere(quick: Page, address: str, log: Path) -> None:
