@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import ArrayLike
 
-from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.visualization import LINE_COLORS, draw_curve
 
 from .labels import place_labels
@@ -233,16 +232,24 @@ def varied(
         options[label]["layer"] = methods[label].get("layer")
     keys = sorted({key for its in options.values() for key in its})
     one_method = {methods[label]["name"] for label in labels} == {"group_cam"}
-    defaults = inspect.signature(GroupCAM.attribute).parameters
-    for its in options.values() if one_method else ():
+    defaults = _defaults() if one_method else {}
+    for its in options.values():
         for key in keys:
             if key in defaults:
-                its.setdefault(key, defaults[key].default)
+                its.setdefault(key, defaults[key])
     differing = [key for key in keys if len({repr(its.get(key)) for its in options.values()}) > 1]
     if not one_method or len(differing) != 1:
         return "variant", {label: label for label in labels}
     (key,) = differing
     return key, {label: its.get(key, "default") for label, its in options.items()}
+
+
+def _defaults() -> dict[str, Any]:
+    """Of the options of GroupCAM."""
+    from captum_groupcam.attr.group_cam import GroupCAM  # takes seconds, for studies alone
+
+    parameters = inspect.signature(GroupCAM.attribute).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
 
 
 def _cost_figure(accuracy: Table, score: Score, cost: Table, price: Score) -> Figure:

@@ -11,7 +11,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms.functional import to_tensor
 
 from captum_groupcam.visualization import overlay_pixels
 
@@ -84,7 +83,7 @@ def _strip(shown: Shown, methods: Sequence[str], hits: Mapping[tuple[str, str], 
         (x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height)
         for x0, y0, x1, y1 in shown.boxes
     ]
-    image = to_tensor(shown.image)
+    image = torch.from_numpy(np.array(shown.image)).movedim(-1, 0) / 255
     pictures = [Picture(shown.title, _uri(shown.image), width, height, boxes)]
     for method in (method for method in methods if method in shown.maps):
         values = shown.maps[method]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_groupcam.models import ImageClassifier, Preprocessing
-from captum_groupcam.naming import is_reference
-
 from ..errors import ConfigurationError
 
 __all__ = ["GROWING", "TOLD", "ConfigurationError", "fingerprint", "mismatch", "read_configuration"]
-__all__ += ["RANDOM", "preprocessing_of", "reject_differences", "versions"]
+__all__ += ["RANDOM", "reject_differences", "versions"]
 
 #: What ``--weights`` says where weights are drawn.
 RANDOM = "random"
@@ -117,25 +113,6 @@ def fingerprint(network: nn.Module) -> str:
             # As bytes, since NumPy does not know all types.
             digest.update(plain.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def preprocessing_of(model: ImageClassifier, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What is done to pictures, where a published network's name does not say it.
-
-    Args:
-        model (ImageClassifier): The network.
-        given (mapping): Arguments of :func:`~captum_groupcam.models.load_model` that made it.
-
-    Returns:
-        dict: An entry ``preprocess``, or nothing: that of a published network is its own.
-    """
-    name, told = str(given["name"]), given.get("preprocess")
-    if told is None and not is_reference(name) and not name.endswith(".toml"):
-        return {}
-    if isinstance(model.preprocess, Preprocessing):
-        values = asdict(model.preprocess)
-        return {"preprocess": json.loads(json.dumps(values))}  # lists, as they are read again
-    return {} if told is None else {"preprocess": told}
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

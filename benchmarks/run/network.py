@@ -1,17 +1,22 @@
-"""The network of a run: compiled where nobody looks inside, and counted."""
+"""The network of a run: compiled where nobody looks inside, counted, and what it sees."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import Module
 
-__all__ = ["Compiled", "Queries", "counted"]
+from captum_groupcam.models import ImageClassifier, Preprocessing
+from captum_groupcam.naming import is_reference
+
+__all__ = ["Compiled", "Queries", "counted", "preprocessing_of"]
 
 
 class Compiled(Module):
@@ -92,3 +97,22 @@ def counted(network: Module) -> Iterator[Queries]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def preprocessing_of(model: ImageClassifier, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is done to pictures, where a published network's name does not say it.
+
+    Args:
+        model (ImageClassifier): The network.
+        given (mapping): Arguments of :func:`~captum_groupcam.models.load_model` that made it.
+
+    Returns:
+        dict: An entry ``preprocess``, or nothing: that of a published network is its own.
+    """
+    name, told = str(given["name"]), given.get("preprocess")
+    if told is None and not is_reference(name) and not name.endswith(".toml"):
+        return {}
+    if isinstance(model.preprocess, Preprocessing):
+        values = asdict(model.preprocess)
+        return {"preprocess": json.loads(json.dumps(values))}  # lists, as they are read again
+    return {} if told is None else {"preprocess": told}

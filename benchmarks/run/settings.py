@@ -1,4 +1,8 @@
-"""What is run: settings, what they stand for, and the configuration that a folder keeps."""
+"""What is run: settings, what they stand for, and the configuration that a folder keeps.
+
+What can be compared is :data:`~captum_groupcam.methods.METHODS`; controls, peers and what is on
+trial join it here.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +17,13 @@ import torch
 from captum_groupcam.methods import MethodSpec
 from captum_groupcam.models import load_model
 
+from .. import controls, known, peers, research  # noqa: F401
 from ..data import DATASETS, Dataset, open_dataset
 from ..measures.randomisation import N_LAYERS, chosen_layers
 from ..measures.registry import DEFAULT_MEASURES, MEASURES
-from .configuration import RANDOM, fingerprint, preprocessing_of, versions
+from .configuration import RANDOM, fingerprint, versions
 from .evaluate import Evaluator, TargetChoice
+from .network import preprocessing_of
 from .rows import COST
 
 __all__ = ["RunSettings", "choose_measures", "configuration_of", "prepare"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from captum_groupcam.metrics.bootstrap import bootstrap_curve
-from captum_groupcam.metrics.functional import DeletionInsertionResult
+
+if TYPE_CHECKING:
+    from captum_groupcam.metrics.functional import DeletionInsertionResult
 
 __all__ = ["LINE_COLORS", "curves", "draw_curve"]
 

@@ -6,7 +6,6 @@ import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from captum.attr import visualization as captum_visualization
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -90,6 +89,8 @@ def draw_overlay(
         )
         axes.set_title(title or "")
         return
+    from captum.attr import visualization as captum_visualization  # takes seconds to import
+
     signed = _is_signed(attribution)
     if not signed:
         values = values - values.min()  # RISE's maps have a floor far above zero

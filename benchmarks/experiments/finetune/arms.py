@@ -16,8 +16,9 @@ from lightning_fabric import Fabric
 from captum_groupcam.models import load_model
 
 from ...errors import ConfigurationError
-from ...run.configuration import RANDOM, fingerprint, preprocessing_of, versions
+from ...run.configuration import RANDOM, fingerprint, versions
 from ...run.lock import locked
+from ...run.network import preprocessing_of
 from ...run.processes import in_first
 from ...run.rows import write_atomically
 from .data import image_folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -233,9 +233,18 @@ def _fine_tuned(exhibit: Exhibit, plan: Plan, out: Path) -> Found | None:
         data=plan.roots[exhibit.data],
         network={"name": plan.network(exhibit), **plan.details},
         keep_head=True,
-        train_per_class=None if plan.scale >= 1 else plan.count(exhibit),
-        epochs=20 if plan.scale >= 1 else max(2, round(20 * plan.scale)),
     )
+    if plan.scale < 1:
+        count = plan.count(exhibit)
+        # So many fill a batch, whatever the number of classes; a picture moves weights as far.
+        batch_size = min(settings.batch_size, count)
+        settings = replace(
+            settings,
+            train_per_class=count,
+            batch_size=batch_size,
+            learning_rate=settings.learning_rate * batch_size / settings.batch_size,
+            epochs=max(2, round(settings.epochs * plan.scale)),
+        )
     run_arms(settings, ["plain", "group_cam"], 1, out, **plan.fabric)
     if not Fabric(**plan.fabric).is_global_zero:
         return None
@@ -250,7 +259,8 @@ def _fine_tuned(exhibit: Exhibit, plan: Plan, out: Path) -> Found | None:
     rows = [f"| {arm} | {number(float(values.mean()), 2)} |" for arm, values in right.items()]
     text = (
         f"With Group-CAM as augmentation less without: {number(gain.mean, 2, signed=True)} "
-        f"{spread(gain, 2, signed=True)} points, after {settings.epochs} epochs."
+        f"{spread(gain, 2, signed=True)} points, after {settings.epochs} epochs with "
+        f"{settings.train_per_class or 'all'} pictures of each class."
     )
     table = "\n".join(["| arm | top-1 in % |", "| --- | --- |", *rows])
     return Found(text, verdict, len(lines), table)

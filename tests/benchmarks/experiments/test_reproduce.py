@@ -99,13 +99,16 @@ def test_what_cannot_be_measured_is_said_in_a_line(tmp_path):
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> dict[str, Path]:
-    """Two pictures of two classes, as data of ImageNet and as data to train on."""
+    """Pictures of two classes, as data of ImageNet and as data to train on."""
     colours = {"red": "n01", "blue": "n02"}
     for half in ("train", "val"):
         for colour, wnid in colours.items():
             folder = tmp_path / "train" / half / wnid
             folder.mkdir(parents=True)
-            Image.new("RGB", (40, 40), colour).save(folder / f"{colour}.png")
+            for place in range(2):
+                image = Image.new("RGB", (40, 40), colour)
+                image.paste("white", (place, 10, place + 20, 30))
+                image.save(folder / f"{place}.png")
     images = tmp_path / "imagenet" / "images"
     images.mkdir(parents=True)
     lines = ["file,label,wnid,x0,y0,x1,y1,union_cover"]
@@ -135,3 +138,18 @@ def test_a_page_from_end_to_end_and_again_from_its_rows(tmp_path, pictures, monk
     again = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert "0 results to do" in again.output
     assert (tmp_path / "out" / "reproduction.md").read_text() == page
+
+
+def test_a_share_of_the_pictures_is_enough_to_fine_tune(tmp_path, pictures):
+    """Those of ImageNet fill batches of 256."""
+    (tmp_path / "mine.py").write_text(MODEL)
+    (tmp_path / "names.txt").write_text("n01\nn02\n")
+    arguments = ["reproduce", "--only", "finetune", "--scale", "0", "--accelerator", "cpu"]
+    arguments += ["--train", str(pictures["train"]), "--out", str(tmp_path / "out")]
+    arguments += ["--model", f"{tmp_path / 'mine.py'}:build", "--preprocess", "imagenet"]
+    arguments += ["--image-size", "32", "--class-names", str(tmp_path / "names.txt")]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "out" / "reproduction.md").read_text()
+    assert "after 2 epochs with 2 pictures of each class" in page
+    assert "| group_cam |" in page

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from benchmarks.experiments.large_reports import used
 from benchmarks.experiments.made_run import make_run
 from benchmarks.report import write_report
 
+ROOT = Path(__file__).parents[3]
 N_SAMPLES, N_METHODS = 1000, 2
 
 
@@ -90,6 +93,22 @@ def test_what_a_process_uses() -> None:
     assert little.cpu_seconds > 0
     with pytest.raises(RuntimeError, match="ended with 3"):
         used(["-c", "import sys; sys.exit(3)"])
+
+
+def test_a_report_imports_little_beside_torch_and_matplotlib(run: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+from benchmarks.report import write_report
+write_report([Path({str(run)!r})], Path({str(tmp_path)!r}))
+print(*sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    heavy = {"captum", "lightning_fabric", "quantus", "scipy.stats", "torchmetrics", "torchvision"}
+    assert heavy.isdisjoint(done.stdout.split())
+    assert {"torch", "matplotlib"} <= set(done.stdout.split())
 
 
 def test_what_memory_is_not_measured_of() -> None:
