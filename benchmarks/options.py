@@ -71,6 +71,14 @@ def run_options(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the network (needs a C++ compiler).")
     ] = False,
+    accelerated: Annotated[
+        bool,
+        typer.Option(
+            "--accelerate",
+            help="Ask a copy of the network with folded normalisation: the same to rounding, and "
+            "faster where there is some.",
+        ),
+    ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try again what failed.")] = False,
     samples_per_batch: Annotated[
         int | None,
@@ -97,6 +105,7 @@ def run_options(
         "seed": seed,
         "n_shown": n_shown,
         "compiled": compiled,
+        "accelerated": accelerated,
         "retry": retry,
         "samples_per_batch": samples_per_batch,
         **fabric,

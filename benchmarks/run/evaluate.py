@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import Module
 from torchvision.transforms.functional import to_pil_image
 
+from captum_groupcam.images import sample_images
 from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.methods import MethodSpec
 from captum_groupcam.metrics.functional import resize_masks
@@ -30,7 +31,7 @@ from ..measures.registry import MEASURES
 from .certainty import certainty_figure
 from .checks import content_digest, each_curve, each_value
 from .folder import RunFolder
-from .network import Compiled
+from .network import Accelerated, Compiled
 from .observed import (
     Seen,
     check_device,
@@ -85,6 +86,8 @@ class Evaluator:
             its id. Default: 0.
         compiled (bool, optional): Whether passes without gradients are compiled. Default: False.
         n_shown (int, optional): Number of samples whose pictures are kept. Default: 0.
+        accelerated (bool, optional): Whether passes without gradients are answered by a faster
+            copy, :func:`~captum_groupcam.networks.accelerate`. Default: False.
         samples_per_batch (int, optional): Samples that a method explains, or a measure measures, in
             one call, where it can take several. Default: None, as many as fill the network's
             batches on an accelerator, and 1 on a CPU.
@@ -100,13 +103,18 @@ class Evaluator:
     seed: int = 0
     compiled: bool = False
     n_shown: int = 0
+    accelerated: bool = False
     samples_per_batch: int | None = None
     _network: Module = field(init=False, repr=False)
     _compiled_for: set[tuple[int, int]] = field(init=False, repr=False, default_factory=set)
 
     def __post_init__(self) -> None:
         network = self.model.network
-        object.__setattr__(self, "_network", Compiled(network) if self.compiled else network)
+        if self.compiled:
+            network = Compiled(network)
+        elif self.accelerated:
+            network = Accelerated(network, self.model.prepare(sample_images()["cat"]()))
+        object.__setattr__(self, "_network", network)
         for spec in self.methods:
             self._model_of(spec)  # what no sample can do is said before the first
 
@@ -279,12 +287,13 @@ class Evaluator:
         """What a plain forward pass takes for an image, in batches of the usual size."""
         size = default_batch_size(inputs.device)
         batch = inputs.expand(size, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        network = self._network if self.compiled else self.model.network
         seconds = []
         with torch.no_grad():
             for _ in range(2):  # the first one may compile
                 wait_for(inputs.device)
                 start = time.perf_counter()
-                self._network(batch)
+                network(batch)
                 wait_for(inputs.device)
                 seconds.append((time.perf_counter() - start) / size)
         return min(seconds)

@@ -58,6 +58,8 @@ class RunSettings:
         seed (int, optional): Seed of the measures, and of weights that are random. Default: 0.
         n_shown (int, optional): Samples whose pictures are kept. Default: 8.
         compiled (bool, optional): Whether the network is compiled. Default: False.
+        accelerated (bool, optional): Whether a faster copy of the network answers what needs no
+            gradients, as in :class:`~benchmarks.run.evaluate.Evaluator`. Default: False.
         retry (bool, optional): Whether what failed is tried again. Default: False.
         samples_per_batch (int, optional): Samples that share a call, as in
             :class:`~benchmarks.run.evaluate.Evaluator`. Default: None, chosen by the device.
@@ -83,6 +85,7 @@ class RunSettings:
     seed: int = 0
     n_shown: int = 8
     compiled: bool = False
+    accelerated: bool = False
     retry: bool = False
     samples_per_batch: int | None = None
     studies: Mapping[str, Sequence[str]] | None = None
@@ -116,6 +119,8 @@ def prepare(settings: RunSettings, device: torch.device | str = "cpu") -> tuple[
     """
     if settings.target not in get_args(TargetChoice):
         raise ValueError(f"The target is label or predicted, got {settings.target!r}.")
+    if settings.compiled and settings.accelerated:
+        raise ValueError("A run is compiled or accelerated: give one of the two.")
     with torch.random.fork_rng(devices=()):
         # The same in all processes and after a stop, also where weights are drawn.
         torch.default_generator.manual_seed(settings.seed)
@@ -136,6 +141,7 @@ def prepare(settings: RunSettings, device: torch.device | str = "cpu") -> tuple[
         settings.seed,
         settings.compiled,
         settings.n_shown,
+        settings.accelerated,
         settings.samples_per_batch,
     )
     return evaluator, dataset
@@ -223,6 +229,8 @@ def configuration_of(
         "seed": settings.seed,
         "precision": str(settings.precision),
         "compiled": settings.compiled,
+        # Not there where it is not, as in folders from before there was a choice.
+        **({"accelerated": True} if settings.accelerated else {}),
         "randomised_layers": chosen_layers(evaluator.model.network, N_LAYERS),
         "studies": dict(settings.studies or {}),
         "methods": {

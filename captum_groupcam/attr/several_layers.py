@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from captum.attr import Attribution, LayerAttribution
@@ -12,13 +11,7 @@ from torch.nn import Module
 
 from captum_groupcam import _captum
 from captum_groupcam.attr.functional.several_layers import Merge, merge_maps
-from captum_groupcam.masking.call import (
-    TensorOrTuple,
-    check_channels_first,
-    expecting_zero_maps,
-    like_inputs,
-    warn_of_zero_maps,
-)
+from captum_groupcam.masking.call import TensorOrTuple, check_channels_first, like_inputs
 from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.networks.target_layer import TargetLayer
 
@@ -100,8 +93,7 @@ class SeveralLayers(Attribution):
         for layer in self.layers:
             place = layer if isinstance(layer, TargetLayer) else TargetLayer(layer)
             method = self.method(self.forward_func, place.module, self.device_ids)
-            ask = partial(method.attribute, inputs, target, *args, **{**place.keywords, **kwargs})
-            maps = expecting_zero_maps(ask)
+            maps = method.attribute(inputs, target, *args, **{**place.keywords, **kwargs})
             # Captum's have one map, whatever the inputs.
             found.append(maps if isinstance(maps, tuple) else (maps,) * len(whole))
             check_channels_first(found[-1][0], whole)
@@ -111,5 +103,4 @@ class SeveralLayers(Attribution):
             else maps[0].new_zeros(len(tensor), 1)
             for tensor, maps in zip(whole, zip(*found, strict=True), strict=True)
         )
-        warn_of_zero_maps(None, merged)
         return like_inputs(inputs, merged)

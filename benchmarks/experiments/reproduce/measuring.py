@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from captum_groupcam.methods import MethodSpec
-from captum_groupcam.metrics.bootstrap import Interval
+from captum_groupcam.metrics.bootstrap import Interval, bootstrap_mean
 
 from ...report.figures import Figure
 from ...report.files import number, spread
@@ -167,7 +167,7 @@ def _highest(found: Chapter) -> Found:
         f"The highest mean is that of {ahead}. Significantly above group_cam: "
         f"{_listed(above)}; significantly below: {_listed(behind)}."
     )
-    return Found(text, verdict, _n(cells), _values(table, score), found.figures)
+    return Found(text, verdict, _n(cells), _values(table, score), _drawn(found.curves))
 
 
 def _optimum(found: Chapter) -> Found:
@@ -177,14 +177,24 @@ def _optimum(found: Chapter) -> Found:
     above = [str(theta) for theta, cell in thetas.items() if cell.significant and cell.better]
     verdict = DISAGREES if above and best not in _NEAR else AGREES if best in _NEAR else OPEN
     text = f"The highest mean is at theta = {best}; significantly above 70: {_listed(above)}."
-    return Found(text, verdict, _n(thetas), _values(table, score), found.figures)
+    return Found(text, verdict, _n(thetas), _values(table, score), _studied(found))
 
 
 def _theta(method: str) -> int:
     return int(float(method.partition("denoise_percentile=")[2] or 70))
 
 
-def _less(found: Chapter, measure: str, method: str, what: str) -> Found:
+def _drawn(figures: Mapping[str, Sequence[Figure]]) -> list[Figure]:
+    return [figure for several in figures.values() for figure in several]
+
+
+def _studied(found: Chapter) -> list[Figure]:
+    return [figure for study in found.studies for figure in study.figures]
+
+
+def _less(
+    found: Chapter, measure: str, method: str, what: str, figures: Sequence[Figure] = ()
+) -> Found:
     table, score = _table(found, measure)
     cells = {one: table.cells[one, score] for one in table.methods}
     return Found(
@@ -192,12 +202,13 @@ def _less(found: Chapter, measure: str, method: str, what: str) -> Found:
         _sign(cells[method]),
         _n(cells),
         _values(table, score),
-        found.figures,
+        figures,
     )
 
 
 def _gain(found: Chapter) -> Found:
-    return _less(found, "over_all", "group_cam:n_groups=1", "G = 32 less G = 1")
+    what = "G = 32 less G = 1"
+    return _less(found, "over_all", "group_cam:n_groups=1", what, _studied(found))
 
 
 def _ahead(found: Chapter) -> Found:
@@ -207,14 +218,14 @@ def _ahead(found: Chapter) -> Found:
 def _depends(found: Chapter) -> Found:
     table, score = _table(found, "cascading.spearman")
     cells = {method: table.cells[method, score] for method in table.methods}
-    mean = cells["group_cam"].interval.mean
-    cell = cells["edges"]  # the picture's own edges, which no weight changes
+    ours, cell = cells["group_cam"].interval, cells["edges"]
+    edges = cell.interval  # of the picture's own edges, which no weight changes
     text = (
-        f"The rank correlation with the map of the trained network, over the layers, is "
-        f"{number(mean, 2)}; that of edges, which no weight changes, is "
-        f"{number(cell.interval.mean, 2)}."
+        "The rank correlation with the map of the trained network, over the layers, is "
+        f"{number(ours.mean, 2)} {spread(ours, 2)}; that of edges, which no weight changes, is "
+        f"{number(edges.mean, 2)} {spread(edges, 2)}."
     )
-    return Found(text, _sign(cell), _n(cells), _values(table, score), found.figures)
+    return Found(text, _sign(cell), _n(cells), _values(table, score), _drawn(found.sanity))
 
 
 def _seconds(found: Chapter) -> Found:
@@ -225,7 +236,7 @@ def _seconds(found: Chapter) -> Found:
     device = torch.cuda.get_device_name() if on_gpu else "a CPU"
     text = f"{number(seconds.mean, 3)} s {spread(seconds, 3)} on {device}."
     verdict = OPEN if not on_gpu else AGREES if seconds.mean <= 0.09 else DISAGREES
-    return Found(text, verdict, _n(cells), _values(table, score), found.figures)
+    return Found(text, verdict, _n(cells), _values(table, score))
 
 
 def _fine_tuned(exhibit: Exhibit, plan: Plan, out: Path) -> Found | None:
@@ -256,13 +267,14 @@ def _fine_tuned(exhibit: Exhibit, plan: Plan, out: Path) -> Found | None:
     }
     gain = crossed_bootstrap((right["group_cam"] - right["plain"])[None])
     verdict = AGREES if gain.low > 0 else DISAGREES if gain.high < 0 else OPEN
-    rows = [f"| {arm} | {number(float(values.mean()), 2)} |" for arm, values in right.items()]
+    means = {arm: bootstrap_mean(values) for arm, values in right.items()}
+    rows = [f"| {arm} | {number(m.mean, 2)} {spread(m, 2)} | {m.n} |" for arm, m in means.items()]
     text = (
         f"With Group-CAM as augmentation less without: {number(gain.mean, 2, signed=True)} "
         f"{spread(gain, 2, signed=True)} points, after {settings.epochs} epochs with "
         f"{settings.train_per_class or 'all'} pictures of each class."
     )
-    table = "\n".join(["| arm | top-1 in % |", "| --- | --- |", *rows])
+    table = "\n".join(["| arm | top-1 in % | n |", "| --- | --- | --- |", *rows])
     return Found(text, verdict, len(lines), table)
 
 
@@ -296,7 +308,7 @@ def _turned(cell: Cell) -> str:
 
 
 def _values(table: Table, score: str) -> str:
-    lines = [f"| method | {score} | less {table.reference} |", "| --- | --- | --- |"]
+    lines = [f"| method | {score} | n | less {table.reference} |", "| --- | --- | --- | --- |"]
     for method in table.methods:
         cell = table.cells[method, score]
         d = cell.difference
@@ -305,7 +317,7 @@ def _values(table: Table, score: str) -> str:
         )
         lines.append(
             f"| {method} | {number(cell.interval.mean, 3)} {spread(cell.interval, 3)} | "
-            f"{difference} |"
+            f"{cell.interval.n} | {difference} |"
         )
     return "\n".join(lines)
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.run.network import Compiled, counted
+from benchmarks import controls  # noqa: F401
+from benchmarks.run.network import Accelerated, Compiled, counted
 from captum_groupcam.methods import METHODS
 
 
@@ -82,3 +83,52 @@ def test_counts_are_hand_counted() -> None:
             METHODS[name](network, network[0], **options)(inputs, 1)
         assert queries.count == expected, name
     assert not network._forward_pre_hooks
+
+
+def normalised_cnn() -> nn.Sequential:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
+    network(torch.rand(16, 3, 8, 8))  # statistics of its own
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    "name", ["group_cam", "grad_cam", "guided_backprop", "rise", "ablation_cam"]
+)
+def test_an_accelerated_network_gives_maps_and_counts_of_the_plain_one(name: str) -> None:
+    network, inputs = normalised_cnn(), torch.rand(1, 3, 8, 8)
+    options = {"n_masks": 10} if name == "rise" else {}
+    found = []
+    for model in (network, Accelerated(normalised_cnn(), torch.rand(1, 3, 8, 8))):
+        with counted(model) as queries:
+            maps = METHODS[name](model, getattr(model, "_orig_mod", model)[2], **options)(inputs, 1)
+        found.append((maps, queries.count))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]
+
+
+def test_the_copy_answers_what_needs_no_gradients() -> None:
+    written = normalised_cnn()
+    shown: list[int] = []
+    # There before the copy, which has it, too.
+    written[0].register_forward_hook(
+        lambda module, args, _: shown.append(len(args[0])) if module is written[0] else None
+    )
+    network = Accelerated(written, torch.rand(1, 3, 8, 8))
+    shown.clear()
+    with counted(network) as queries:
+        METHODS["rise"](network, n_masks=40)(torch.rand(1, 3, 8, 8), 1)
+    assert queries.count == 40
+    assert sum(shown) < 10  # one row is compared in each call
+    twin = copy.deepcopy(network)
+    assert isinstance(twin, nn.Sequential)
+    with counted(network) as queries:
+        twin(torch.rand(2, 3, 8, 8))
+    assert queries.count == 2

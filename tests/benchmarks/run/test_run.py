@@ -242,6 +242,17 @@ def _place(rows: list[Row]) -> Callable[[Row], int]:
     return lambda row: places[row.key]
 
 
+def test_an_accelerated_run_has_the_rows_of_a_plain_one(
+    settings: RunSettings, whole: list[Row]
+) -> None:
+    with pytest.raises(ValueError, match="compiled or accelerated"):
+        prepare(replace(settings, accelerated=True, compiled=True))
+    folder = run(replace(settings, accelerated=True))
+    assert folder is not None
+    assert folder.configuration["accelerated"] is True
+    assert_same(folder.rows(), whole)
+
+
 def test_a_complete_run_does_nothing(settings: RunSettings) -> None:
     run(settings)
     results = settings.out / "results.parquet"
@@ -297,6 +308,7 @@ def test_a_slice_without_samples_is_refused(settings: RunSettings) -> None:
         ({"seed": 1}, "seed: 0, now 1"),
         ({"weights": "random"}, "weights_seed: None, now 0"),
         ({"layer": "features.10"}, "layer: "),
+        ({"accelerated": True}, "accelerated: None, now True"),
     ],
 )
 def test_another_configuration_is_noticed(
