@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,12 +38,15 @@ from captum_groupcam.visualization import (
     save_figure,
 )
 
-__all__ = ["ALL", "Explaining", "demo_figure", "find_class", "find_device", "output_names"]
+__all__ = ["ALL", "Explaining", "demo_figure", "file_part", "find_class"]
+__all__ += ["find_device", "output_names"]
 
 #: What ``--method`` takes for all of :data:`~captum_groupcam.methods.METHODS`, in one picture.
 ALL = "all"
 #: The longest name of a file that file systems take, in bytes.
 _LONGEST = 255
+#: The longest part of it that says the method, in characters.
+_LONGEST_PART = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +135,7 @@ class Explaining:
             bool: Whether all went well; what did not is printed, and does not end the rest.
         """
         files = self._found(paths)
-        drawn = ALL if self.sheet else next(iter(self.specs.values())).name
+        drawn = ALL if self.sheet else file_part(next(iter(self.specs.values())))
         outputs = {kind: output_names(files, drawn + kind, self.out) for kind in self.kinds}
         steps = len(self.specs) + len(self.kinds)
         with progress_bar(self.console) as progress:
@@ -147,7 +152,7 @@ class Explaining:
         if self._failures:
             say(
                 self.errors,
-                f"{len(self._failures)} failed, {len(files)} files were found",
+                f"{_counted(len(self._failures), 'failure')}, {_counted(len(files), 'file')} found",
                 "red",
             )
         return not self._failures
@@ -311,6 +316,10 @@ def _curves(model: ImageClassifier, inputs: Tensor, target: int, maps: dict[str,
 # --- arguments
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def find_class(text: str, class_names: list[str]) -> int:
     """Finds the class that is meant by an index or a name, whatever its case.
 
@@ -340,6 +349,23 @@ def find_class(text: str, class_names: list[str]) -> int:
     raise ValueError(f"No class is named {text!r}; {hint}")
 
 
+def file_part(spec: MethodSpec) -> str:
+    """A method with its options as part of a file's name: another for any other, always the same.
+
+    Examples::
+
+        >>> file_part(MethodSpec.parse("layer_cam:smooth=flips"))
+        'layer_cam_smooth=flips'
+        >>> file_part(MethodSpec.parse("layer_cam"))
+        'layer_cam'
+    """
+    # Some systems take no colon.
+    whole = str(spec).replace(":", "_", 1)
+    part = re.sub(r"[^\w.,=+()-]", "_", whole)[:_LONGEST_PART]
+    mark = "" if part == whole else f"_{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    return part + mark
+
+
 def output_names(files: list[Path], method: str, folder: Path) -> list[str]:
     """Names the overlays: no two alike, none that of an input in the same folder, none too long.
 
@@ -348,8 +374,7 @@ def output_names(files: list[Path], method: str, folder: Path) -> list[str]:
         >>> output_names([Path("a/cat.png"), Path("b/cat.jpg")], "group_cam", Path("out"))
         ['cat_group_cam.png', 'cat_group_cam_2.png']
     """
-    # Case does not tell files apart on every system, and some take no colon.
-    method = method.replace(":", "_")
+    # Case does not tell files apart on every system.
     taken = {file.name.casefold() for file in files if file.resolve().parent == folder.resolve()}
     names = []
     for file in files:

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from captum_groupcam.apps.benchmark import benchmark_commands
 from captum_groupcam.apps.console import say, usage_errors
-from captum_groupcam.apps.names import OFFERED_METHODS
+from captum_groupcam.apps.names import offered_names
 from captum_groupcam.apps.options import network_details, network_options, with_options
 
 __all__ = ["app"]
@@ -27,7 +28,24 @@ app = typer.Typer(
 )
 
 
-@app.command()
+class _WithMethods(TyperCommand):
+    """A command whose help lists the methods that are offered when it is shown."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for parameter in self.params:
+            if parameter.name == "method":
+                parameter.help = _method_help()  # type: ignore[attr-defined]
+        super().format_help(ctx, formatter)
+
+
+def _method_help() -> str:
+    return (
+        f"One of {', '.join(offered_names())}, or package.module:object or FILE.py:object of your "
+        "own; with options as in rise:n_masks=1000,seed=1. Or all of them in one picture: all."
+    )
+
+
+@app.command(cls=_WithMethods)
 @with_options(network=network_options)
 def explain(
     images: Annotated[
@@ -40,11 +58,7 @@ def explain(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(
-            help=f"One of {', '.join(OFFERED_METHODS)}, or package.module:object or FILE.py:object "
-            "of your own; with options as in rise:n_masks=1000,seed=1. Or all of them in one "
-            "picture: all."
-        ),
+        typer.Option(help=_method_help()),
     ] = "group_cam",
     groups: Annotated[
         bool, typer.Option("--groups", help="Draw the groups that speak most for the class, too.")

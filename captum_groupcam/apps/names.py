@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["OFFERED_METHODS"]
+import sys
 
-#: What :func:`~captum_groupcam.methods.offered_methods` gives.
+__all__ = ["OFFERED_METHODS", "offered_names"]
+
+#: What :func:`~captum_groupcam.methods.offered_methods` gives before others are registered.
 OFFERED_METHODS = (
     "group_cam",
     "group_cam_gradient_free",
@@ -47,3 +49,19 @@ OFFERED_METHODS = (
     "attention_rollout",
     "le_grad",
 )
+
+
+def offered_names() -> list[str]:
+    """The methods that are offered now.
+
+    Returns:
+        list of str: Those of the registry if that is there, which alone imports what is heavy;
+        otherwise nobody has registered others.
+
+    Examples::
+
+        >>> "group_cam" in offered_names()
+        True
+    """
+    registry = sys.modules.get("captum_groupcam.methods")
+    return list(OFFERED_METHODS) if registry is None else list(registry.offered_methods())

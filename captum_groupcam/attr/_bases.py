@@ -140,9 +140,15 @@ class Unmasked(Titled, Attribution):
         internal_batch_size: int | None,
     ) -> TensorOrTuple:
         """What every call does."""
+
+        def of_call(call: Call) -> tuple[Tensor, ...]:
+            maps = algorithm(call)
+            warn_of_zero_maps(None, maps)
+            return maps
+
         return explained(
             self.forward_func,
-            algorithm,
+            of_call,
             inputs,
             target,
             additional_forward_args,

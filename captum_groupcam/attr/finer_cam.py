@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_groupcam import _captum
 from captum_groupcam.attr._shared import shared_arguments
 from captum_groupcam.attr.grad_cam import GradCAM
-from captum_groupcam.attr.layer_formula import LayerFormula
+from captum_groupcam.attr.layer_formula import LayerFormula, is_formula_of_gradients
 from captum_groupcam.masking.call import Call, TensorOrTuple
 from captum_groupcam.masking.checks import check_between, check_count
 from captum_groupcam.masking.targets import Contrast, Target
@@ -92,7 +92,7 @@ class FinerCAM(LayerFormula):
             TypeError: If an argument has a wrong type, or the method takes no gradient.
             ValueError: As :meth:`LayerFormula.attribute`, or if there are no other classes.
         """
-        if not _has_formula_of_gradients(base):
+        if not is_formula_of_gradients(base):
             raise TypeError(
                 "base must be a method that takes a gradient and has a formula of its own, such "
                 f"as GradCAM or LayerCAM, got {getattr(base, '__name__', repr(base))}."
@@ -118,12 +118,3 @@ class FinerCAM(LayerFormula):
             relu_attributions,
             internal_batch_size,
         )
-
-
-def _has_formula_of_gradients(base: object) -> bool:
-    return (
-        isinstance(base, type)
-        and issubclass(base, LayerFormula)
-        and base.uses_gradients
-        and (base.formula is not LayerFormula.formula or base._maps is not LayerFormula._maps)
-    )

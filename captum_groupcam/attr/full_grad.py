@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_groupcam import _captum
 from captum_groupcam.attr._bases import Unmasked
 from captum_groupcam.attr._shared import shared_arguments
-from captum_groupcam.masking.biases import full_gradients
+from captum_groupcam.masking.biases import full_gradients, in_full_precision
 from captum_groupcam.masking.call import Call, TensorOrTuple
 from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.masking.masks import normalize, upsample
@@ -30,9 +30,10 @@ class FullGrad(Unmasked):
         S = \psi(g_x \odot x) + \sum_l \sum_k \psi(g_{l,k} \, b_{l,k}), \quad
         \psi = \mathrm{upsample} \circ \mathrm{rescale} \circ |\cdot|
 
-    where b are the biases of convolutions and batch norms and g the gradients at their outputs.
-    With ReLU, the terms under :math:`\psi` and the biases of layers without positions add up to the
-    output exactly. It needs a module with such biases. It takes no layer and no baseline.
+    where b are the biases of convolutions and norms and g the gradients at their outputs. With ReLU
+    and batch norms, the terms under :math:`\psi` and the biases of layers without positions add up
+    to the output exactly. Half precision is computed in float32. It needs a module with such biases
+    that adds none to tokens, whose places are not known. It takes no layer and no baseline.
 
     Source: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization",
     arXiv 1905.00780, eq. 4.
@@ -70,8 +71,9 @@ class FullGrad(Unmasked):
 
         Raises:
             TypeError: If an argument has a wrong type, or the network is no module.
-            ValueError: If no convolution or batch norm with a bias runs; if the target is out of
-                range; if inputs or outputs are not finite; or if batch sizes do not match.
+            ValueError: If no convolution or norm with a bias runs, or biases are added in ways of
+                which nothing is known; if the target is out of range; if inputs or outputs are not
+                finite; or if batch sizes do not match.
 
         Examples::
 
@@ -92,14 +94,15 @@ class FullGrad(Unmasked):
 def _maps(call: Call, rescale: Rescale) -> tuple[Tensor, ...]:
     """The sum for each input with positions, zero (N x 1) for others."""
     explained = [which for which in range(len(call.inputs)) if call.has_map(which)]
+    network = in_full_precision(call.network)
 
     def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor, ...]:
-        terms = full_gradients(call.network, rows, samples, explained)
+        terms = full_gradients(network, rows, samples, explained)
         biases = [_scaled(term, rescale) for term in terms.at_biases]
         found = []
         for which, term in zip(explained, terms.at_inputs, strict=True):
             size = rows[which].shape[2:]
-            parts = [_scaled(term, rescale), *(b for b in biases if b.dim() == term.dim())]
+            parts = [_scaled(term, rescale), *biases]
             whole = [upsample(part, size).sum(1, keepdim=True) for part in parts]
             found.append(torch.cat(whole, 1).sum(1, keepdim=True))
         return tuple(found)

@@ -11,12 +11,12 @@ from torch import Tensor
 from captum_groupcam import _captum
 from captum_groupcam.attr._bases import explained
 from captum_groupcam.attr._shared import Titled, shared_arguments
-from captum_groupcam.masking.call import Call, TensorOrTuple
+from captum_groupcam.masking.call import Call, TensorOrTuple, warn_of_zero_maps
 from captum_groupcam.masking.network import raw_score
 from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
-__all__ = ["LayerFormula"]
+__all__ = ["LayerFormula", "is_formula_of_gradients"]
 
 
 @shared_arguments
@@ -112,7 +112,9 @@ class LayerFormula(Titled, LayerAttribution):
 
         def of_call(call: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
             maps = call.by_parts(lambda part: maps_of(part, layer))
-            return call.for_each_input(maps.relu() if relu_attributions else maps)
+            maps = maps.relu() if relu_attributions else maps
+            warn_of_zero_maps(None, (maps,))
+            return call.for_each_input(maps)
 
         return explained(
             self.forward_func,
@@ -121,6 +123,7 @@ class LayerFormula(Titled, LayerAttribution):
             target,
             additional_forward_args,
             masked=False,
+            at_layer=True,
             score_func=raw_score,
             internal_batch_size=internal_batch_size,
             device_ids=self.device_ids,
@@ -151,3 +154,25 @@ class LayerFormula(Titled, LayerAttribution):
             NotImplementedError: If a class has none.
         """
         raise NotImplementedError("A layer method has a formula of activations and gradients.")
+
+
+def is_formula_of_gradients(method: object) -> bool:
+    """Whether a method takes a gradient, and is a formula of its own.
+
+    Args:
+        method (object): A class, if it is one.
+
+    Returns:
+        bool: Whether it is so, also if it makes its map in another way than by ``formula``.
+
+    Examples::
+
+        >>> is_formula_of_gradients(LayerFormula)
+        False
+    """
+    return (
+        isinstance(method, type)
+        and issubclass(method, LayerFormula)
+        and method.uses_gradients
+        and (method.formula is not LayerFormula.formula or method._maps is not LayerFormula._maps)
+    )

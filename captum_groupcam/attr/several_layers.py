@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from captum.attr import Attribution, LayerAttribution
@@ -11,7 +12,13 @@ from torch.nn import Module
 
 from captum_groupcam import _captum
 from captum_groupcam.attr.functional.several_layers import Merge, merge_maps
-from captum_groupcam.masking.call import TensorOrTuple, check_channels_first, like_inputs
+from captum_groupcam.masking.call import (
+    TensorOrTuple,
+    check_channels_first,
+    expecting_zero_maps,
+    like_inputs,
+    warn_of_zero_maps,
+)
 from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.networks.target_layer import TargetLayer
 
@@ -93,7 +100,8 @@ class SeveralLayers(Attribution):
         for layer in self.layers:
             place = layer if isinstance(layer, TargetLayer) else TargetLayer(layer)
             method = self.method(self.forward_func, place.module, self.device_ids)
-            maps = method.attribute(inputs, target, *args, **{**place.keywords, **kwargs})
+            ask = partial(method.attribute, inputs, target, *args, **{**place.keywords, **kwargs})
+            maps = expecting_zero_maps(ask)
             # Captum's have one map, whatever the inputs.
             found.append(maps if isinstance(maps, tuple) else (maps,) * len(whole))
             check_channels_first(found[-1][0], whole)
@@ -103,4 +111,5 @@ class SeveralLayers(Attribution):
             else maps[0].new_zeros(len(tensor), 1)
             for tensor, maps in zip(whole, zip(*found, strict=True), strict=True)
         )
+        warn_of_zero_maps(None, merged)
         return like_inputs(inputs, merged)

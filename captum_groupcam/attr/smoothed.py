@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+import torch
 from captum.attr import Attribution
 from torch import Tensor
 
 from captum_groupcam import _captum
-from captum_groupcam.attr.functional.smoothed import FACTORS, mean_over_altered
-from captum_groupcam.masking.call import TensorOrTuple, like_inputs
+from captum_groupcam.attr.functional.smoothed import FACTORS, lies_over, mean_over_altered
+from captum_groupcam.masking.call import (
+    TensorOrTuple,
+    expecting_zero_maps,
+    like_inputs,
+    warn_of_zero_maps,
+)
+from captum_groupcam.masking.checks import check_between
+from captum_groupcam.masking.network import Shared
+from captum_groupcam.networks.axes import check_channels
+from captum_groupcam.networks.tensors import check_tensor
 
 __all__ = ["Smoothed"]
 
@@ -39,6 +51,10 @@ class Smoothed(Attribution):
     """
 
     def __init__(self, method: Attribution) -> None:
+        if not isinstance(method, Attribution):
+            name = getattr(method, "__name__", type(method).__name__)
+            made = f"{name if isinstance(method, type) else 'GradCAM'}(network, ...)"
+            raise TypeError(f"method must be a method of a network, as {made} is, got {name}.")
         super().__init__(method.forward_func)
         self.method = method
 
@@ -56,6 +72,7 @@ class Smoothed(Attribution):
 
         Args:
             inputs (Tensor or tuple of Tensor): N x C x spatial; those with positions are altered.
+                One of whole numbers that lies over another, as a mask does, is mirrored only.
             *args (Any, optional): As in the method's own ``attribute``.
             flip (bool, optional): Whether they are mirrored along the last axis, too.
                 Default: True.
@@ -70,21 +87,78 @@ class Smoothed(Attribution):
             else the method returns.
 
         Raises:
-            ValueError: If there are no factors, or a baseline has positions, which would not be
-                mirrored.
+            TypeError: If ``flip`` is no bool, or ``factors`` are no numbers.
+            ValueError: If there are no factors; if the channels of an input come last; or if a
+                baseline or another argument has positions, which would not be mirrored.
         """
+        if not isinstance(flip, bool):
+            raise TypeError(f"flip must be True or False, got {flip!r}.")
+        if not isinstance(factors, (list, tuple)):
+            raise TypeError(f"factors must be a tuple of numbers, got {factors!r}.")
         if not factors:
             raise ValueError("Expected at least one factor to multiply the inputs by, got none.")
+        for factor in factors:
+            check_between("each of factors", factor, -torch.inf, torch.inf, ends="()")
         whole = inputs if isinstance(inputs, tuple) else (inputs,)
-        baselines = kwargs.get("baselines")
-        for baseline in baselines if isinstance(baselines, tuple) else (baselines,):
-            if flip and isinstance(baseline, Tensor) and baseline.dim() > 2:
-                raise ValueError(
-                    "A baseline with positions is not mirrored with its input: give a number or a "
-                    "function of the input, or flip=False."
-                )
+        for one in whole:
+            check_tensor("Each of inputs", one)
+        if flip:
+            self._check_mirrored(whole, args, kwargs)
 
         def explain(seen: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return tuple(self.method.attribute(seen, *args, **kwargs))
+            ask = partial(self.method.attribute, seen, *args, **kwargs)
+            return tuple(expecting_zero_maps(ask))
 
-        return like_inputs(inputs, mean_over_altered(explain, whole, flip, factors, scaled=scaled))
+        maps = mean_over_altered(explain, whole, flip, factors, scaled=scaled)
+        warn_of_zero_maps(None, maps)
+        return like_inputs(inputs, maps)
+
+    def _check_mirrored(
+        self, inputs: tuple[Tensor, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Refuses arguments that would stay as they are where the input is mirrored."""
+        try:
+            bound = inspect.signature(self.method.attribute).bind_partial(inputs, *args, **kwargs)
+        except TypeError:  # the call will say what is wrong
+            return
+        _, *given = bound.arguments.items()
+        named = dict(given)
+        named.update(named.pop("kwargs", {}))
+        sizes = {one.shape[2:] for one in inputs if one.is_floating_point() and one.dim() > 2}
+        if any(one.dim() == 2 and lies_over(one, sizes) for one in inputs):
+            raise ValueError(
+                "An input of shape N x L beside one of N x C x L is not mirrored with it: give it "
+                "as N x 1 x L, or flip=False."
+            )
+        for name, value in named.items():
+            for part in value if isinstance(value, (tuple, list)) else (value,):
+                if not isinstance(part, Tensor) or name == "target":
+                    continue
+                if name == "baselines" and part.dim() > 2:
+                    raise ValueError(
+                        "A baseline with positions is not mirrored with its input: give a number "
+                        "or a function of the input, or flip=False."
+                    )
+                if lies_over(part, sizes):
+                    raise ValueError(
+                        f"A tensor of shape {tuple(part.shape)} in {name} lies over the input, and "
+                        "is not mirrored with it. Give it among the inputs, as in attribute((image,"
+                        " mask)): it is mirrored there, and multiplied by the factors only if it "
+                        "has floating-point values. Or give flip=False; or, in "
+                        "additional_forward_args, Shared(tensor) for what does not lie over it."
+                    )
+        extra = named.get("additional_forward_args")
+        extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
+        check_channels(self.forward_func, inputs, lambda: _of_first(extra, len(inputs[0])))
+
+
+def _of_first(extra: tuple[Any, ...], n_samples: int) -> tuple[Any, ...]:
+    """Additional arguments of the first sample."""
+    return tuple(
+        argument.value
+        if isinstance(argument, Shared)
+        else argument[:1]
+        if isinstance(argument, Tensor) and argument.shape[:1] == (n_samples,)
+        else argument
+        for argument in extra
+    )

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _captum, _compiled
 from captum_groupcam.masking.network import Network, finite
+from captum_groupcam.networks._linear_calls import WatchedFunctions
 
-__all__ = ["FullGradients", "full_gradients"]
+__all__ = ["FullGradients", "full_gradients", "in_full_precision"]
 
-_CONVOLUTIONS = (
-    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
-    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+_CONVOLUTIONS: tuple[Callable[..., Any], ...] = (
+    *(F.conv1d, F.conv2d, F.conv3d),
+    *(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),
 )
-_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+#: By what adds a bias to the channels of N x C x spatial, its arguments.
+_ADDING: dict[Callable[..., Any], tuple[str, ...]] = {
+    **dict.fromkeys(_CONVOLUTIONS, ("input", "weight", "bias")),
+    F.batch_norm: (
+        *("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
+    ),
+    F.instance_norm: ("input", "running_mean", "running_var", "weight", "bias"),
+    F.group_norm: ("input", "num_groups", "weight", "bias"),
+}
+#: The same of N x ... x C, of which nobody knows where its positions lie.
+_ADDING_LAST: dict[Callable[..., Any], tuple[str, ...]] = {
+    F.linear: ("input", "weight", "bias"),
+    F.layer_norm: ("input", "normalized_shape", "weight", "bias"),
+}
+_LOW = {torch.float16, torch.bfloat16}
 
 
 class FullGradients(NamedTuple):
@@ -34,13 +52,55 @@ class FullGradients(NamedTuple):
     at_biases: list[Tensor]
 
 
+def in_full_precision(network: Network) -> Network:
+    """A network of lower precision with the same weights in float32; another as it is.
+
+    Gradients of half precision lose what is small, and biases times gradients most of all.
+
+    Args:
+        network (Network): Its forward function is a module.
+
+    Returns:
+        Network: It has a copy of the module, if that has weights of 16 bits.
+
+    Raises:
+        ValueError: If it cannot be copied.
+
+    Examples::
+
+        >>> from captum_groupcam.masking.targets import Target
+        >>> target = Target.of(0, 1, torch.device("cpu"))
+        >>> network = Network(torch.nn.Linear(2, 1).half(), target, (), n_samples=1)
+        >>> in_full_precision(network).forward_func.weight.dtype
+        torch.float32
+    """
+    module = _compiled.on_one_device(network.forward_func)
+    if not isinstance(module, Module):
+        return network
+    if _LOW.isdisjoint(t.dtype for t in (*module.parameters(), *module.buffers())):
+        return network
+    try:
+        module = copy.deepcopy(module).float()
+    except Exception as error:
+        raise ValueError(
+            "FullGrad computes in float32, since gradients of half precision lose what is small. "
+            f"The network cannot be copied for that: {type(error).__name__}: {error}"
+        ) from error
+    extra = tuple(map(_in_float32, network.additional_forward_args))
+    return replace(network, forward_func=module, additional_forward_args=extra)
+
+
+def _in_float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.dtype in _LOW else value
+
+
 def full_gradients(
     network: Network, inputs: tuple[Tensor, ...], samples: Tensor, explained: Sequence[int]
 ) -> FullGradients:
     """Gradients at inputs and at the outputs of layers with a bias, times inputs and biases.
 
     Args:
-        network (Network): Its forward function is a module.
+        network (Network): Its forward function is a module, of float32 or wider.
         inputs (tuple of Tensor): Inputs, Q x C x spatial each.
         samples (Tensor): Q indices of the samples that they come from.
         explained (sequence of int): Places of the inputs that are explained.
@@ -50,7 +110,8 @@ def full_gradients(
 
     Raises:
         TypeError: If the forward function is no module.
-        ValueError: If no layer with a bias runs, or a gradient is not finite.
+        ValueError: If no layer with a bias runs, one adds a bias whose positions are not known, or
+            a gradient is not finite.
 
     Examples::
 
@@ -68,22 +129,24 @@ def full_gradients(
             "FullGrad finds biases in a torch.nn.Module, got a function: make a module of it, of "
             "which the network is a part."
         )
-    with torch.enable_grad(), _compiled.uncompiled(), _biased_outputs(module) as outputs:
+    device, inputs = inputs[0].device, tuple(map(_in_float32, inputs))
+    with (
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        _compiled.uncompiled(),
+        _added_biases(module) as seen,
+    ):
         leaves = [inputs[which].detach().clone().requires_grad_() for which in explained]
-        seen = list(inputs)
+        given = list(inputs)
         for which, leaf in zip(explained, leaves, strict=True):
-            seen[which] = leaf.clone()  # layers that work in place must not meet a leaf
-        values = network.select(
-            _captum.run_forward(module, tuple(seen), network.arguments(samples)), samples
-        )
-        if not outputs:
-            raise ValueError(
-                "FullGrad needs biases: no convolution or batch norm with a bias runs in this "
-                "network. Transformers have none: choose a method of a layer."
-            )
-        places = [*leaves, *(output for output, _ in outputs)]
+            given[which] = leaf.clone()  # layers that work in place must not meet a leaf
+        output = _captum.run_forward(module, tuple(given), network.arguments(samples))
+        values = network.select(output, samples)
+    _check_biases(seen, leaves[0].dim())
+    places = [*leaves, *(output for output, _ in seen.found)]
+    with torch.enable_grad(), torch.autocast(device.type, enabled=False):
         gradients = torch.autograd.grad(values.sum(), places, allow_unused=True)
-    factors = [*(leaf.detach() for leaf in leaves), *(bias for _, bias in outputs)]
+    factors = [*(leaf.detach() for leaf in leaves), *(bias for _, bias in seen.found)]
     terms = [
         torch.zeros_like(place) * factor if gradient is None else gradient.detach() * factor
         for gradient, place, factor in zip(gradients, places, factors, strict=True)
@@ -93,34 +156,86 @@ def full_gradients(
     return FullGradients(terms[: len(leaves)], terms[len(leaves) :])
 
 
-@contextmanager
-def _biased_outputs(network: Module) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Collects the outputs with positions of layers with a bias, and the biases."""
-    found: list[tuple[Tensor, Tensor]] = []
+class _AddedBiases(WatchedFunctions):
+    """Collects what has a bias added to the channels at each position, and the biases."""
 
-    def keep(module: Module, _args: Any, output: Tensor) -> Tensor | None:
-        bias = _bias(module)
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[Tensor, Tensor]] = []
+        #: Modules with a bias of their own that have run, by it.
+        self.ran: dict[int, Module] = {}
+        self._known: set[int] = set()
+        self._last: list[str] = []
+
+    def unknown(self) -> list[str]:
+        """The kinds of what has added a bias in another way."""
+        others = [type(m).__name__ for key, m in self.ran.items() if key not in self._known]
+        return list(dict.fromkeys([*self._last, *others]))
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        names = _ADDING.get(func) or _ADDING_LAST.get(func)
+        if names is None:
+            return output
+        given = {**dict(zip(names, args, strict=False)), **(kwargs or {})}
+        self._known.add(id(given.get("bias")))
+        bias = _shift(given) if func is F.batch_norm else given.get("bias")
         if bias is None or output.dim() < 3 or not output.requires_grad:
-            return None
-        found.append((output, bias.detach().view(-1, *(1 for _ in output.shape[2:]))))
+            return output
+        if func in _ADDING_LAST:
+            self._last.append(func.__name__)
+            return output
+        self.found.append((output, bias.detach().view(-1, *(1 for _ in output.shape[2:]))))
         return output.clone()  # what works in place on it leaves the one that is kept
 
-    layers = [m for m in network.modules() if isinstance(m, (*_CONVOLUTIONS, *_BATCH_NORMS))]
-    handles = [layer.register_forward_hook(keep) for layer in layers]
+
+def _check_biases(seen: _AddedBiases, dims: int) -> None:
+    """Refuses a network that adds biases in ways of which nothing is known, or none."""
+    others = (f"{output.dim() - 2}-D layers" for output, _ in seen.found if output.dim() != dims)
+    unknown = ", ".join(dict.fromkeys([*seen.unknown(), *others]))
+    if unknown:
+        raise ValueError(
+            "FullGrad adds up what biases contribute at each position of N x C x spatial, and does "
+            f"not know where those of {unknown} lie: its map would leave them out. Choose a method "
+            "of a layer, such as LayerCAM, or integrated gradients."
+        )
+    if not seen.found:
+        raise ValueError(
+            "FullGrad needs biases: no convolution or norm with a bias runs in this network. "
+            "Choose a method of a layer."
+        )
+
+
+@contextmanager
+def _added_biases(network: Module) -> Iterator[_AddedBiases]:
+    """Watches a pass of a network."""
+    seen = _AddedBiases()
+
+    def note(module: Module, _args: Any) -> None:
+        seen.ran.update((id(bias), module) for bias in _own_biases(module))
+
+    handles = [m.register_forward_pre_hook(note) for m in network.modules() if _own_biases(m)]
     try:
-        yield found
+        with seen:
+            yield seen
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _bias(layer: Module) -> Tensor | None:
-    """What a layer adds, whatever its input: of a batch norm, its mean shifted and scaled too."""
-    bias: Tensor | None = getattr(layer, "bias", None)
-    if isinstance(layer, _BATCH_NORMS) and layer.running_mean is not None:
-        assert layer.running_var is not None
-        scale = (layer.running_var + layer.eps).rsqrt()
-        scale = scale if layer.weight is None else scale * layer.weight
-        shift = -layer.running_mean * scale
-        return shift if bias is None else bias + shift
-    return bias
+def _own_biases(module: Module) -> list[Tensor]:
+    held = (*module._parameters.items(), *module._buffers.items())
+    return [t for name, t in held if t is not None and (name == "bias" or name.endswith("_bias"))]
+
+
+def _shift(given: dict[str, Any]) -> Tensor | None:
+    """What a batch norm adds, whatever its input: its mean shifted and scaled too."""
+    bias: Tensor | None = given.get("bias")
+    mean, variance, weight = (given.get(n) for n in ("running_mean", "running_var", "weight"))
+    if mean is None or variance is None or given.get("training"):
+        return bias
+    scale = (variance + given.get("eps", 1e-5)).rsqrt()
+    shift: Tensor = -mean * (scale if weight is None else scale * weight)
+    return shift if bias is None else bias + shift

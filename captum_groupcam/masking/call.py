@@ -23,7 +23,7 @@ from captum_groupcam.masking._zero_maps import expecting_zero_maps, warn_of_zero
 from captum_groupcam.masking.baselines import Baseline, Baselines, for_inputs, resolve_baseline
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability
 from captum_groupcam.masking.targets import Target
-from captum_groupcam.networks.axes import check_axes
+from captum_groupcam.networks.axes import check_axes, check_channels
 from captum_groupcam.networks.training import in_training
 
 __all__ = [
@@ -87,6 +87,7 @@ def prepare(
     *,
     default_baseline: Baseline = None,
     masked: bool = True,
+    at_layer: bool = False,
     score_func: ScoreFunc = class_probability,
     internal_batch_size: int | None = None,
     device_ids: list[int] | None = None,
@@ -106,6 +107,8 @@ def prepare(
             input's shape. Default: None, Group-CAM's blur.
         masked (bool, optional): Whether inputs will be seen through masks; otherwise they need no
             baselines. Default: True.
+        at_layer (bool, optional): Whether maps stay at the resolution of a layer, so that the
+            order of the inputs' axes does not matter. Default: False.
         score_func (Callable, optional): See :class:`~captum_groupcam.masking.network.Network`.
             Default: softmax over dimension 1.
         internal_batch_size (int, optional): Rows of one forward pass. Default: None.
@@ -116,8 +119,8 @@ def prepare(
 
     Raises:
         TypeError: If an input is not a tensor.
-        ValueError: If there are no samples, batch sizes differ, a value is not finite, or no input
-            has spatial dimensions.
+        ValueError: If there are no samples, batch sizes differ, a value is not finite, no input
+            has spatial dimensions, or the channels of one come last.
 
     Examples::
 
@@ -167,6 +170,9 @@ def prepare(
         device_ids,
     )
     network.check_arguments(whole)
+    if not at_layer:
+        first = torch.zeros(1, dtype=torch.long, device=whole[0].device)
+        check_channels(forward_func, whole, lambda: network.arguments(first))
     resolved = tuple(
         resolve_baseline(default_baseline if baseline is None else baseline, tensor)
         if masked and has_positions

@@ -11,6 +11,7 @@ from torch.nn import Module
 
 from captum_groupcam.attr.functional.several_layers import Merge, merge_maps
 from captum_groupcam.attr.functional.smoothed import FACTORS, mean_over_altered
+from captum_groupcam.masking.call import expecting_zero_maps, warn_of_zero_maps
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.options import Option
 
@@ -87,6 +88,10 @@ class Around:
             maps = [explain(place, seen[0]) for place in places]
             return (merge_maps(maps, inputs.shape[2:], self.merge),)
 
-        if self.smooth in ("flips", "both"):
-            return mean_over_altered(merged, (inputs,))[0]
-        return merged((inputs,))[0]
+        if self.n_calls == 1:
+            return merged((inputs,))[0]
+        flips = self.smooth in ("flips", "both")
+        ask = mean_over_altered if flips else lambda one, seen: one(seen)
+        (maps,) = expecting_zero_maps(lambda: ask(merged, (inputs,)))
+        warn_of_zero_maps(None, (maps,))
+        return maps

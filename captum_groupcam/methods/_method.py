@@ -17,11 +17,13 @@ from torch.nn import Module
 
 from captum_groupcam import threads
 from captum_groupcam._captum import TargetType
+from captum_groupcam.attr._shared import Titled
 from captum_groupcam.attr.by_component import by_component
 from captum_groupcam.attr.layer_formula import LayerFormula
-from captum_groupcam.masking.call import check_channels_first, in_training
+from captum_groupcam.masking.call import check_channels_first, in_training, warn_of_zero_maps
 from captum_groupcam.masking.targets import Target
 from captum_groupcam.methods._around import AROUND_LAYERS, Around
+from captum_groupcam.networks.axes import check_channels
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.tensors import check_tensor
 from captum_groupcam.options import Option, check_options, options_of
@@ -217,6 +219,15 @@ class Method:
         return around.explain(explain, model, layer, inputs)
 
     @property
+    def _is_ours(self) -> bool:
+        return isinstance(self.explain, type) and issubclass(self.explain, Titled)
+
+    @property
+    def _looks_at_axes(self) -> bool:
+        """Whether the method itself refuses channels that come last."""
+        return self._is_ours and not self._is_formula
+
+    @property
     def _is_formula(self) -> bool:
         return isinstance(self.explain, type) and issubclass(self.explain, LayerFormula)
 
@@ -246,12 +257,17 @@ def _run(
 
     def explain() -> Tensor:
         with torch.inference_mode(False):
+            if not method._looks_at_axes:
+                check_channels(model, (inputs,))
             try:
                 maps = method.attributions(model, layer, inputs.detach().clone(), target, options)
             except (IndexError, AssertionError):
                 _check_target(model, inputs, read)
                 raise
-            return _checked(maps, inputs, method.name)
+            maps = _checked(maps, inputs, method.name)
+            if not method._is_ours:
+                warn_of_zero_maps(None, (maps,))
+            return maps
 
     def quietly() -> Tensor:
         # Captum on what it does to a network and inputs that nobody else sees.

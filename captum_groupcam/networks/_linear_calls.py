@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from captum_groupcam.threads import n_function_modes
 
-__all__ = ["LinearCall", "LinearCalls"]
+__all__ = ["LinearCall", "LinearCalls", "WatchedFunctions"]
 
 
 class LinearCall(NamedTuple):
@@ -46,12 +46,11 @@ class LinearCall(NamedTuple):
         return bool(error <= tolerance * expected.norm())
 
 
-class LinearCalls(TorchFunctionMode):
-    """Records every call of a linear layer."""
+class WatchedFunctions(TorchFunctionMode):
+    """Sees the functions of torch that run in this thread: ``__torch_function__`` does."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[LinearCall] = []
         self._outside = 0
 
     def __enter__(self) -> Self:
@@ -63,6 +62,14 @@ class LinearCalls(TorchFunctionMode):
         # An interrupt can come while torch has taken the mode off for a moment.
         if n_function_modes() > self._outside:
             super().__exit__(*error)  # type: ignore[no-untyped-call]
+
+
+class LinearCalls(WatchedFunctions):
+    """Records every call of a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[LinearCall] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

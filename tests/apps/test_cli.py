@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 import captum_groupcam.apps
 from captum_groupcam import GroupCAM
 from captum_groupcam.__main__ import main
-from captum_groupcam.apps._explain import find_class, output_names
+from captum_groupcam.apps._explain import file_part, find_class, output_names
 from captum_groupcam.apps.cli import app
 from captum_groupcam.images import open_image
-from captum_groupcam.methods import METHODS, offered_methods
+from captum_groupcam.methods import METHODS, MethodSpec, offered_methods
 from captum_groupcam.metrics.functional import deletion_insertion
 from captum_groupcam.models import load_model
 from captum_groupcam.visualization import save_figure
@@ -59,7 +59,7 @@ def test_a_cat_is_explained(cat_file: Path, tmp_path: Path) -> None:
     assert all(any(name in line for line in classes[:3]) for name in CATS)
     percentages = [float(line.split("%")[0]) for line in classes]
     assert percentages == sorted(percentages, reverse=True)
-    path = tmp_path / "new" / "out" / "cat_group_cam.png"
+    path = tmp_path / "new" / "out" / "cat_group_cam_n_groups=4.png"
     assert str(path) in result.stdout
     with Image.open(path) as overlay:
         assert overlay.size > (300, 300)
@@ -78,7 +78,7 @@ def test_groups_and_curves_are_drawn_too(cat_file: Path, tmp_path: Path, drawn: 
         *("--groups", "--curves", "--out", tmp_path),
     )
     assert result.exit_code == 0, result.output
-    stem = "cat_group_cam_gradient_free"
+    stem = "cat_group_cam_gradient_free_n_groups=4"
     assert sorted(drawn) == [f"{stem}.png", f"{stem}_curves.png", f"{stem}_groups.png"]
     assert all(str(tmp_path / name) in result.stdout.splitlines() for name in drawn)
 
@@ -152,7 +152,7 @@ def test_all_methods_in_one_picture(
     result = explain(cat_file, "--method", "all", "--layer", "_blocks.0._bn2", "--out", tmp_path)
     assert result.exit_code == 1
     assert all(f"cat.png: {name}: " in result.stderr for name in REFUSED)
-    assert f"{len(REFUSED)} failed" in result.stderr
+    assert f"{len(REFUSED)} failures, 1 file found" in result.stderr
     titles = [axes.get_title() for axes in drawn["cat_all.png"].axes]
     expected = [name for name in offered_methods() if name not in REFUSED]
     assert titles[1:] == [*expected, "", ""]  # and what the colours mean
@@ -175,7 +175,10 @@ def test_a_damaged_image_does_not_stop_the_others(
     assert "missing.png: no such file" in result.stderr
     assert "empty: no image in this folder" in result.stderr
     assert "3 failed" in result.stderr
-    assert sorted(path.name for path in out.iterdir()) == ["cat_group_cam.png", "z_group_cam.png"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "cat_group_cam_n_groups=4.png",
+        "z_group_cam_n_groups=4.png",
+    ]
 
 
 def test_the_target_is_an_index_or_a_name(cat_file: Path, tmp_path: Path) -> None:
@@ -183,7 +186,7 @@ def test_the_target_is_an_index_or_a_name(cat_file: Path, tmp_path: Path) -> Non
     for target in ("EGYPTIAN CAT", "285", "espresso"):
         result = explain(cat_file, "--target", target, "--out", tmp_path / target)
         assert result.exit_code == 0, result.output
-        maps[target] = (tmp_path / target / "cat_group_cam.png").read_bytes()
+        maps[target] = (tmp_path / target / "cat_group_cam_n_groups=4.png").read_bytes()
     assert maps["EGYPTIAN CAT"] == maps["285"] != maps["espresso"]
 
 
@@ -267,6 +270,29 @@ def test_find_class() -> None:
         find_class("xyz", names)
 
 
+def test_methods_with_other_options_have_other_files() -> None:
+    specs = [
+        *("layer_cam", "layer_cam:smooth=flips", "layer_cam:layer=smooth=flips"),
+        *("layer_cam:layers=(a.b,c),merge=product", "layer_cam:layers=(a_b,c),merge=product"),
+        *("layer_cam:layers=(a/b,c)", "layer_cam:layers=(a_b,c)", "layer_cam:layers=('a:b',c)"),
+        *(f"layer_cam:layer={'a' * 300}", f"layer_cam:layer={'a' * 301}"),
+    ]
+    parts = [file_part(MethodSpec.parse(text)) for text in specs]
+    assert parts[:2] == ["layer_cam", "layer_cam_smooth=flips"]
+    assert parts == [file_part(MethodSpec.parse(text)) for text in specs]
+    assert len(set(parts)) == len(specs)
+    assert not any(set("<>:\"/\\|?*'") & set(part) for part in parts)
+    (name,) = output_names([Path(f"{'x' * 250}.png")], parts[-1], Path("out"))
+    assert len(name) <= 255
+
+
+def test_help_lists_what_is_registered(monkeypatch) -> None:
+    method = replace(METHODS["grad_cam"], name="mine_alone")
+    assert "mine_alone" not in run("explain", "--help").output
+    monkeypatch.setitem(METHODS, "mine_alone", method)
+    assert "mine_alone" in run("explain", "--help").output
+
+
 def test_no_output_takes_the_place_of_another_or_of_an_input(tmp_path: Path) -> None:
     files = [Path("a/cat.png"), Path("b/cat.jpg"), Path("b/CAT.png"), Path("c/cat_m_2.png")]
     names = output_names(files, "m", tmp_path)
@@ -284,7 +310,7 @@ def test_brackets_in_a_name_are_no_markup(cat_file: Path, tmp_path: Path) -> Non
     assert result.exit_code == 0, result.output
     first, *_, last = filter(None, result.stdout.splitlines())
     assert first == str(path)
-    assert last == str(tmp_path / "out" / "[bold]cat_group_cam.png")
+    assert last == str(tmp_path / "out" / "[bold]cat_group_cam_n_groups=4.png")
 
 
 #: Names that a terminal would obey, cannot show, or that are as long as can be.
@@ -323,7 +349,7 @@ def test_odd_names_do_not_end_a_batch(cat_file: Path, tmp_path: Path) -> None:
     assert all(character.isprintable() or character == "\n" for character in printed)
     assert r"\x1b[2J\x1b[31mred.png" in printed
     assert r"two\nlines.png" in printed
-    assert "2 failed, 12 files were found" in printed
+    assert "2 failures, 12 files found" in printed
     assert len(list(out.iterdir())) == len(ODD) + 1
     assert all(file.name.endswith(".png") for file in out.iterdir())
 
@@ -340,7 +366,7 @@ def test_a_folder_without_permission_does_not_end_a_batch(cat_file: Path, tmp_pa
         locked.chmod(0o700)
     assert result.exit_code == 1
     assert f"{locked}: cannot be searched" in result.stderr
-    assert (tmp_path / "out" / "cat_group_cam.png").is_file()
+    assert (tmp_path / "out" / "cat_group_cam_n_groups=4.png").is_file()
 
 
 def test_what_is_left_out_of_a_folder_is_said(cat_file: Path, tmp_path: Path) -> None:
@@ -357,7 +383,7 @@ def test_what_is_left_out_of_a_folder_is_said(cat_file: Path, tmp_path: Path) ->
 
 
 def test_only_pictures_of_this_program_are_overwritten(cat_file: Path, tmp_path: Path) -> None:
-    out, mine = tmp_path / "out", tmp_path / "out" / "cat_group_cam.png"
+    out, mine = tmp_path / "out", tmp_path / "out" / "cat_group_cam_n_groups=4.png"
     assert explain(cat_file, "--out", out).exit_code == 0
     first = mine.read_bytes()
     assert explain(cat_file, "--out", out, "--target", "tabby").exit_code == 0
@@ -369,7 +395,7 @@ def test_only_pictures_of_this_program_are_overwritten(cat_file: Path, tmp_path:
     assert result.exit_code == 1
     assert f"{cat_file}: {mine} is there, and not known as a picture of this" in result.stderr
     assert mine.read_bytes() == cat_file.read_bytes()
-    assert (out / "dog_group_cam.png").is_file()
+    assert (out / "dog_group_cam_n_groups=4.png").is_file()
     assert explain(cat_file, "--out", out, "--force").exit_code == 0
     assert mine.read_bytes() == first
 
@@ -379,7 +405,7 @@ def test_an_accelerated_network_draws_the_same(cat_file: Path, tmp_path: Path) -
         result = explain(cat_file, "--out", tmp_path, *arguments)
         assert result.exit_code == 0
         assert ("49 batch normalisations are folded" in result.stdout) == bool(arguments)
-        return np.asarray(Image.open(tmp_path / "cat_group_cam.png")).astype(int)
+        return np.asarray(Image.open(tmp_path / "cat_group_cam_n_groups=4.png")).astype(int)
 
     assert abs(pixels("--accelerate") - pixels()).max() <= 2
 
@@ -387,16 +413,16 @@ def test_an_accelerated_network_draws_the_same(cat_file: Path, tmp_path: Path) -
 def test_pictures_are_not_written_through_links(cat_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "cat_group_cam.png").symlink_to(tmp_path / "nowhere.png")
+    (out / "cat_group_cam_n_groups=4.png").symlink_to(tmp_path / "nowhere.png")
     assert explain(cat_file, "--out", out).exit_code == 1
     victim = tmp_path / "victim.txt"
     victim.write_text("precious")
-    (out / "cat_group_cam.png").unlink()
-    (out / "cat_group_cam.png").symlink_to(victim)
+    (out / "cat_group_cam_n_groups=4.png").unlink()
+    (out / "cat_group_cam_n_groups=4.png").symlink_to(victim)
     assert explain(cat_file, "--out", out).exit_code == 1
     assert explain(cat_file, "--out", out, "--force").exit_code == 0
     assert victim.read_text() == "precious"
-    assert not (out / "cat_group_cam.png").is_symlink()
+    assert not (out / "cat_group_cam_n_groups=4.png").is_symlink()
     assert not (tmp_path / "nowhere.png").exists()
 
 
@@ -416,7 +442,7 @@ def test_the_same_stem_twice(cat_file: Path, tmp_path: Path) -> None:
     result = explain(cat_file, tmp_path / "b", cat_file, "--out", out)
     assert result.exit_code == 0, result.output
     names = sorted(path.name for path in out.iterdir())
-    assert names == ["cat_group_cam.png", "cat_group_cam_2.png"]
+    assert names == ["cat_group_cam_n_groups=4.png", "cat_group_cam_n_groups=4_2.png"]
 
 
 def test_the_demo_writes_one_picture(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +14,16 @@ from captum_groupcam import FullGrad
 from captum_groupcam.masking.biases import full_gradients
 from captum_groupcam.masking.network import Network
 from captum_groupcam.masking.targets import Target
-from tests.toy_networks import CONVOLUTIONS, POOLS, images, real_image, scaled, seeded
+from tests.toy_networks import (
+    CONVOLUTIONS,
+    POOLS,
+    Attentive,
+    images,
+    real_image,
+    scaled,
+    seeded,
+    small_vit,
+)
 
 NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
@@ -134,3 +146,138 @@ def test_inputs_of_several_sizes_have_each_its_map():
     large, small = FullGrad(Two().eval()).attribute(inputs, 3)
     assert large.shape == (2, 1, 14, 16)
     assert small.shape == (2, 1, 9, 10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("rescale", ["layer", "channel", "none"])
+def test_half_precision_is_computed_in_float32(dtype, rescale):
+    network, inputs = normed().to(dtype), images(2, 9, 10).to(dtype)
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    maps = FullGrad(network).attribute(inputs, [1, 4], rescale=rescale)
+    assert maps.dtype is torch.float32
+    torch.testing.assert_close(network.state_dict(), state, rtol=0, atol=0)
+    exact = copy.deepcopy(network).double()
+    for index, target in enumerate([1, 4]):
+        expected = naive(exact, inputs[index : index + 1].double(), target, rescale)
+        torch.testing.assert_close(maps[index, 0].double(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_under_autocast():
+    network, inputs = normed().float(), images(2, 9, 10)
+    expected = FullGrad(network).attribute(inputs, [1, 4])
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(FullGrad(network).attribute(inputs, [1, 4]), expected)
+
+
+def test_a_network_of_half_precision_that_cannot_be_copied():
+    network = normed().half()
+    network.lock = threading.Lock()
+    with pytest.raises(ValueError, match=r"computes in float32, .* cannot be copied.*pickle"):
+        FullGrad(network).attribute(images(1, 9, 10).half(), 1)
+
+
+@pytest.mark.parametrize(
+    "norm", [lambda: nn.GroupNorm(2, 6), lambda: nn.InstanceNorm2d(6, affine=True)]
+)
+def test_norms_of_the_inputs_own_statistics(norm):
+    network, inputs = normed(), images(2, 9, 10).double()
+    network[1] = seeded(norm).double()
+    seeded(lambda: nn.init.normal_(network[1].bias))
+    maps = FullGrad(network.eval()).attribute(inputs, [1, 4], rescale="none")
+    for index, target in enumerate([1, 4]):
+        expected = naive(network, inputs[index : index + 1], target, "none")
+        torch.testing.assert_close(maps[index, 0], expected)
+
+
+class Activated(nn.BatchNorm2d):
+    """Normalises and activates, as those of timm."""
+
+    def forward(self, inputs):
+        return super().forward(inputs).relu()
+
+
+class Functional(nn.Module):
+    """Calls functions, with weights of modules that do not run."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        first, norm, *rest = self.network
+        x = F.conv2d(x, first.weight, padding=1)
+        x = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        for module in rest:
+            x = module(x)
+        return x
+
+
+def test_what_is_added_is_seen_where_it_is_added():
+    network, inputs = normed(), images(2, 9, 10).double()
+    expected = FullGrad(network).attribute(inputs, [1, 4])
+    torch.testing.assert_close(FullGrad(Functional(network)).attribute(inputs, [1, 4]), expected)
+    activated = Activated(6).double().eval()
+    activated.load_state_dict(network[1].state_dict())
+    network[1], network[2] = activated, nn.Identity()
+    torch.testing.assert_close(FullGrad(network).attribute(inputs, [1, 4]), expected)
+
+
+class Shift(nn.Module):
+    """Adds a bias of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.ones(6).double())
+
+    def forward(self, x):
+        return x + self.bias.view(-1, 1, 1)
+
+
+class Last(nn.Module):
+    """Runs a module with the channels last."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class AlongChannels(nn.Module):
+    """A convolution over the channels of pooled activations."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, 3, padding=1)
+
+    def forward(self, x):
+        return x * self.conv(x.mean((2, 3)).unsqueeze(1)).movedim(1, 2).unsqueeze(-1)
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (Shift(), "Shift"),
+        (Last(nn.Linear(6, 6)), "linear"),
+        (Last(nn.LayerNorm(6)), "layer_norm"),
+        (AlongChannels(), "1-D layers"),
+    ],
+    ids=["own", "linear", "layer norm", "along channels"],
+)
+def test_biases_of_which_nothing_is_known_are_refused(module, name):
+    network, inputs = normed(), images(1, 9, 10).double()
+    unused = nn.Sequential(nn.Identity(), module).eval()
+    unused.forward = lambda x: x
+    network[2] = unused.double()
+    FullGrad(network).attribute(inputs, 1)  # one that does not run adds nothing
+    network[2] = module.double().eval()
+    with pytest.raises(ValueError, match=f"not know where those of {name} lie: its map would"):
+        FullGrad(network).attribute(inputs, 1)
+
+
+@pytest.mark.parametrize("make", [small_vit, Attentive])
+def test_transformers_are_refused(make):
+    network = seeded(make).eval()
+    with pytest.raises(ValueError, match=r"does not know where those of .*layer_norm.* lie"):
+        FullGrad(network).attribute(images(1, 32, 32), 1)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from captum_groupcam import RISE, GradCAMPlusPlus, GroupCAM, ScoreCAM
 from captum_groupcam.methods import METHODS
 from captum_groupcam.networks.layers import find_layer
-from tests.toy_networks import classifier, images
+from tests.toy_networks import classifier, images, seeded
 
 GRADIENT_FREE: dict[str, Callable[[Any, nn.Module | None, Tensor], Tensor]] = {
     "GroupCAM": lambda net, layer, x: GroupCAM(net, layer).attribute(
@@ -119,3 +119,31 @@ def test_quantised_network_with_gradients_is_refused():
     network, x = quantised(classifier(seed=2)), images(3, 14, 16)
     with pytest.raises(ValueError, match=r"as quantised ones do.*gradient_free=True"):
         GroupCAM(network, network.features).attribute(x, 2)
+
+
+class Embedded(nn.Module):
+    """Each pixel goes through a linear layer before the convolutions."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.pixels, self.network = nn.Sequential(nn.Linear(3, 3)), network
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(self.pixels(x.movedim(1, -1)).movedim(-1, 1).contiguous())
+
+
+def test_what_comes_before_the_input_of_a_layer_needs_no_derivatives():
+    network = seeded(lambda: Embedded(classifier(seed=2)))
+    network.pixels, x = quantised(network.pixels), images(3, 14, 16)
+    layer = network.network.features
+    taken: list[Tensor] = []
+    with layer.register_forward_pre_hook(lambda _module, args: taken.append(args[0])):
+        network(x)
+    (seen,) = (one.detach() for one in taken)
+    expected = GradCAMPlusPlus(network.network, layer).attribute(
+        seen, 2, attribute_to_layer_input=True
+    )
+    found = GradCAMPlusPlus(network, layer).attribute(x, 2, attribute_to_layer_input=True)
+    torch.testing.assert_close(found, expected)
+    assert found.flatten(1).std(1).min() > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from captum.attr import LayerAttribution, NoiseTunnel, Saliency
+from captum.attr import FeatureAblation, LayerAttribution, NoiseTunnel, Saliency
 from torch import nn
 
 from captum_groupcam import (
@@ -23,6 +23,7 @@ from captum_groupcam import (
 )
 from captum_groupcam.attr.by_component import by_component
 from captum_groupcam.attr.smoothed import Smoothed
+from captum_groupcam.masking.network import Shared
 from tests.toy_networks import FORMULAS, SmallCNN, classifier, images, real_image, scaled
 
 SUMS = [
@@ -141,3 +142,91 @@ def test_smooth_grad_cam_plus_plus_is_grad_cam_plus_plus_in_a_noise_tunnel():
     torch.testing.assert_close(found, maps.mean(0, keepdim=True))
     plain = method.attribute(x, 2, relu_attributions=True)
     assert (found - plain).abs().max() > 0.01
+
+
+class Masked(nn.Module):
+    """Sees an image only where a mask is 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = classifier(seed=2).double()
+
+    def forward(self, image, mask):
+        return self.inner(image * mask.unsqueeze(1))
+
+
+def test_a_mask_among_the_inputs_is_mirrored_and_no_brighter():
+    network, x = Masked().eval(), images(2, 14, 16).double()
+    mask = torch.zeros(2, 14, 16, dtype=torch.long)
+    mask[:, :, :6] = 1
+    explain = GradCAM(network, network.inner.features).attribute
+    found, nothing = Smoothed(GradCAM(network, network.inner.features)).attribute((x, mask), 1)
+    maps = []
+    for factor in (0.9, 1, 1.1):
+        maps.append(explain((x * factor, mask), 1)[0])
+        maps.append(explain((x.flip(3) * factor, mask.flip(2)), 1)[0].flip(3))
+    torch.testing.assert_close(found, torch.stack(maps).mean(0))
+    assert not nothing.any()
+
+
+def test_what_lies_over_the_input_and_is_not_mirrored_is_refused():
+    network, x = Masked().eval(), images(2, 14, 16).double()
+    mask = torch.ones(2, 14, 16).double()
+    layer = network.inner.features
+    smoothed = Smoothed(GradCAM(network, layer))
+    for given in (mask, (mask,)):
+        with pytest.raises(ValueError, match=r"\(2, 14, 16\) in additional_forward_args lies over"):
+            smoothed.attribute(x, 1, given)
+        with pytest.raises(ValueError, match="lies over the input, and is not mirrored with it"):
+            smoothed.attribute(x, 1, additional_forward_args=given)
+    found = smoothed.attribute(x, 1, mask, flip=False, factors=(1.0,))
+    torch.testing.assert_close(found, GradCAM(network, layer).attribute(x, 1, mask))
+    # What does not lie over it, though it has its size.
+    smoothed.attribute(x, 1, Shared(mask))
+    # Other arguments of a method, by position too.
+    segments = torch.arange(14 * 16).view(1, 1, 14, 16) // 32
+    with pytest.raises(ValueError, match="in feature_mask lies over the input"):
+        Smoothed(FeatureAblation(classifier())).attribute(x, target=1, feature_mask=segments)
+    with pytest.raises(ValueError, match="baseline with positions is not mirrored"):
+        Smoothed(RISE(classifier().double())).attribute(x, torch.zeros_like(x), 1)
+
+
+def test_what_belongs_to_a_signal_is_mirrored_with_it_or_refused():
+    network = classifier(dims=1)
+    signal, weights = images(2, 16), torch.rand(2, 16)
+    smoothed = Smoothed(GradCAM(lambda s, w: network(s * w.unsqueeze(1)), network.features))
+    with pytest.raises(ValueError, match="give it as N x 1 x L, or flip=False"):
+        smoothed.attribute((signal, weights), 1)
+    smoothed.attribute((signal, weights), 1, flip=False)
+
+
+def test_channels_that_come_last_are_not_mirrored():
+    network = classifier(seed=2)
+    explainer = Smoothed(Saliency(lambda x: network(x.permute(0, 3, 1, 2))))
+    with pytest.raises(ValueError, match=r"\(2, 14, 16, 3\) looks as if its channels came last"):
+        explainer.attribute(images(2, 14, 16).permute(0, 2, 3, 1), target=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"factors": "a"}, TypeError, "factors must be a tuple of numbers, got 'a'"),
+        ({"factors": 1.0}, TypeError, "factors must be a tuple of numbers, got 1.0"),
+        ({"factors": ("a",)}, TypeError, "each of factors must be a number, got 'a'"),
+        ({"factors": (float("nan"),)}, ValueError, "each of factors must be in"),
+        ({"flip": "no"}, TypeError, "flip must be True or False, got 'no'"),
+    ],
+)
+def test_options_of_another_type(options, error, words):
+    network = classifier(seed=2)
+    with pytest.raises(error, match=words):
+        Smoothed(GradCAM(network, network.features)).attribute(images(1), 1, **options)
+
+
+def test_a_method_is_one_of_a_network():
+    with pytest.raises(TypeError, match=r"as GradCAM\(network, \.\.\.\) is, got GradCAM"):
+        Smoothed(GradCAM)
+    with pytest.raises(TypeError, match=r"as GradCAM\(network, \.\.\.\) is, got str"):
+        Smoothed("GradCAM")
+    with pytest.raises(TypeError, match="Each of inputs must be a tensor, got list"):
+        Smoothed(Saliency(classifier())).attribute([images(1)], target=1)
