@@ -14,9 +14,11 @@ from captum_groupcam.masking.baselines import Baseline, Baselines
 from captum_groupcam.masking.call import (
     Call,
     TensorOrTuple,
+    generator_states,
     isolated,
     like_inputs,
     prepare,
+    warn_of_chance,
     warn_of_zero_maps,
 )
 from captum_groupcam.masking.network import ScoreFunc, class_probability
@@ -40,7 +42,10 @@ def explained(
     """
     with isolated():
         call = prepare(forward_func, inputs, target, additional_forward_args, **options)
-        return like_inputs(inputs, algorithm(call))
+        before = generator_states(call.inputs[0].device)
+        maps = algorithm(call)
+        warn_of_chance(call, before)
+        return like_inputs(inputs, maps)
 
 
 class _Result(Protocol):

@@ -32,8 +32,8 @@ class FullGrad(Unmasked):
 
     where b are the biases of convolutions and norms and g the gradients at their outputs. With ReLU
     and batch norms, the terms under :math:`\psi` and the biases of layers without positions add up
-    to the output exactly. Half precision is computed in float32. It needs a module with such biases
-    that adds none to tokens, whose places are not known. It takes no layer and no baseline.
+    to the output exactly. Half precision is computed in float32. It needs a module with such
+    biases, and none on tokens, whose places are not known. It takes no layer and no baseline.
 
     Source: Srinivas and Fleuret, "Full-Gradient Representation for Neural Network Visualization",
     arXiv 1905.00780, eq. 4.
@@ -98,11 +98,11 @@ def _maps(call: Call, rescale: Rescale) -> tuple[Tensor, ...]:
 
     def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor, ...]:
         terms = full_gradients(network, rows, samples, explained)
-        biases = [_scaled(term, rescale) for term in terms.at_biases]
-        found = []
-        for which, term in zip(explained, terms.at_inputs, strict=True):
+        biases, found = [_scaled(term, rescale) for term in terms.at_biases], []
+        for place, (which, term) in enumerate(zip(explained, terms.at_inputs, strict=True)):
             size = rows[which].shape[2:]
-            parts = [_scaled(term, rescale), *biases]
+            reached = (b for b, seen in zip(biases, terms.seen, strict=True) if place in seen)
+            parts = [_scaled(term, rescale), *reached]
             whole = [upsample(part, size).sum(1, keepdim=True) for part in parts]
             found.append(torch.cat(whole, 1).sum(1, keepdim=True))
         return tuple(found)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 from torch.nn import Module
 
 from captum_groupcam import _captum, _compiled
@@ -46,10 +47,12 @@ class FullGradients(NamedTuple):
     Attributes:
         at_inputs (list of Tensor): Q x C x spatial, gradient times input.
         at_biases (list of Tensor): Q x K x spatial, gradient times bias, for each bias.
+        seen (list of set of int): For each bias, which of the inputs that are explained reach it.
     """
 
     at_inputs: list[Tensor]
     at_biases: list[Tensor]
+    seen: list[set[int]]
 
 
 def in_full_precision(network: Network) -> Network:
@@ -153,7 +156,26 @@ def full_gradients(
     ]
     for term in terms:
         finite(term, "full gradients")
-    return FullGradients(terms[: len(leaves)], terms[len(leaves) :])
+    reached = [_reached(output, leaves) for output, _ in seen.found]
+    return FullGradients(terms[: len(leaves)], terms[len(leaves) :], reached)
+
+
+def _reached(output: Tensor, leaves: list[Tensor]) -> set[int]:
+    """Which leaves a tensor depends on; all of them if it is none."""
+    everyone = set(range(len(leaves)))
+    if len(leaves) == 1:
+        return everyone
+    ends = {get_gradient_edge(leaf).node: index for index, leaf in enumerate(leaves)}
+    found: set[int] = set()
+    known, waiting = set(), [output.grad_fn]
+    while waiting and found != everyone:
+        node = waiting.pop()
+        if node is None or node in known:
+            continue
+        known.add(node)
+        found |= {ends[node]} if node in ends else set()
+        waiting += [before for before, _ in node.next_functions]
+    return found or everyone
 
 
 class _AddedBiases(WatchedFunctions):

@@ -13,6 +13,7 @@ from torch.nn import Module
 
 from captum_groupcam import _captum
 from captum_groupcam.masking._call import Call
+from captum_groupcam.masking._chance import generator_states, warn_of_chance
 from captum_groupcam.masking._inputs import (
     check_channels_first,
     check_input,
@@ -31,10 +32,12 @@ __all__ = [
     "TensorOrTuple",
     "check_channels_first",
     "expecting_zero_maps",
+    "generator_states",
     "in_training",
     "isolated",
     "like_inputs",
     "prepare",
+    "warn_of_chance",
     "warn_of_zero_maps",
 ]
 

@@ -281,3 +281,33 @@ def test_transformers_are_refused(make):
     network = seeded(make).eval()
     with pytest.raises(ValueError, match=r"does not know where those of .*layer_norm.* lie"):
         FullGrad(network).attribute(images(1, 32, 32), 1)
+
+
+def test_a_bias_belongs_to_the_inputs_that_reach_it():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.joint = normed(), normed(), normed()
+
+        def forward(self, a, b):
+            return self.first(a) + self.second(b) + self.joint((a + b) / 2)
+
+    network = Two().eval()
+    inputs = images(2, 9, 10).double(), images(2, 9, 10, seed=1).double()
+    found = FullGrad(network).attribute(inputs, 3, rescale="none")
+    a, b = inputs
+    joint = FullGrad(network.joint).attribute((a + b) / 2, 3, rescale="none")
+    for index, part in enumerate((network.first, network.second)):
+        (of_input,) = torch.autograd.grad(
+            network(*(one.requires_grad_() for one in inputs))[:, 3].sum(), inputs[index]
+        )
+        own = (of_input * inputs[index]).abs().sum(1, keepdim=True)
+        for alone, seen in ((part, inputs[index]), (network.joint, (a + b) / 2)):
+            seen = seen.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(alone(seen)[:, 3].sum(), seen)
+            biases = joint if alone is network.joint else None
+            biases = (
+                FullGrad(alone).attribute(seen, 3, rescale="none") if biases is None else biases
+            )
+            own = own + biases - (slope * seen).abs().sum(1, keepdim=True)
+        torch.testing.assert_close(found[index], own.detach())

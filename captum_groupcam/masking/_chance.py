@@ -1,0 +1,71 @@
+"""A warning of networks whose answers depend on chance."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_groupcam import _captum
+from captum_groupcam.masking._call import Call
+from captum_groupcam.networks.training import in_training
+
+__all__ = ["generator_states", "warn_of_chance"]
+
+
+def generator_states(device: torch.device) -> list[Tensor]:
+    """The states of torch's global generators that a network on a device may draw from.
+
+    Args:
+        device (torch.device): The device.
+
+    Returns:
+        list of Tensor: The states, K bytes each.
+
+    Examples::
+
+        >>> before = generator_states(torch.device("cpu"))
+        >>> all(map(torch.equal, before, generator_states(torch.device("cpu"))))
+        True
+    """
+    on_cuda = device.type == "cuda" and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if on_cuda else [])]
+
+
+def warn_of_chance(call: Call, before: list[Tensor]) -> None:
+    """Warns of a network that draws random numbers, though it is in evaluation mode.
+
+    Nothing is asked unless numbers have been drawn. Another thread may have drawn them, so the
+    first sample is asked twice.
+
+    Args:
+        call (Call): A call that is done.
+        before (list of Tensor): What :func:`generator_states` gave before, K bytes each.
+
+    Warns:
+        UserWarning: If the answers differ.
+
+    Examples::
+
+        >>> from captum_groupcam.masking.call import prepare
+        >>> call = prepare(torch.nn.Flatten().eval(), torch.ones(2, 3, 4), 0, None, 0.5)
+        >>> warn_of_chance(call, generator_states(torch.device("cpu")))
+    """
+    network, device = call.network, call.inputs[0].device
+    after = generator_states(device)
+    if all(map(torch.equal, before, after)) or in_training(network.forward_func):
+        return
+    first = torch.zeros(1, dtype=torch.long, device=device)
+    answers = [
+        _captum.run_forward(
+            network.forward_func,
+            tuple(tensor[:1].clone() for tensor in call.inputs),
+            network.arguments(first),
+        )
+        for _ in range(2)
+    ]
+    one, other = answers
+    if one.shape != other.shape or not torch.allclose(one, other, equal_nan=True):
+        _captum.warn(
+            "The network draws random numbers in evaluation mode, too, as F.dropout(x) does "
+            "without training=self.training: its scores depend on chance, and so does the map."
+        )
