@@ -98,6 +98,8 @@ class ShiftedBlur(GroupCAMBlur):
 
 
 #: The controls among the methods, by name.
+#:
+#: :meta hide-value:
 CONTROLS: dict[str, Method] = {
     control.name: replace(control, shares_batches=True)
     for control in (

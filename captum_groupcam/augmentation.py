@@ -209,7 +209,7 @@ class BackgroundBlur(ABC):
 
         Args:
             images (Tensor): N x C x H x W.
-            labels (Tensor): N.
+            labels (Tensor): N classes.
             baseline (Tensor): N x C x H x W, what takes the background's place.
             draws (array): N x 3, random numbers in [0, 1); the first column has been used.
 

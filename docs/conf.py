@@ -1,6 +1,7 @@
 """Sphinx configuration. Built with warnings as errors: ``make docs``."""
 
 import doctest
+import re
 from html import escape
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -76,9 +77,27 @@ def name_public_bases(_app, _name, cls, _options, bases):
         bases[:] = [base for base in cls.__mro__[1:] if not is_private(base)][:1]
 
 
+def name_defaults(_app, _what, _name, _obj, _options, signature, returns):
+    """Writes functions and classes among the defaults by their names, as source code does."""
+    # `<function f>` is no Python, and Sphinx would not lay the signature out.
+    if signature is not None:
+        signature = re.sub(r"<(?:function|class) '?(?:[\w.]*\.)?(\w+)'?>", r"\1", signature)
+        signature = signature.replace("<factory>", "...").replace("<lambda>", "...")
+    return signature, returns
+
+
+def keep_colons(_app, what, _name, _obj, _options, lines):
+    """Keeps what stands before a colon in the description of a constant."""
+    # Napoleon takes it for a type and moves it, but where the line ends there.
+    if what in ("attribute", "data") and lines and ": " in lines[0]:
+        lines[:1] = re.split(r"(?<=:) ", lines[0], maxsplit=1)
+
+
 def setup(app):
     """Draws equations; where examples are run, which needs no pictures, leaves the cells alone."""
     app.connect("autodoc-process-bases", name_public_bases)
+    app.connect("autodoc-process-signature", name_defaults)
+    app.connect("autodoc-process-docstring", keep_colons, priority=400)  # Napoleon does at 500
     app.add_html_math_renderer("mathml", (draw_math, None), (draw_math, None))
 
     def execute_for_pages(app):

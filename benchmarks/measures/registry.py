@@ -12,6 +12,8 @@ from .robustness import ROBUSTNESS
 __all__ = ["DEFAULT_MEASURES", "MEASURES", "Measure"]
 
 #: Every measure by name.
+#:
+#: :meta hide-value:
 MEASURES: dict[str, Measure] = {
     measure.name: measure
     for measure in (*FAITHFULNESS, *LOCALISATION, *ROBUSTNESS, *RANDOMISATION, *QUANTUS)
