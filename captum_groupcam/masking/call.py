@@ -25,7 +25,7 @@ from captum_groupcam.masking.baselines import Baseline, Baselines, for_inputs, r
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability
 from captum_groupcam.masking.targets import Target
 from captum_groupcam.networks.axes import check_axes, check_channels
-from captum_groupcam.networks.training import in_training
+from captum_groupcam.networks.training import has_batch_statistics, in_training
 
 __all__ = [
     "Call",
@@ -157,6 +157,11 @@ def prepare(
         _captum.warn(
             "The network is in training mode: dropout and batch statistics make its scores depend "
             "on chance and on the batch. Call eval() on it first."
+        )
+    elif internal_batch_size != 1 and has_batch_statistics(forward_func):
+        _captum.warn(
+            "A batch norm of the network has no running statistics and goes by those of the batch: "
+            "scores, and so the map, depend on what else is in it. Give internal_batch_size=1."
         )
 
     whole = tuple(tensor.detach().as_subclass(Tensor) for tensor in whole)

@@ -7,7 +7,7 @@ from torch.nn import Module
 
 from captum_groupcam.threads import reached_modules
 
-__all__ = ["in_training"]
+__all__ = ["has_batch_statistics", "in_training"]
 
 #: What of torch behaves otherwise in training mode.
 _OTHER_IN_TRAINING = (
@@ -51,3 +51,25 @@ def in_training(network: object) -> bool:
         )
 
     return any(module.training and matters(module) for module in reached_modules(network))
+
+
+def has_batch_statistics(network: object) -> bool:
+    """Whether a batch norm goes by the statistics of the batch in evaluation mode, too.
+
+    Args:
+        network (torch.nn.Module or Callable): The network, or a function that calls one.
+
+    Returns:
+        bool: Whether there is one without statistics of its own.
+
+    Examples::
+
+        >>> has_batch_statistics(torch.nn.BatchNorm2d(3, track_running_stats=False).eval())
+        True
+    """
+    return any(
+        isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+        and module.running_mean is None
+        and module.running_var is None
+        for module in reached_modules(network)
+    )

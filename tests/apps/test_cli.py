@@ -174,7 +174,7 @@ def test_a_damaged_image_does_not_stop_the_others(
     assert f"{damaged_file}: cannot be read as an image" in result.stderr
     assert "missing.png: no such file" in result.stderr
     assert "empty: no image in this folder" in result.stderr
-    assert "3 failed" in result.stderr
+    assert "3 failures, 3 files found" in result.stderr
     assert sorted(path.name for path in out.iterdir()) == [
         "cat_group_cam_n_groups=4.png",
         "z_group_cam_n_groups=4.png",

@@ -82,3 +82,21 @@ def test_a_network_in_training_mode_behind_a_function_is_one() -> None:
             GradCAM(forward, net).attribute(torch.rand(1, 3, 8, 8), 1)
     whole.eval()
     GradCAM(lambda inputs: whole(inputs), net).attribute(torch.rand(1, 3, 8, 8), 1)
+
+
+def test_statistics_of_the_batch_in_evaluation_mode_are_named() -> None:
+    network = classifier(seed=2)
+    network.features.insert(1, nn.BatchNorm2d(8, track_running_stats=False).eval())
+    explainer, x = GradCAM(network, network.features), torch.rand(2, 3, 16, 16)
+    with pytest.warns(UserWarning, match="goes by those of the batch: scores.*batch_size=1"):
+        together = explainer.attribute(x, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        apart = explainer.attribute(x, 1, internal_batch_size=1)
+        alone = explainer.attribute(x[:1], 1, internal_batch_size=1)
+    torch.testing.assert_close(apart[:1], alone)
+    assert (together - apart).abs().max() > 1e-3 * apart.abs().max()
+    network.features[1] = nn.InstanceNorm2d(8).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explainer.attribute(x, 1)
