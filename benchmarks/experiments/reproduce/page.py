@@ -8,7 +8,7 @@ from pathlib import Path
 from ...run.configuration import versions
 from ...run.gallery import file_name
 from ...run.rows import write_atomically
-from .measuring import Found, Plan, measure
+from .measuring import FEWEST, Found, Plan, measure
 from .paper import EXHIBITS, Exhibit
 
 __all__ = ["write_page"]
@@ -48,7 +48,8 @@ def _page(found: dict[str, Found], plan: Plan) -> str:
     lines = [
         "# The paper, measured again",
         "",
-        f"On {share} of the paper's images. {_packages()}. Intervals are at 95 %.",
+        f"On {share} of the paper's images, at least {FEWEST} each. Intervals are at 95 %. "
+        f"{_packages()}.",
         "",
         "| | the paper says | measured here | images | |",
         "| --- | --- | --- | --- | --- |",
@@ -82,10 +83,11 @@ def _section(name: str, exhibit: Exhibit, one: Found, plan: Plan) -> list[str]:
         f"`captum-groupcam reproduce --only {name}`",
         "",
         one.table,
+        *[""] * bool(one.figures),
     ]
-    for figure in one.figures:
+    for figure in one.figures:  # side by side, as far as there is room
         file = _figure(plan.out, name, figure.name).relative_to(plan.out)
-        lines += ["", f"![{figure.text}]({file.as_posix()})"]
+        lines.append(f"![{figure.text}]({file.as_posix()})")
     return lines
 
 

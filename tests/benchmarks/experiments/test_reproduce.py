@@ -70,6 +70,34 @@ def test_the_optimum_of_theta(best, verdict):
     assert f"theta = {best};" in seen.text
 
 
+def test_an_optimum_by_chance_decides_nothing():
+    values = {
+        "group_cam" if theta == 70 else f"group_cam:denoise_percentile={theta}": about(
+            0.505 if theta == 70 else 0.5, theta
+        )
+        for theta in (0, 60, 70, 90)
+    }
+    seen = measuring._optimum(found(values, "over_all", "faithfulness"))
+    assert seen.verdict == OPEN
+
+
+def test_small_objects_are_no_substitute_for_all_images():
+    rows = [
+        Row(f"{i:03}", method, "M", scores={"pointing_game": float(i < hits)}, cover=cover)
+        for i, cover in enumerate([0.1] * 8 + [0.9] * 12)
+        for method, hits in (("group_cam", 20), ("grad_cam", 10))
+    ]
+    configuration = {
+        "methods": {
+            m: {"name": m, "options": {}, "layer": None} for m in ("group_cam", "grad_cam")
+        },
+        "measures": {"M": {"scores": {"pointing_game": True}, "category": "localisation"}},
+        "studies": {},
+    }
+    table, _ = measuring._table(chapter(section(rows, configuration)), "pointing_game")
+    assert table.n(table.scores[0]) == 20
+
+
 @pytest.mark.parametrize(("one", "verdict"), [(0.5, AGREES), (0.9, DISAGREES), (0.7, OPEN)])
 def test_a_gain_has_its_sign_and_interval(one, verdict):
     values = {"group_cam": about(0.7, 0), "group_cam:n_groups=1": about(one, 1)}
@@ -82,7 +110,8 @@ def test_a_gain_has_its_sign_and_interval(one, verdict):
 def test_each_exhibit_names_its_data_and_its_share():
     plan = Plan(Path("out"), {}, scale=0.01)
     assert plan.count(EXHIBITS["table1"]) == 100
-    assert plan.count(EXHIBITS["figure6"]) == 2  # one has no interval
+    assert plan.count(EXHIBITS["figure6"]) == 6  # fewer decide nothing
+    assert Plan(Path("out"), {}).count(EXHIBITS["figure6"]) == 10
     assert plan.network(EXHIBITS["table1"]) == "vgg19"
     assert {exhibit.data for exhibit in EXHIBITS.values()} == {"imagenet", "coco", "train"}
 
@@ -151,5 +180,5 @@ def test_a_share_of_the_pictures_is_enough_to_fine_tune(tmp_path, pictures):
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     page = (tmp_path / "out" / "reproduction.md").read_text()
-    assert "after 2 epochs with 2 pictures of each class" in page
+    assert "after 2 epochs with 2 pictures of each class. **Not decided.**" in page
     assert "| group_cam |" in page
