@@ -367,3 +367,18 @@ def test_slices_of_a_volume_share_their_colors() -> None:
 def test_what_signals_and_volumes_refuse(draw, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw()
+
+
+@pytest.mark.parametrize("n_maps", [2, 9])
+@pytest.mark.parametrize("title", ["cat", "Egyptian cat\npoints at it: 100%", "a\nb\nc\nd"])
+def test_titles_of_a_sheet_are_neither_cut_off_nor_on_other_pictures(title, n_maps):
+    maps = {f"map {number}\nseed={number}": torch.rand(1, 224, 224) for number in range(n_maps)}
+    figure = method_sheet(torch.rand(3, 224, 224), maps, title=title)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    places = figure.axes[: 1 + n_maps]
+    titles = [place.title.get_window_extent(canvas.get_renderer()) for place in places]
+    assert max(one.y1 for one in titles) <= figure.bbox.height + 0.5
+    above = [place.get_window_extent() for place in places[:6]]
+    for below in titles[6:]:
+        assert below.y1 <= min(picture.y0 for picture in above) + 0.5

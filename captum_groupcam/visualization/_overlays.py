@@ -27,6 +27,8 @@ __all__ = [
 #: Height of the explanation of the colours, and size of one scale of colours in it, in inches.
 _LEGEND = 0.75
 _SCALE = (1.6, 0.15)
+#: Of a line of a title, and between a title and what is above it.
+_LINE, _ABOVE = 0.2, 0.15
 
 
 def draw_overlay(
@@ -256,7 +258,10 @@ def method_sheet(
     rows = -(-(1 + len(maps)) // columns)
     kinds = {_is_signed(one) for one in maps.values() if one.min() < one.max()} if legend else set()
     below = _LEGEND if kinds else 0.0
-    height = rows * (INCH * image.shape[-2] / image.shape[-1] + 0.3) + below
+    lines = [text.count("\n") + 1 for text in (title, *maps)]
+    lines_of_rows = sum(max(lines[row * columns :][:columns]) for row in range(rows))
+    pictures = rows * INCH * image.shape[-2] / image.shape[-1]
+    height = pictures + rows * _ABOVE + lines_of_rows * _LINE + below
     figure = Figure(figsize=(INCH * columns, height))
     figure.set_layout_engine("constrained", rect=(0, below / height, 1, 1 - below / height))
     places = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -265,6 +270,8 @@ def method_sheet(
         draw_overlay(place, image, attribution, title=method, alpha=alpha)
     for place in places[1 + len(maps) :]:
         place.remove()
+    for place in places[: 1 + len(maps)]:
+        place.set_anchor("S")  # what a picture leaves of its place is for its title
     for number, signed in enumerate(sorted(kinds)):
         _draw_scale(figure, (number + 0.5) / len(kinds), signed)
     return figure
