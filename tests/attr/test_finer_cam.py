@@ -57,7 +57,7 @@ def test_is_the_method_of_the_contrast(base):
 
 @pytest.mark.parametrize("base", [GradCAM, LayerCAM])
 def test_equals_torchcam(base):
-    import torchcam.methods
+    torchcam = pytest.importorskip("torchcam", minversion="0.5")  # needs Python 3.11
 
     network, image = classifier(channels=12, seed=2).double(), real_image()
     theirs_of = getattr(torchcam.methods, base.__name__)
