@@ -48,7 +48,9 @@ def accelerate(
     asked for. Each of these steps is taken only if the outputs for the inputs stay the same to
     rounding: a value must not change by more than a share of itself and of what its column moves by
     when the inputs change by that share, the square root of the dtype's precision (3e-4 for
-    float32, 0.03 for float16). A step that fails is left out, with a warning that says why.
+    float32). With 16 bits, whose rounding adds up over many layers, the share is 64 times the
+    precision (0.06 for float16), and folding has to pass in float32 first. A step that fails is
+    left out, with a warning that says why.
 
     At the first pass of each call of this package (of ``attribute``, say), all weights are read,
     and one of the rows that are asked runs in the network, too: where something has changed, even
