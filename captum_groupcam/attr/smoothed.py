@@ -12,6 +12,7 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_groupcam import _captum
+from captum_groupcam.attr._mirrored import check_no_places
 from captum_groupcam.attr.functional.smoothed import FACTORS, lies_over, mean_over_altered
 from captum_groupcam.masking.call import (
     TensorOrTuple,
@@ -32,6 +33,10 @@ class Smoothed(Attribution):
 
     That is test-time augmentation, ``aug_smooth`` in pytorch-grad-cam. Where noise is meant, there
     is :class:`captum.attr.NoiseTunnel`.
+
+    A target that names a place in the output, as of a segmentation network, is not mirrored with
+    the input, nor is a place that the forward function itself picks: the network must give a score,
+    N x classes, that follows what the input shows.
 
     Args:
         method (captum.attr.Attribution): The method, of this package or of Captum. With
@@ -89,7 +94,8 @@ class Smoothed(Attribution):
         Raises:
             TypeError: If ``flip`` is no bool, or ``factors`` are no numbers.
             ValueError: If there are no factors; if the channels of an input come last; or if a
-                baseline or another argument has positions, which would not be mirrored.
+                baseline or another argument has positions, the target names a place, or the network
+                asks about a box or a region that would not be mirrored.
         """
         if not isinstance(flip, bool):
             raise TypeError(f"flip must be True or False, got {flip!r}.")
@@ -149,7 +155,10 @@ class Smoothed(Attribution):
                     )
         extra = named.get("additional_forward_args")
         extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
-        check_channels(self.forward_func, inputs, lambda: _of_first(extra, len(inputs[0])))
+        row = partial(_of_first, extra, len(inputs[0]))
+        check_channels(self.forward_func, inputs, row)
+        targets = [named.get("target"), *(named.get("targets") or ())]
+        check_no_places(self.forward_func, inputs, targets, row)
 
 
 def _of_first(extra: tuple[Any, ...], n_samples: int) -> tuple[Any, ...]:

@@ -9,6 +9,8 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 from torch.nn import Module
 
+from captum_groupcam._captum import TargetType
+from captum_groupcam.attr._mirrored import check_no_places
 from captum_groupcam.attr.functional.several_layers import Merge, merge_maps
 from captum_groupcam.attr.functional.smoothed import FACTORS, mean_over_altered
 from captum_groupcam.masking.call import expecting_zero_maps, warn_of_zero_maps
@@ -61,9 +63,14 @@ class Around:
         return self.smooth in ("component", "both")
 
     @property
+    def flips(self) -> bool:
+        """Whether inputs are mirrored; the target is looked at before, in a pass of its own."""
+        return self.smooth in ("flips", "both")
+
+    @property
     def n_calls(self) -> int:
         """How often the method is called."""
-        flips = 2 * len(FACTORS) if self.smooth in ("flips", "both") else 1
+        flips = 2 * len(FACTORS) if self.flips else 1
         return flips * max(1, len(self.layers))
 
     def explain(
@@ -72,10 +79,12 @@ class Around:
         model: Module,
         layer: TargetLayer,
         inputs: Tensor,
+        target: TargetType,
     ) -> Tensor:
         """The map of a method, N x 1 x H x W, from a function of layer and inputs.
 
-        Layers that are named are read as the network's own layer is.
+        Layers that are named are read as the network's own layer is. Where inputs are mirrored, the
+        target must name no place.
         """
         places = [
             replace(TargetLayer.of(model, name), reshape_transform=layer.reshape_transform)
@@ -90,8 +99,10 @@ class Around:
 
         if self.n_calls == 1:
             return merged((inputs,))[0]
-        flips = self.smooth in ("flips", "both")
-        ask = mean_over_altered if flips else lambda one, seen: one(seen)
+        if self.flips:
+            instead = f"smooth={'component' if self.by_component else 'none'}"
+            check_no_places(model, (inputs,), [target], instead=instead)
+        ask = mean_over_altered if self.flips else lambda one, seen: one(seen)
         (maps,) = expecting_zero_maps(lambda: ask(merged, (inputs,)))
         warn_of_zero_maps(None, (maps,))
         return maps

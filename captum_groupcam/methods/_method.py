@@ -150,7 +150,8 @@ class Method:
         around, options = Around.taken_from(options, self.options)
         known = {option.name: option.default for option in self.options.values()} | options
         taken = inspect.signature(self.passes).parameters
-        return around.n_calls * self.passes(**{name: known[name] for name in taken})
+        once = self.passes(**{name: known[name] for name in taken})
+        return around.n_calls * once + around.flips
 
     def __call__(
         self, model: Module, layer: TargetLayer | Module | None = None, **options: Any
@@ -216,7 +217,7 @@ class Method:
             check_channels_first(maps, (seen,))
             return cast(Tensor, LayerAttribution.interpolate(maps, inputs.shape[2:], "bilinear"))
 
-        return around.explain(explain, model, layer, inputs)
+        return around.explain(explain, model, layer, inputs, target)
 
     @property
     def _is_ours(self) -> bool:
