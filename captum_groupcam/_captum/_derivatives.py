@@ -85,9 +85,8 @@ def layer_gradients_and_activations(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the selected outputs with respect to the layer, and its activations.
 
-    The graph begins at the layer's output, so that what runs before it stores nothing. At its
-    input it covers the whole network, since other modules may get the same tensor. Parameters get
-    no gradient.
+    What runs before the layer's output stores nothing. At its input all is stored, since other
+    modules may have got the same tensor before. Parameters get no gradient.
 
     Args:
         forward_func (Callable): The network.
@@ -152,8 +151,7 @@ def _gradients_of_call(
 ) -> tuple[Tensor, Tensor]:
     """The same without Captum, whose hooks see the passes of other threads, too."""
     gradients = None
-    if at_input:
-        inputs = _leading_gradients(inputs)
+    inputs = _leading_gradients(inputs)
     with taking(layer, at_input, layer_call, begin_graph=True) as taken:
         output = run_forward(network, inputs, additional_forward_args)
         activations = taken.value
@@ -185,7 +183,7 @@ def goes_past(
         ValueError: As there.
     """
     network, inputs = on_one_device(forward_func), _leading_gradients(inputs)
-    with taking(layer, True, layer_call, begin_graph=True) as taken:
+    with taking(layer, True, layer_call, begin_graph=True, apart=True) as taken:
         values = select(run_forward(network, inputs, additional_forward_args))
         inside = taken.inside
         if inside is None or not (values.requires_grad and _has_derivatives(values, taken.place)):
@@ -240,9 +238,7 @@ def layer_curvature(
     Raises:
         ValueError: As there.
     """
-    network = on_one_device(forward_func)
-    if attribute_to_layer_input:
-        inputs = _leading_gradients(inputs)
+    network, inputs = on_one_device(forward_func), _leading_gradients(inputs)
     # Fused attention has no second derivative.
     with (
         sdpa_kernel(SDPBackend.MATH),

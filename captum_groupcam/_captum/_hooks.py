@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -85,7 +85,12 @@ def replacing(
         if layer_call not in {None, number}:
             return None
         whole = args if attribute_to_layer_input else output
-        other = replace(_only_tensor(layer, whole, attribute_to_layer_input))
+        tensor = _only_tensor(layer, whole, attribute_to_layer_input)
+        other = replace(tensor)
+        if not (attribute_to_layer_input or tensor._is_view() or _is_own(tensor, layer)):
+            with suppress(RuntimeError):  # an expanded one
+                tensor.copy_(other)  # all that have it, as shortcuts do, see the other
+                return None
         return type(whole)((other,)) if isinstance(whole, (tuple, list)) else other
 
     with _hooked(layer, attribute_to_layer_input, put):
@@ -115,11 +120,13 @@ class Taken:
     Attributes:
         calls (int): How often the layer has run so far.
         inside (Tensor, optional): What the layer itself gets, where it gets a copy of its input.
+        stores (bool): Whether operations store what their derivatives need.
     """
 
     def __init__(self, layer: Module, layer_call: int | None) -> None:
         self.calls = 0
         self.inside: Tensor | None = None
+        self.stores = False
         self._layer, self._layer_call = layer, layer_call
         self._found: list[tuple[Tensor, Tensor | GradientEdge]] = []
 
@@ -158,12 +165,26 @@ class Taken:
 
 @contextmanager
 def taking(
-    layer: Module, at_input: bool, layer_call: int | None, *, begin_graph: bool
+    layer: Module,
+    at_input: bool,
+    layer_call: int | None,
+    *,
+    begin_graph: bool,
+    apart: bool = False,
 ) -> Iterator[Taken]:
-    """Takes what a layer gives (or gets).
+    """Takes what a layer gives (or gets), with its place in the graph if one is to begin.
 
-    A graph begins at the output of a layer, so that what runs before stores nothing. The input of
-    a layer may go elsewhere, too, as a shortcut does: the graph has to begin before it.
+    The network gets the very tensor, for it may also go elsewhere: to a shortcut whose variable the
+    layer has changed in place, or to a hook that keeps it. What runs before a layer's output stores
+    nothing. The input of a layer may have gone elsewhere before, so that all is stored.
+
+    Args:
+        layer (Module): The layer.
+        at_input (bool): Whether its input is meant.
+        layer_call (int, optional): Which call of the layer is meant, from 0; None, its only one.
+        begin_graph (bool): Whether there is a graph.
+        apart (bool): Whether the layer gets a copy of its input, which tells its way from others.
+            Default: False.
 
     Yields:
         Taken: Complete once the forward pass is done.
@@ -178,19 +199,58 @@ def taking(
         if not (begin_graph and tensor.is_floating_point()):
             taken.keep(tensor.detach().clone())  # layers after it may work in place
             return None
-        if at_input and tensor.requires_grad:
-            # Noted before the tensor changes in place.
-            taken.keep(tensor.detach().clone(), get_gradient_edge(tensor))
-            fresh = taken.inside = tensor.clone()
-        else:
-            value = tensor.detach().requires_grad_()
-            taken.keep(value)
-            torch.set_grad_enabled(True)
-            fresh = value.clone()  # layers that work in place must not meet a leaf
-        return type(whole)([fresh]) if isinstance(whole, (tuple, list)) else fresh
+        taken.stores = True
+        torch.set_grad_enabled(True)  # also where the network itself runs without gradients
+        given = tensor if tensor.requires_grad else _with_graph(tensor, layer)
+        # Noted before the tensor changes in place. Inference mode, in the network, has no graph.
+        taken.keep(
+            given.detach().clone(), get_gradient_edge(given) if given.requires_grad else None
+        )
+        if apart:
+            given = taken.inside = given.clone()
+        if given is tensor:
+            return None
+        return type(whole)([given]) if isinstance(whole, (tuple, list)) else given
 
-    with torch.set_grad_enabled(begin_graph and at_input), _hooked(layer, at_input, take):
+    stored = nullcontext() if at_input or not begin_graph else _stored_when(taken)
+    with torch.set_grad_enabled(begin_graph), stored, _hooked(layer, at_input, take):
         yield taken
+
+
+def _is_own(tensor: Tensor, layer: Module) -> bool:
+    """Whether a tensor is a parameter or buffer of a layer."""
+    return any(tensor is one for one in (*layer.parameters(), *layer.buffers()))
+
+
+def _with_graph(tensor: Tensor, layer: Module) -> Tensor:
+    """A tensor that no gradients lead to as one in a graph, the same wherever that can be."""
+    if not _is_own(tensor, layer):
+        # In place, so that all that have it have it with its graph.
+        with suppress(RuntimeError):  # a view that was made without gradients, or an expanded one
+            return tensor.add_(torch.zeros_like(tensor[:0].sum()).requires_grad_())
+    # Layers that work in place must not meet a leaf.
+    return tensor.detach().requires_grad_().clone()
+
+
+@contextmanager
+def _stored_when(taken: Taken) -> Iterator[None]:
+    """Operations store what their derivatives need only once the tensor is taken."""
+
+    def pack(tensor: Tensor) -> tuple[Tensor, int] | None:
+        return (tensor, tensor._version) if taken.stores else None
+
+    def unpack(packed: tuple[Tensor, int] | None) -> Tensor:
+        assert packed is not None  # nothing asks for derivatives of what comes before
+        tensor, version = packed
+        if tensor._version != version:  # torch itself checks it where nobody packs
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an "
+                "inplace operation"
+            )
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield
 
 
 def _several_calls(layer: Module, calls: int) -> str:

@@ -14,6 +14,7 @@ from captum_groupcam.attr._mirrored import check_no_places
 from captum_groupcam.attr.functional.several_layers import Merge, merge_maps
 from captum_groupcam.attr.functional.smoothed import FACTORS, mean_over_altered
 from captum_groupcam.masking.call import expecting_zero_maps, warn_of_zero_maps
+from captum_groupcam.networks.layers import find_reshape_transform
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.options import Option
 
@@ -83,13 +84,10 @@ class Around:
     ) -> Tensor:
         """The map of a method, N x 1 x H x W, from a function of layer and inputs.
 
-        Layers that are named are read as the network's own layer is. Where inputs are mirrored, the
-        target must name no place.
+        Layers that are named are looked at: each may have its positions in a way of its own. Where
+        inputs are mirrored, the target must name no place.
         """
-        places = [
-            replace(TargetLayer.of(model, name), reshape_transform=layer.reshape_transform)
-            for name in self.layers
-        ]
+        places = [_found(model, name, inputs) for name in self.layers]
 
         def merged(seen: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             if not places:
@@ -106,3 +104,15 @@ class Around:
         (maps,) = expecting_zero_maps(lambda: ask(merged, (inputs,)))
         warn_of_zero_maps(None, (maps,))
         return maps
+
+
+def _found(model: Module, name: str, inputs: Tensor) -> TargetLayer:
+    """A layer by its name, with what brings its activations to a grid."""
+    place = TargetLayer.of(model, name)
+    transform = find_reshape_transform(
+        model,
+        place.module,
+        inputs[:1],
+        attribute_to_layer_input=place.place_in(model).at_input,
+    )
+    return replace(place, reshape_transform=transform)
