@@ -10,6 +10,7 @@ from torch import Tensor
 
 from captum_groupcam._captum import TargetType, layer_activations
 from captum_groupcam.attr._around_captum import signed_sum
+from captum_groupcam.masking.call import check_grid
 from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = ["sum_over_layer"]
@@ -36,5 +37,7 @@ def sum_over_layer(
         **replace(layer, reshape_transform=None).keywords,
         **options,
     )
-    maps = signed_sum(layer.to_grid(cast(Tensor, attributions)))
+    grid = layer.to_grid(cast(Tensor, attributions))
+    check_grid(grid, (inputs,))
+    maps = signed_sum(grid)
     return cast(Tensor, LayerAttribution.interpolate(maps, inputs.shape[2:], "bilinear"))

@@ -15,6 +15,7 @@ from captum_groupcam.attr.functional.several_layers import Merge, merge_maps
 from captum_groupcam.masking.call import (
     TensorOrTuple,
     check_channels_first,
+    check_grid,
     expecting_zero_maps,
     like_inputs,
     warn_of_zero_maps,
@@ -105,6 +106,7 @@ class SeveralLayers(Attribution):
             # Captum's have one map, whatever the inputs.
             found.append(maps if isinstance(maps, tuple) else (maps,) * len(whole))
             check_channels_first(found[-1][0], whole)
+            check_grid(found[-1][0], whole)
         merged = tuple(
             merge_maps([one.detach() for one in maps], tensor.shape[2:], merge)
             if min(tensor.dim(), maps[0].dim()) > 2

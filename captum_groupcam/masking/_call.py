@@ -15,6 +15,7 @@ from captum_groupcam.masking.masks import MaskSource, upsample
 from captum_groupcam.masking.network import Network, in_chunks
 from captum_groupcam.masking.queries import merge_masks, score_masks, score_samples
 from captum_groupcam.masking.targets import Target, Targets
+from captum_groupcam.networks.dependence import independent_of
 from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = ["Call"]
@@ -58,11 +59,12 @@ class Call(NamedTuple):
 
         Raises:
             ValueError: If they have no spatial dimensions, or not those that the masks of the
-                inputs need; if they are not finite; or if the layer is never called.
+                inputs need; if they are not finite; if the layer is never called; or if it does not
+                depend on one of several inputs that are explained.
             TargetError: If the target is checked and there is no such output.
         """
         found = self.network.activations(layer, self.inputs, check_target=check_target)
-        return self._checked(found)
+        return self._checked(found, layer)
 
     def gradients_and_activations(self, layer: TargetLayer) -> tuple[Tensor, Tensor]:
         """Gradients of the output at the target with respect to a layer, and its activations.
@@ -77,7 +79,7 @@ class Call(NamedTuple):
             ValueError: As :meth:`activations`, or if there are no gradients or they are not finite.
         """
         gradients, activations = self.network.gradients_and_activations(layer, self.inputs)
-        return gradients, self._checked(activations)
+        return gradients, self._checked(activations, layer)
 
     def curvature(self, layer: TargetLayer) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of the output, the product of its Hessian with the activations, and these.
@@ -92,12 +94,45 @@ class Call(NamedTuple):
             ValueError: As :meth:`gradients_and_activations`.
         """
         gradients, products, activations = self.network.curvature(layer, self.inputs)
-        return gradients, products, self._checked(activations)
+        return gradients, products, self._checked(activations, layer)
 
-    def _checked(self, activations: Tensor) -> Tensor:
+    def _checked(self, activations: Tensor, layer: TargetLayer) -> Tensor:
         masked = any(baseline is not None for baseline in self.baselines)
         check_activations(activations, self.inputs, masked=masked)
+        if not self.network.follows and sum(map(is_spatial, self.inputs)) > 1:
+            self._check_dependence(layer)
         return activations
+
+    def _check_dependence(self, layer: TargetLayer) -> None:
+        """Refuses an input that the layer does not depend on, by the first sample."""
+        first = self._part(slice(0, 1))
+        explained = [which for which in range(len(self.inputs)) if self.has_map(which)]
+        still = independent_of(
+            first.inputs, lambda inputs: first.network.activations(layer, inputs), explained
+        )
+        if not still:
+            return
+        if self.only is not None:
+            raise ValueError(
+                f"Call {layer.layer_call} of the layer {layer} does not depend on input "
+                f"{self.only}: its map would be that of another input. Give the call that sees the "
+                "input in layer_call, or None for an input without a map."
+            )
+        calls = tuple(
+            (layer.layer_call or 0) if which in explained and which not in still else None
+            for which in range(len(self.inputs))
+        )
+        which = f"input{'s' if len(still) > 1 else ''} {' and '.join(map(str, still))}"
+        raise ValueError(
+            f"The layer {layer} does not depend on {which}, whose map would be that of another "
+            "input. Choose a layer that all inputs lead to"
+            + (
+                ", pass the ones without a map as additional_forward_args, or give "
+                f"layer_call={calls}, where they have None."
+                if any(call is not None for call in calls)
+                else "."
+            )
+        )
 
     def of_calls(self, layer: TargetLayer) -> list[tuple[Call, TargetLayer]]:
         """One call of ``attribute`` for each call of the layer that is meant.
@@ -217,6 +252,7 @@ class Call(NamedTuple):
                 target=network.target.of_samples(samples),
                 additional_forward_args=network.arguments(samples),
                 n_samples=len(samples),
+                follows=network.follows or bool(chunk.start),
             ),
             self.only,
         )

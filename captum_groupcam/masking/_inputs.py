@@ -6,9 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
+from captum_groupcam import _captum
 from captum_groupcam.networks.tensors import check_samples
 
-__all__ = ["check_activations", "check_channels_first", "check_input", "is_spatial", "plain"]
+__all__ = [
+    "check_activations",
+    "check_channels_first",
+    "check_grid",
+    "check_input",
+    "is_spatial",
+    "plain",
+]
 
 
 def check_input(position: int, tensor: Tensor, first: Tensor) -> None:
@@ -51,8 +59,58 @@ def check_activations(activations: Tensor, inputs: tuple[Tensor, ...], *, masked
         )
     if not activations.isfinite().all():
         raise ValueError("The layer's activations contain NaN or infinite values.")
+    if activations.dim() == needed:
+        check_grid(activations, inputs)
     if masked and activations.dim() == needed:
         check_channels_first(activations, inputs)
+
+
+def check_grid(activations: Tensor, inputs: tuple[Tensor, ...]) -> None:
+    """Refuses N x spatial x K at a layer, where the input's sides say that the channels come last.
+
+    Args:
+        activations (Tensor): N x K x spatial, on the layer's grid; with K = 1 it may be a map.
+        inputs (tuple of Tensor): The inputs, N x C x spatial each.
+
+    Raises:
+        ValueError: If the grid is far from the input's sides, by its last axis, and fits with the
+            channels last.
+
+    Warns:
+        UserWarning: If it is as likely that channels come last.
+
+    Examples::
+
+        >>> import torch
+        >>> check_grid(torch.zeros(1, 768, 3, 3), (torch.zeros(1, 3, 96, 96),))
+        >>> check_grid(torch.zeros(1, 3, 3, 768), (torch.zeros(1, 3, 96, 96),))
+        Traceback (most recent call last):
+        ValueError: The layer's activations have the shape (1, 3, 3, 768), for an input of ...
+    """
+    if activations.dim() < 4:
+        return
+    for whole in inputs:
+        if whole.dim() != activations.dim() or not whole.is_floating_point():
+            continue
+        sides = whole.shape[2:]
+        first, last = (
+            [side / cells for side, cells in zip(sides, grid, strict=True)]
+            for grid in (activations.shape[2:], activations.shape[1:-1])
+        )
+        away = max(first) / first[-1]
+        # The channels of a map are gone; a clip's frames are apart from its sides.
+        high, wide = last[-2:]
+        uneven = max(high, wide) / min(high, wide)
+        fits = uneven <= 2 if activations.shape[1] > 1 else first[-1] < 1
+        said = (
+            f"The layer's activations have the shape {tuple(activations.shape)}, for an input of "
+            f"{' x '.join(map(str, sides))}: their channels seem to come last. Expected N x K x "
+            "spatial: give reshape_transform=captum_groupcam.networks.channels_first"
+        )
+        if min(first) == first[-1] and away > 8 and fits:
+            raise ValueError(f"{said}, or choose another layer.")
+        if min(first) == first[-1] and away > 1.5 and activations.shape[1] > 1 and uneven <= 1.05:
+            _captum.warn(f"{said} if they do; then the map is wrong without it.")
 
 
 def check_channels_first(activations: Tensor, inputs: tuple[Tensor, ...]) -> None:

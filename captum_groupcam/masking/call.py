@@ -16,6 +16,7 @@ from captum_groupcam.masking._call import Call
 from captum_groupcam.masking._chance import generator_states, warn_of_chance
 from captum_groupcam.masking._inputs import (
     check_channels_first,
+    check_grid,
     check_input,
     is_spatial,
     plain,
@@ -31,6 +32,7 @@ __all__ = [
     "Call",
     "TensorOrTuple",
     "check_channels_first",
+    "check_grid",
     "expecting_zero_maps",
     "generator_states",
     "in_training",

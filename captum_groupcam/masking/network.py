@@ -85,6 +85,8 @@ class Network:
         internal_batch_size (int, optional): Rows of one forward pass. Default: None, the size in
             :data:`DEFAULT_BATCH_SIZE`.
         device_ids (list of int, optional): As in Captum, for DataParallel. Default: None.
+        follows (bool): Whether its samples follow others of the same call, which showed that the
+            layer depends on all inputs. Default: False.
     """
 
     forward_func: _captum.ForwardFunc
@@ -94,6 +96,7 @@ class Network:
     score_func: ScoreFunc = class_probability
     internal_batch_size: int | None = None
     device_ids: list[int] | None = None
+    follows: bool = False
 
     def __post_init__(self) -> None:
         if self.internal_batch_size is not None:

@@ -20,7 +20,12 @@ from captum_groupcam._captum import TargetType
 from captum_groupcam.attr._shared import Titled
 from captum_groupcam.attr.by_component import by_component
 from captum_groupcam.attr.layer_formula import LayerFormula
-from captum_groupcam.masking.call import check_channels_first, in_training, warn_of_zero_maps
+from captum_groupcam.masking.call import (
+    check_channels_first,
+    check_grid,
+    in_training,
+    warn_of_zero_maps,
+)
 from captum_groupcam.masking.targets import Target
 from captum_groupcam.methods._around import AROUND_LAYERS, Around
 from captum_groupcam.networks.axes import check_channels
@@ -215,6 +220,7 @@ class Method:
                 attribution = by_component(attribution)
             maps = attribution.attribute(seen, target=target, **place.keywords, **own)
             check_channels_first(maps, (seen,))
+            check_grid(maps, (seen,))
             return cast(Tensor, LayerAttribution.interpolate(maps, inputs.shape[2:], "bilinear"))
 
         return around.explain(explain, model, layer, inputs, target)

@@ -25,9 +25,10 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import Module
 
-from captum_groupcam import _compiled
+from captum_groupcam import _captum, _compiled
 from captum_groupcam.networks._layouts import Form
 from captum_groupcam.networks.axes import check_axes
+from captum_groupcam.networks.dependence import independent_of
 from captum_groupcam.networks.tensors import check_samples, check_tensor
 from captum_groupcam.networks.trace import Place, Step, Trace, evaluating, one_tensor
 
@@ -242,6 +243,23 @@ class Probe:
             self._run(self.inputs if inputs is None else inputs)
         return found
 
+    def warn_of_other_inputs(self, place: Place) -> None:
+        """Warns of inputs with spatial dimensions that a layer does not depend on."""
+        spatial = [which for which, one in enumerate(self.inputs) if _has_positions(one)]
+        if len(spatial) < 2:
+            return
+        still = independent_of(
+            self.inputs, lambda inputs: real(self.activations([place], inputs)[place]), spatial
+        )
+        if still:
+            which = f"input{'s' if len(still) > 1 else ''} {' and '.join(map(str, still))}"
+            _captum.warn(
+                f"The layer {place} does not depend on {which}: it makes no map of that. Explain "
+                "the other inputs, with this as additional_forward_args, or with layer_call=(0, "
+                "None), where None is for an input without a map; or choose a layer that all "
+                "inputs lead to."
+            )
+
     def energies(
         self,
         readers: Mapping[Place, Callable[[Tensor], Any]],
@@ -388,12 +406,16 @@ class Probe:
 def _explained(inputs: tuple[Tensor, ...]) -> int:
     """Which input counts."""
     for which, tensor in enumerate(inputs):
-        if tensor.is_floating_point() and 3 <= tensor.dim() <= 5:
+        if _has_positions(tensor):
             return which
     raise ValueError(
         "Expected an input of shape N x C x spatial, floating point, with one to three spatial "
         f"dimensions; got {[(tuple(t.shape), t.dtype) for t in inputs]}."
     )
+
+
+def _has_positions(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and 3 <= tensor.dim() <= 5
 
 
 def real(value: Tensor) -> Tensor:

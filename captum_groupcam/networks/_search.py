@@ -116,6 +116,7 @@ class Search:
                 "explain."
             )
         self._check_that_it_counts(one)
+        self.probe.warn_of_other_inputs(one.place)
         return TargetLayer.of(
             self.probe.model, str(one.place), reshape_transform=one.layout.transform
         )

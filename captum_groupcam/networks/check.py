@@ -94,6 +94,9 @@ def check_layer(
             called, gives no single tensor, or its values are not N x C x spatial after the
             transform.
 
+    Warns:
+        UserWarning: If the layer does not depend on one of several inputs of this shape.
+
     Examples::
 
         >>> import torch
@@ -120,6 +123,8 @@ def _checked(probe: Probe, layer: TargetLayer) -> LayerCheck:
     steps, step, n_calls = _traced(probe, place)
     values = probe.activations([place])[place]
     placed = _Placed(layer, values, len(probe.size))
+    if n_calls == 1:  # other calls may be those of other inputs
+        probe.warn_of_other_inputs(place)
     by_gradients = step.reached is not None
     problems = []
 

@@ -64,6 +64,9 @@ def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLaye
             different grids lead to the output side by side. The candidates are listed, each with
             what speaks against it.
 
+    Warns:
+        UserWarning: If the layer does not depend on one of several inputs of this shape.
+
     Examples::
 
         >>> import torch
