@@ -176,7 +176,7 @@ def test_what_a_method_refuses(models: Models, ask) -> None:
     with pytest.raises(ValueError, match="n_groups must be at least 1"):
         explain(models, ask("group_cam", n_groups=0))
     for target in (1000, -1):
-        with pytest.raises(ValueError, match=f"no class {target}: efficientnet_lite0 tells 1000"):
+        with pytest.raises(ValueError, match=f"no class {target}: efficientnet_lite0 has 1000"):
             explain(models, ask("grad_cam", target=target))
 
 
