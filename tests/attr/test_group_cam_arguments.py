@@ -148,10 +148,17 @@ class TwoInputs(nn.Module):
         return self.plain(picture) + self.beside(other)
 
 
+class Tinted(TwoInputs):
+    """The layer sees both."""
+
+    def forward(self, picture, other):
+        return super().forward(picture + 0.1 * other.mean((1, 2, 3), keepdim=True), other)
+
+
 def test_second_input_of_another_size(network, x):
     """The same masks hide both; there is a map of its own size for each."""
     small = classifier(seed=5)
-    both = TwoInputs(network, small)
+    both = Tinted(network, small)
     y = images(3, 9, 7, seed=4)
     seen = Recorder(both)
     attributions, scores = GroupCAM(seen, network.features).attribute(
@@ -166,7 +173,7 @@ def test_second_input_of_another_size(network, x):
     assert [a.shape for a in attributions] == [(3, 1, 14, 16), (3, 1, 9, 7)]
 
     # By hand, with the masks that the network saw: query = input * mask + baseline * (1 - mask).
-    _, (big, little), (hidden_big, hidden_little) = seen.calls
+    *_, (big, little), (hidden_big, hidden_little) = seen.calls
     assert torch.equal(hidden_big, torch.zeros_like(x))
     assert torch.equal(hidden_little, torch.ones_like(y))
     samples, groups = scores.nonzero().unbind(1)
