@@ -69,7 +69,7 @@ def test_passes_are_counted():
     recorder = Recorder(SmallCNN())
     options = {"layers": ("network.features.0", "network.features"), "smooth": "flips"}
     METHODS["grad_cam"](recorder, recorder.network.features, **options)(small_inputs(1), 1)
-    assert sum(recorder.batch_sizes) == METHODS["grad_cam"].n_passes(**options) == 13
+    assert sum(recorder.batch_sizes) == METHODS["grad_cam"].n_passes(**options) == 27
 
 
 def test_wrong_options():

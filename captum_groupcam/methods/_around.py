@@ -20,6 +20,8 @@ from captum_groupcam.options import Option
 
 __all__ = ["AROUND_LAYERS", "Around"]
 
+#: Passes of :func:`find_reshape_transform` for a layer.
+_LOOKS = 7
 _SMOOTH = ("none", "flips", "component", "both")
 
 #: Options of every method that explains a layer, beside its own.
@@ -73,6 +75,11 @@ class Around:
         """How often the method is called."""
         flips = 2 * len(FACTORS) if self.flips else 1
         return flips * max(1, len(self.layers))
+
+    @property
+    def n_looks(self) -> int:
+        """Passes that tell what layers and targets are: about as many for each layer."""
+        return _LOOKS * len(self.layers) + self.flips
 
     def explain(
         self,

@@ -156,7 +156,7 @@ class Method:
         known = {option.name: option.default for option in self.options.values()} | options
         taken = inspect.signature(self.passes).parameters
         once = self.passes(**{name: known[name] for name in taken})
-        return around.n_calls * once + around.flips
+        return around.n_calls * once + around.n_looks
 
     def __call__(
         self, model: Module, layer: TargetLayer | Module | None = None, **options: Any

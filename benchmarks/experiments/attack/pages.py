@@ -114,7 +114,7 @@ class Page:
         self.session = session
         self._handlers = {each["api_name"]: each for each in server.config["dependencies"]}
         self._controls = {each["id"]: each["props"] for each in server.config["components"]}
-        self.asks("list_layers", [])  # as a page does when it is loaded
+        self.asks("restore", [])  # as a page does when it is loaded
 
     def join(self, handler: str, data: list[Any]) -> int:
         """Asks for something, whose answer :meth:`answers` reads.
