@@ -18,7 +18,7 @@ import torch
 from torch.nn import Module
 
 __all__ = ["NOTED", "PROCESS", "current_call", "exclusive", "n_function_modes", "network_locks"]
-__all__ += ["reached_modules", "run_alone", "surely", "with_own_randomness"]
+__all__ += ["of_this_thread", "reached_modules", "run_alone", "surely", "with_own_randomness"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Result = TypeVar("_Result")
@@ -40,6 +40,31 @@ _DEPTH, _MOST = 5, 10_000
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 #: What stands for the outermost work of :func:`run_alone` here; None outside of any.
 _CALL: ContextVar[object | None] = ContextVar("_CALL", default=None)
+
+
+def of_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """A hook that passes of other threads, such as plain predictions, do not reach.
+
+    Args:
+        hook (Callable): As :meth:`torch.nn.Module.register_forward_hook` takes it.
+
+    Returns:
+        Callable: The hook in the thread that asks for this; None, for all others.
+
+    Examples::
+
+        >>> seen = []
+        >>> of_this_thread(seen.append)("here")
+        >>> other = threading.Thread(target=lambda hook=of_this_thread(seen.append): hook("there"))
+        >>> other.start(), other.join(), seen
+        (None, None, ['here'])
+    """
+    thread = threading.get_ident()
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        return hook(*args, **kwargs) if threading.get_ident() == thread else None
+
+    return guarded
 
 
 def reached_modules(owner: object) -> list[Module]:

@@ -14,7 +14,13 @@ from torch import nn
 from captum_groupcam import GroupCAM, _compiled
 from captum_groupcam.methods import METHODS, Method
 from captum_groupcam.networks.outputs import SelectOutput
-from captum_groupcam.threads import network_locks, reached_modules, run_alone, surely
+from captum_groupcam.threads import (
+    network_locks,
+    of_this_thread,
+    reached_modules,
+    run_alone,
+    surely,
+)
 
 
 def net() -> nn.Sequential:
@@ -259,3 +265,16 @@ def test_what_is_compiled_stays_so_whichever_thread_ends_first():
     thread.join()
     compiled(torch.zeros(2))
     assert ran
+
+
+def test_passes_of_other_threads_are_none_of_a_hook() -> None:
+    network = nn.Linear(2, 2)
+    seen: list[int] = []
+    handle = network.register_forward_hook(of_this_thread(lambda *_: seen.append(1)))
+    other = threading.Thread(target=network, args=(torch.ones(1, 2),))
+    other.start()
+    other.join()
+    assert not seen
+    network(torch.ones(1, 2))
+    handle.remove()
+    assert seen == [1]

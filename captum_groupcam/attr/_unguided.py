@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _captum
+from captum_groupcam.threads import of_this_thread
 
 __all__ = ["only_modules_guided"]
 
@@ -56,12 +57,12 @@ def only_modules_guided(model: Module, title: str) -> Iterator[None]:
             between.extend((node, _kind(node)) for node in _nodes_between(args[0], output))
 
     handles = [
-        module.register_forward_hook(note)
+        module.register_forward_hook(of_this_thread(note))
         for module in model.modules()
         if isinstance(module, torch.nn.ReLU)
     ]
     try:
-        handles.append(model.register_forward_hook(look))
+        handles.append(model.register_forward_hook(of_this_thread(look)))
         yield
     finally:
         for handle in handles:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -25,13 +26,19 @@ def pixel_ranks(maps: Tensor, seed: int | Sequence[int] | None = None) -> Tensor
     Returns:
         Tensor: Ranks from 0, int32, N x M x spatial.
 
+    Raises:
+        TypeError: If a seed is no whole number.
+        ValueError: If there are not as many seeds as samples.
+
     Examples::
 
         >>> import torch
         >>> pixel_ranks(torch.tensor([[[0.1, 0.7, 0.0, 0.7]]]))
         tensor([[[2, 0, 3, 1]]], dtype=torch.int32)
     """
-    if isinstance(seed, Sequence):
+    if isinstance(seed, (list, tuple)):
+        if len(seed) != len(maps):
+            raise ValueError(f"Expected a seed for each of {len(maps)} samples, got {len(seed)}.")
         each = zip(maps.unsqueeze(1), seed, strict=True)
         return torch.cat([pixel_ranks(sample, one) for sample, one in each])
     if seed is not None:
@@ -42,7 +49,8 @@ def pixel_ranks(maps: Tensor, seed: int | Sequence[int] | None = None) -> Tensor
         order = flat.argsort(dim=2, descending=True, stable=True)
     else:
         # Drawn on the CPU, so that it is the same on every device.
-        permutation = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(cast(int, seed))
+        permutation = torch.randperm(n, generator=generator)
         permutation = permutation.to(flat.device)
         order = permutation[flat[..., permutation].argsort(dim=2, descending=True, stable=True)]
     places = torch.arange(n, device=flat.device, dtype=torch.int32)

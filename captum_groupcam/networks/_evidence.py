@@ -31,6 +31,7 @@ from captum_groupcam.networks.axes import check_axes
 from captum_groupcam.networks.dependence import independent_of
 from captum_groupcam.networks.tensors import check_samples, check_tensor
 from captum_groupcam.networks.trace import Place, Step, Trace, evaluating, one_tensor
+from captum_groupcam.threads import of_this_thread
 
 __all__ = ["AMOUNT", "QUANTIZED_AMOUNT", "Probe", "real"]
 
@@ -372,7 +373,7 @@ class Probe:
                     if place.at_input
                     else module.register_forward_hook
                 )
-                handles.append(register(hook(place)))
+                handles.append(register(of_this_thread(hook(place))))
             yield
         finally:
             for handle in handles:

@@ -15,7 +15,7 @@ from captum_groupcam.networks._messages import no_tensor
 from captum_groupcam.networks._search import some_positions
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.trace import Place, Step, one_tensor
-from captum_groupcam.threads import exclusive
+from captum_groupcam.threads import exclusive, of_this_thread
 
 __all__ = ["LayerCheck", "check_layer"]
 
@@ -196,7 +196,7 @@ def _traced(probe: Probe, place: Place) -> tuple[list[Step], Step, int]:
 
     module = probe.model.get_submodule(place.name)
     register = module.register_forward_pre_hook if place.at_input else module.register_forward_hook
-    handle = register(watch)
+    handle = register(of_this_thread(watch))
     try:
         trace, output = probe.trace(lambda tensor: tensor.dim() > 1)
     finally:

@@ -14,6 +14,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import Module
 
 from captum_groupcam import _compiled
+from captum_groupcam.threads import of_this_thread
 
 __all__ = ["Place", "Step", "Trace", "evaluating", "evaluation_mode", "one_tensor"]
 
@@ -159,8 +160,9 @@ class Trace:
         try:
             for name, module in model.named_modules():
                 if name and not isinstance(module, torch.jit.ScriptModule):
-                    handles.append(module.register_forward_pre_hook(self._takes(name)))
-                    handles.append(module.register_forward_hook(self._gives(name)))
+                    takes, gives = map(of_this_thread, (self._takes(name), self._gives(name)))
+                    handles.append(module.register_forward_pre_hook(takes))
+                    handles.append(module.register_forward_hook(gives))
             yield
         finally:
             for handle in handles:

@@ -51,3 +51,14 @@ def test_the_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
     pixel_ranks(torch.zeros(1, 1, 4), 0)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_seed_for_each_sample() -> None:
+    maps = torch.zeros(2, 1, 3, 4)
+    each = pixel_ranks(maps, [3, 5])
+    assert torch.equal(each[:1], pixel_ranks(maps[:1], 3))
+    assert torch.equal(each[1:], pixel_ranks(maps[1:], 5))
+    with pytest.raises(ValueError, match="a seed for each of 2 samples, got 3"):
+        pixel_ranks(maps, [1, 2, 3])
+    with pytest.raises(TypeError, match="seed"):
+        pixel_ranks(maps, "a")  # type: ignore[arg-type]
