@@ -227,7 +227,7 @@ def test_changed_weights_are_noticed(change: Callable[[nn.Module], object]) -> N
     outputs(fast, inputs)  # says it once
 
 
-def test_a_change_is_noticed_at_the_next_call_whoever_makes_it() -> None:
+def test_a_change_by_other_code_is_noticed_at_the_next_call() -> None:
     network, inputs = normalised(), images(2, 16, 16)
     fast = accelerate(network, inputs)
     explain = METHODS["RISE"]
