@@ -40,20 +40,6 @@ CHEAPER = {"research.views": 9, "research.mask": 31, "research.weights": 31}
 TARGET = 2
 
 
-@pytest.fixture
-def network() -> SmallCNN:
-    """A network all of whose 64 channels speak for the class, so that every group is a mask."""
-    network = SmallCNN(channels=64)
-    with torch.no_grad():
-        network.classifier.weight[TARGET].abs_()
-    return network
-
-
-@pytest.fixture
-def image() -> Tensor:
-    return small_inputs(1)
-
-
 def explain(
     name: str, network: Module, inputs: Tensor, target: Any = TARGET, **options: Any
 ) -> Tensor:

@@ -11,22 +11,9 @@ from torch import Tensor
 
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.methods import METHODS
-from tests.toy_networks import SmallCNN, scaled, small_inputs
+from tests.toy_networks import SmallCNN, scaled
 
 from .test_ideas import TARGET, cut, details, explain, layer, resized
-
-
-@pytest.fixture
-def network() -> SmallCNN:
-    network = SmallCNN(channels=64)
-    with torch.no_grad():
-        network.classifier.weight[TARGET].abs_()
-    return network
-
-
-@pytest.fixture
-def image() -> Tensor:
-    return small_inputs(1)
 
 
 def grad_cam(network: SmallCNN, image: Tensor) -> Tensor:
