@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["ARM_NAMES", "COMPARISON_NAMES", "CONTROL_NAMES", "DATASET_NAMES", "DEFAULT_NAMES"]
-__all__ += ["MEASURE_NAMES", "STUDY_NAMES", "VARIANT_NAMES"]
+__all__ = ["ARCHITECTURE_NAMES", "ARM_NAMES", "COMPARISON_NAMES", "CONTROL_NAMES", "DATASET_NAMES"]
+__all__ += ["DEFAULT_NAMES", "MEASURE_NAMES", "STUDY_NAMES", "VARIANT_NAMES"]
 
 #: Of :data:`~benchmarks.controls.CONTROLS`.
 CONTROL_NAMES = ("random", "centre", "edges")
@@ -23,6 +23,9 @@ DATASET_NAMES = (
 
 #: Of :data:`~benchmarks.data.scenes.Variant`.
 VARIANT_NAMES = ("patch", "mark")
+
+#: Of :data:`~benchmarks.data.planted_network.Architecture`.
+ARCHITECTURE_NAMES = ("residual", "transformer")
 
 #: Of :data:`~benchmarks.measures.registry.MEASURES`.
 MEASURE_NAMES = (

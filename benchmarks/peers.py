@@ -226,6 +226,24 @@ def _torchcam_maps(
     return _sized(maps, inputs)
 
 
+def _le_grad(model: nn.Module, layer: TargetLayer, inputs: Tensor, target: TargetType) -> Tensor:
+    """Looks at the attention of every block; the layer does not matter."""
+    made = _class_of("torchcam", "LeGrad")
+    maps = []
+    for tapped, one, index in _each(model, layer, inputs, target):
+        blocks = getattr(getattr(tapped.network, "encoder", None), "layers", None)
+        if blocks is None:
+            raise ValueError(
+                "torchcam's LeGrad takes transformers like torchvision's VisionTransformer, with "
+                f"blocks in encoder.layers; got {type(tapped.network).__name__}."
+            )
+        with made(tapped.network, list(blocks)) as extractor:
+            scores = tapped(one.requires_grad_())
+            (found,) = extractor(index, scores)
+        maps.append(found[0])
+    return _sized(maps, inputs)
+
+
 # --- zennit ---------------------------------------------------------------------------------------
 
 
@@ -279,6 +297,7 @@ PEERS: dict[str, Method] = {
         *(_entry("grad_cam", name, _grad_cam(name), passes) for name, passes in _GRAD_CAM.items()),
         *(_entry("torchcam", name, _torchcam(name), passes) for name, passes in _TORCHCAM.items()),
         _entry("torchcam", "RefineCAM", _refine_cam, 1),
+        _entry("torchcam", "LeGrad", _le_grad, 1),
         _entry("zennit", "EpsilonPlusFlat", _zennit("EpsilonPlusFlat"), 1),
     )
 }

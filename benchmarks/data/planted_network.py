@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+from torchvision.models.vision_transformer import ConvStemConfig
 
 from captum_groupcam.models import MODELS, ImageClassifier, Loader, Preprocessing
 
 from .scenes import CLASSES, SIZE, Variant
 
-__all__ = ["PlantedNet", "model_name", "weights_file"]
+__all__ = ["NETWORKS", "Architecture", "PlantedNet", "model_name", "vision_transformer"]
+__all__ += ["loader", "weights_file"]
+
+#: ``residual``: convolutions with shortcuts. ``transformer``: attention over patches.
+Architecture: TypeAlias = Literal["residual", "transformer"]
 
 _MEAN = _STD = (0.5,) * 3
 
@@ -64,29 +71,71 @@ class PlantedNet(nn.Module):
         return scores
 
 
-def model_name(variant: Variant) -> str:
+def vision_transformer() -> VisionTransformer:
+    """torchvision's, with 12 x 12 tokens of a few convolutions, and 149,000 weights.
+
+    Examples::
+
+        >>> vision_transformer().eval()(torch.zeros(2, 3, 96, 96)).shape
+        torch.Size([2, 9])
+    """
+    return VisionTransformer(
+        image_size=SIZE,
+        patch_size=8,
+        num_layers=3,
+        num_heads=4,
+        hidden_dim=64,
+        mlp_dim=128,
+        num_classes=len(CLASSES),
+        conv_stem_configs=[ConvStemConfig(n, 3, 2) for n in (16, 32, 64)],
+    )
+
+
+#: What makes a network, without weights, of each architecture.
+NETWORKS: dict[Architecture, Callable[[], nn.Module]] = {
+    "residual": PlantedNet,
+    "transformer": vision_transformer,
+}
+
+
+def model_name(variant: Variant, architecture: Architecture = "residual") -> str:
     """The network of a variant, as ``--model`` takes it."""
-    return "planted" if variant == "patch" else f"planted_{variant}"
+    parts = ["planted"]
+    if variant != "patch":
+        parts.append(variant)
+    if architecture != "residual":
+        parts.append(architecture)
+    return "_".join(parts)
 
 
-def weights_file(variant: Variant) -> Path:
-    """Where the weights of a variant are kept."""
-    return Path(__file__).parent / f"{model_name(variant)}.pt"
+def weights_file(variant: Variant, architecture: Architecture = "residual") -> Path:
+    """Where the weights of a network are kept."""
+    return Path(__file__).parent / f"{model_name(variant, architecture)}.pt"
 
 
-def _loader(variant: Variant) -> Loader:
-    def load(_name: str, weights: str | None, n_classes: int | None) -> ImageClassifier:
+def loader(variant: Variant, architecture: Architecture = "residual") -> Loader:
+    """What loads such a network, with the weights that come along or those of a file."""
+
+    def load(name: str, weights: str | None, n_classes: int | None) -> ImageClassifier:
         if n_classes not in (None, len(CLASSES)):
-            raise ValueError(f"{model_name(variant)} has {len(CLASSES)} classes, not {n_classes}.")
-        network = PlantedNet()
+            raise ValueError(f"{name} has {len(CLASSES)} classes, not {n_classes}.")
+        network = NETWORKS[architecture]()
         if weights != "random":
-            path = weights_file(variant) if weights is None else Path(weights)
+            path = weights_file(variant, architecture) if weights is None else Path(weights)
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         network.eval()
-        preprocess = Preprocessing(SIZE, _MEAN, _STD)
-        return ImageClassifier(network, preprocess, list(CLASSES), network.blocks)
+        layer = network.blocks if isinstance(network, PlantedNet) else None
+        return ImageClassifier(network, Preprocessing(SIZE, _MEAN, _STD), list(CLASSES), layer)
 
     return load
 
 
-MODELS.update({model_name(variant): _loader(variant) for variant in get_args(Variant)})
+# A transformer learns the marks too slowly to come along.
+MODELS.update(
+    {
+        model_name(variant, architecture): loader(variant, architecture)
+        for variant in get_args(Variant)
+        for architecture in get_args(Architecture)
+        if weights_file(variant, architecture).exists()
+    }
+)

@@ -7,6 +7,7 @@ from typing import get_args
 from benchmarks import names
 from benchmarks.controls import CONTROLS
 from benchmarks.data import DATASETS
+from benchmarks.data.planted_network import Architecture
 from benchmarks.data.scenes import Variant
 from benchmarks.experiments.ablation import STUDIES
 from benchmarks.experiments.finetune.training import ARMS
@@ -23,3 +24,4 @@ def test_help_lists_what_there_is() -> None:
     assert tuple(COMPARISONS) == names.COMPARISON_NAMES
     assert tuple(ARMS) == names.ARM_NAMES
     assert get_args(Variant) == names.VARIANT_NAMES
+    assert get_args(Architecture) == names.ARCHITECTURE_NAMES

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from benchmarks import peers
-from benchmarks.data.planted_network import PlantedNet
+from benchmarks.data.planted_network import PlantedNet, vision_transformer
 from benchmarks.peers import PEERS, Tapped
 from benchmarks.run.network import counted
-from captum_groupcam import GradCAM, LayerCAM
+from captum_groupcam import GradCAM, LayerCAM, LeGrad
 from captum_groupcam.methods import METHODS, MethodSpec, offered_methods
 from captum_groupcam.networks.target_layer import TargetLayer
 
@@ -24,6 +24,13 @@ COSTLY = {"peers.torchcam.SSCAM", "peers.torchcam.ISCAM"}
 def network() -> PlantedNet:
     torch.manual_seed(1)
     return PlantedNet().eval()
+
+
+def transformer() -> nn.Module:
+    torch.manual_seed(1)
+    net = vision_transformer().eval()
+    nn.init.normal_(net.heads.head.weight)  # torchvision's begins with zeros
+    return net
 
 
 def spec(name: str) -> MethodSpec:
@@ -38,15 +45,18 @@ def explained(name: str, net: nn.Module, where: str, inputs: torch.Tensor, targe
 
 @every_peer
 def test_maps_have_the_inputs_size_and_nothing_is_left_behind(name: str) -> None:
-    net, side = network(), 32 if name in COSTLY else 48
+    net, side, where = network(), 32 if name in COSTLY else 48, "blocks"
+    if name.endswith("LeGrad"):
+        net, side, where = transformer(), 96, "encoder.layers"
     n = 1 if name in COSTLY else 2
     inputs = torch.randn(n, 3, side, side)
-    net.classifier.bias.requires_grad_(False)
-    net.classifier.weight.grad = torch.ones_like(net.classifier.weight)
+    first, *_, last, bias = net.parameters()
+    bias.requires_grad_(False)
+    last.grad = torch.ones_like(last)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     kept = inputs.clone()
     with counted(net) as queries:
-        maps = explained(name, net, "blocks", inputs, torch.tensor([3, 5])[:n])
+        maps = explained(name, net, where, inputs, torch.tensor([3, 5])[:n])
     assert maps.shape == (n, 1, side, side)
     assert maps.isfinite().all()
     assert not maps.requires_grad
@@ -56,12 +66,12 @@ def test_maps_have_the_inputs_size_and_nothing_is_left_behind(name: str) -> None
     assert torch.equal(inputs, kept)
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
     assert not net.training
-    assert not net.classifier.bias.requires_grad
-    assert net.stem[0].weight.grad is None
-    assert (net.classifier.weight.grad == 1).all()
+    assert not bias.requires_grad
+    assert first.grad is None
+    assert (last.grad == 1).all()
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
     if name not in COSTLY and "SmoothGradCAMpp" not in name:
-        alone = explained(name, net, "blocks", inputs[1:], 5)
+        alone = explained(name, net, where, inputs[1:], 5)
         torch.testing.assert_close(alone, maps[1:], rtol=1e-4, atol=1e-5)
 
 
@@ -85,6 +95,14 @@ def test_xgrad_cam_is_the_sum_of_activation_times_gradient_for_grad_cam_like_net
     if ours.amax() > 0:
         both = torch.stack([theirs.flatten(), ours.flatten()])
         assert torch.corrcoef(both)[0, 1] > 0.99
+
+
+def test_le_grad_of_torchcam_is_ours_but_for_its_scale() -> None:
+    net, inputs = transformer(), torch.randn(2, 3, 96, 96)
+    theirs = explained("peers.torchcam.LeGrad", net, "encoder.layers", inputs, [3, 5])
+    ours = LeGrad(net).attribute(inputs, [3, 5])
+    for both in zip(theirs, ours, strict=True):
+        assert torch.corrcoef(torch.stack(both).flatten(1))[0, 1] > 0.99999
 
 
 def test_peers_are_in_the_registry_but_not_offered() -> None:
@@ -116,6 +134,8 @@ def test_what_peers_cannot_do_is_an_error() -> None:
     net = network()
     with pytest.raises(ValueError, match="name an earlier one"):
         PEERS["peers.torchcam.RefineCAM"](net, net.blocks)(torch.randn(1, 3, 32, 32), 0)
+    with pytest.raises(ValueError, match=r"blocks in encoder\.layers; got PlantedNet"):
+        PEERS["peers.torchcam.LeGrad"](net, net.blocks)(torch.randn(1, 3, 32, 32), 0)
     again = TargetLayer(net.blocks, layer_call=1)
     with pytest.raises(ValueError, match="several calls"):
         Tapped(net, again)

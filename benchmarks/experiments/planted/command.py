@@ -8,7 +8,7 @@ from typing import Annotated, cast
 
 import typer
 
-from ...names import VARIANT_NAMES
+from ...names import ARCHITECTURE_NAMES, VARIANT_NAMES
 
 __all__ = ["planted"]
 
@@ -21,6 +21,9 @@ def planted(
     variant: Annotated[
         str, typer.Option(help=f"What bears the class: {' or '.join(VARIANT_NAMES)}.")
     ] = "patch",
+    architecture: Annotated[
+        str, typer.Option(help=f"The network: {' or '.join(ARCHITECTURE_NAMES)}.")
+    ] = "residual",
     out: Annotated[
         Path | None, typer.Option(help="File of the weights. Otherwise that of the package.")
     ] = None,
@@ -32,27 +35,27 @@ def planted(
     """Trains a network that decides by planted evidence, and proves that it does."""
     import torch
 
-    from captum_groupcam.models import load_model
-
     from ...data.planted import prove
-    from ...data.planted_network import model_name, weights_file
+    from ...data.planted_network import Architecture, loader, model_name, weights_file
     from ...data.scenes import Variant
     from .training import train
 
-    if action not in ("train", "prove") or variant not in VARIANT_NAMES:
-        raise ValueError(
-            f"Expected train or prove, and a variant of {', '.join(VARIANT_NAMES)}; got "
-            f"{action!r} and {variant!r}."
-        )
-    chosen = cast(Variant, variant)
-    path = out or weights_file(chosen)
+    for given, possible in (
+        (action, ("train", "prove")),
+        (variant, VARIANT_NAMES),
+        (architecture, ARCHITECTURE_NAMES),
+    ):
+        if given not in possible:
+            raise ValueError(f"Expected {' or '.join(possible)}, got {given!r}.")
+    chosen = cast(Variant, variant), cast(Architecture, architecture)
+    path = out or weights_file(*chosen)
     torch.set_num_threads(threads)
     if action == "train":
         start = time.perf_counter()
-        network = train(chosen, steps=steps, seed=seed, said=typer.echo)
+        network = train(*chosen, steps=steps, seed=seed, said=typer.echo)
         torch.save(network.to(memory_format=torch.contiguous_format).state_dict(), path)
         typer.echo(f"{path}: {time.perf_counter() - start:.0f} s, {path.stat().st_size} bytes")
-    proof = prove(load_model(model_name(chosen), str(path)), chosen, n, seed)
+    proof = prove(loader(*chosen)(model_name(*chosen), str(path), None), chosen[0], n, seed)
     typer.echo(f"{proof}. Left out: {int((~proof.holds).sum())}.")
     if not proof.convinces:
         raise ValueError("The network does not decide by the evidence: train it for longer.")

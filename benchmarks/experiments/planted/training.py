@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...data.planted_network import PlantedNet
+from ...data.planted_network import NETWORKS, Architecture
 from ...data.scenes import CLASSES, NOTHING, Variant, make_scene
 
 __all__ = ["train"]
@@ -22,13 +22,14 @@ _POOL = 600
 
 def train(
     variant: Variant,
+    architecture: Architecture = "residual",
     *,
     steps: int = 400,
     batch_size: int = 64,
     learning_rate: float = 6e-3,
     seed: int = 0,
     said: Callable[[str], None] = print,
-) -> PlantedNet:
+) -> nn.Module:
     """Trains a network.
 
     Every batch has new evidence, one in nine of its scenes none. Backdrops come from a pool,
@@ -36,6 +37,7 @@ def train(
 
     Args:
         variant (str): ``patch`` or ``mark``.
+        architecture (str, optional): ``residual`` or ``transformer``. Default: ``residual``.
         steps (int, optional): Number of batches. Default: 400.
         batch_size (int, optional): Scenes of a batch. Default: 64.
         learning_rate (float, optional): The highest one. Default: 6e-3.
@@ -43,13 +45,13 @@ def train(
         said (callable, optional): Is told how it goes. Default: print.
 
     Returns:
-        PlantedNet: The network, in evaluation mode.
+        torch.nn.Module: The network, in evaluation mode.
     """
     rng = np.random.default_rng((_TRAINED_ON, seed))
     pool = [make_scene(variant, (_TRAINED_ON, seed, i)).backdrop for i in range(_POOL)]
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
-        network = PlantedNet()
+        network = NETWORKS[architecture]()
     network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)

@@ -13,6 +13,7 @@ from benchmarks.data.scenes import CLASSES, NOTHING, SIZE, make_scene
 from captum_groupcam.models import MODELS, load_model
 
 VARIANTS = ("patch", "mark")
+NETWORKS = (("patch", "residual"), ("mark", "residual"), ("patch", "transformer"))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -51,10 +52,12 @@ def test_scenes_are_seeded_and_varied(variant: str) -> None:
         assert scene.pixels.max() <= 1
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_network_decides_by_the_evidence_and_nothing_else(variant: str) -> None:
-    model = load_model(model_name(variant))
-    assert weights_file(variant).stat().st_size < 1_000_000
+@pytest.mark.parametrize(("variant", "architecture"), NETWORKS)
+def test_the_network_decides_by_the_evidence_and_nothing_else(
+    variant: str, architecture: str
+) -> None:
+    model = load_model(model_name(variant, architecture))
+    assert weights_file(variant, architecture).stat().st_size < 1_000_000
     proof = prove(model, variant, 150, seed=3)  # other scenes than those that are measured
     assert proof.convinces, str(proof)
     assert proof.holds.double().mean() > 0.97
