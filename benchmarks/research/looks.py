@@ -26,6 +26,7 @@ def views(
     *,
     n_shifts: int = 4,
     reach: float = 0.5,
+    contrast: float = 0.0,
     guide: int = 0,
     power: float = 0.0,
     sigma: float = 6.0,
@@ -43,6 +44,9 @@ def views(
         n_shifts (int, optional): Ways to move the image, each looked at twice: 1 (not at all), 2 or
             4. Default: 4.
         reach (float, optional): How far apart they are, in cells of the layer. Default: 0.5.
+        contrast (float, optional): Share of the likeliest other classes that is taken off the
+            class's logit, as in Finer-CAM (whose share is 0.6). Default: 0, the gradient of the
+            probability.
         guide (int, optional): As in :func:`~benchmarks.research.choices.group_cam`. Default: 0.
         power (float, optional): To which power the gradient of the input is taken, averaged over
             the image and its mirrored one (six queries), that the map is multiplied by.
@@ -50,7 +54,8 @@ def views(
         sigma (float, optional): As in :func:`~benchmarks.research.choices.detailed`. Default: 6.0.
     """
     probe = Probe.ask(model, layer, inputs, target)
-    maps = guided_filter(averaged(probe, model, layer, target, n_shifts, reach), inputs, guide)
+    maps = averaged(probe, model, layer, target, n_shifts, reach, contrast)
+    maps = guided_filter(maps, inputs, guide)
     if not power:
         return maps
     pixels = detail(model, inputs, target, sigma=sigma)
@@ -65,6 +70,7 @@ def averaged(
     target: TargetType,
     n_shifts: int,
     reach: float = 0.5,
+    contrast: float = 0.0,
 ) -> Tensor:
     """Grad-CAM averaged over ways of looking, each with a maximum of one: N x 1 x H x W."""
     (inputs,), cells = probe.call.inputs, probe.activations.shape[2:]
@@ -76,7 +82,9 @@ def averaged(
     for down, right in ways[n_shifts]:
         seen = moved(inputs, down, right)
         for mirrored in (False, True):
-            one = Probe.ask(model, layer, seen.flip(-1) if mirrored else seen, target)
+            image = seen.flip(-1) if mirrored else seen
+            score = "logit" if contrast else "probability"
+            one = Probe.ask(model, layer, image, target, score=score, contrast=contrast)
             found = divide_by_maximum(upsample(one.grad_cam, one.size))
             maps.append(moved(found.flip(-1) if mirrored else found, -down, -right))
     return torch.stack(maps).mean(0)

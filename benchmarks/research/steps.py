@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -16,7 +16,7 @@ from captum_groupcam.masking.call import Call, prepare
 from captum_groupcam.masking.masks import MaskSource
 from captum_groupcam.masking.network import ScoreFunc, class_probability
 from captum_groupcam.masking.queries import score_masks, score_samples
-from captum_groupcam.masking.targets import TargetType
+from captum_groupcam.masking.targets import Contrast, Target, TargetType
 from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = ["BASELINES", "SCORES", "Complements", "Probe", "lookup", "score_gains"]
@@ -76,8 +76,13 @@ class Probe(NamedTuple):
         *,
         score: str = "probability",
         baseline: str = "blur",
+        contrast: float = 0.0,
     ) -> Probe:
-        """Asks for gradients and activations, which is one query."""
+        """Asks for gradients and activations, which is one query.
+
+        With a contrast, gradients are those of the class's score less this share of the mean score
+        of the three that come closest, as in Finer-CAM.
+        """
         call = prepare(
             model,
             inputs,
@@ -86,7 +91,12 @@ class Probe(NamedTuple):
             lookup(BASELINES, baseline, "baseline"),
             score_func=lookup(SCORES, score, "score"),
         )
-        gradients, activations = call.gradients_and_activations(layer)
+        asked = call
+        if contrast:
+            assert isinstance(call.network.target, Target)
+            target_of = Contrast(call.network.target, contrast, 3)
+            asked = call._replace(network=replace(call.network, target=target_of))
+        gradients, activations = asked.gradients_and_activations(layer)
         return cls(call, activations, gradients.flatten(2).mean(2))
 
     def activations_of(self, layer: TargetLayer, inputs: Tensor) -> Tensor:

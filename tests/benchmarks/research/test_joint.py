@@ -44,6 +44,18 @@ def test_views_are_put_back_and_averaged(network: SmallCNN, image: Tensor) -> No
     torch.testing.assert_close(found, expected / 8 * pixels**0.5)
 
 
+def test_views_of_a_contrast_are_those_of_finer_cam(network: SmallCNN, image: Tensor) -> None:
+    finer_cam = METHODS["finer_cam"](network, network.features, strength=0.4)
+
+    def found(seen: Tensor) -> Tensor:
+        maps = finer_cam(seen, TARGET)
+        return maps / maps.amax()
+
+    expected = (found(image) + found(image.flip(-1)).flip(-1)) / 2
+    views = explain("research.views", network, image, n_shifts=1, contrast=0.4)
+    torch.testing.assert_close(views, expected)
+
+
 def test_views_do_not_change_when_the_image_is_mirrored(network: SmallCNN, image: Tensor) -> None:
     maps = explain("research.views", network, image)
     torch.testing.assert_close(explain("research.views", network, image.flip(-1)), maps.flip(-1))
