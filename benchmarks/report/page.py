@@ -33,7 +33,7 @@ from .tables import (
     make_table,
     section_tables,
 )
-from .verdict import LEGEND, Family, cell, families, heading, methods_of
+from .verdict import LEGEND, Family, cell, families, heading, methods_of, together
 
 __all__ = ["Chapter", "Study", "chapter", "render"]
 
@@ -162,7 +162,9 @@ def render(chapters: Sequence[Chapter]) -> str:
     }
     environment.filters["breakable"] = _breakable
     return environment.get_template("page.html").render(
-        chapters=chapters, page_title=_page_title(chapters)
+        chapters=chapters,
+        verdicts=together({one.title: one.verdict for one in chapters if one.verdict}),
+        page_title=_page_title(chapters),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "families",
     "heading",
     "methods_of",
+    "together",
     "verdict_markdown",
 ]
 
@@ -166,6 +167,26 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     # Rounding is no difference.
     slack = 1e-6 * (1 + np.abs(values))
     return torch.searchsorted(ordered, torch.from_numpy(values - slack)).numpy() + 1
+
+
+def together(verdicts: Mapping[str, Sequence[Family]]) -> dict[str, Sequence[Family]]:
+    """All sections in one, before each by itself, if there are several.
+
+    Args:
+        verdicts (mapping of str to sequence of Family): Title of a section to its families.
+
+    Returns:
+        dict of str to sequence of Family: With a first entry whose families are those of all
+        sections, each with its section's title in its name, and the first costs.
+    """
+    if len(verdicts) < 2:
+        return dict(verdicts)
+    named = [(title, one) for title, found in verdicts.items() for one in found]
+    judged = [
+        replace(one, name=f"{one.name}, {title}") for title, one in named if one.name != _COST
+    ]
+    costs = [one for _, one in named if one.name == _COST][:1]
+    return {"All together": [*judged, *costs], **verdicts}
 
 
 def verdict_markdown(verdicts: Mapping[str, Sequence[Family]]) -> str:
