@@ -23,6 +23,7 @@ __all__ = [
     "ForwardFunc",
     "TargetType",
     "log_usage",
+    "of_inference",
     "progress_bar",
     "run_forward",
     "warn",
@@ -70,7 +71,8 @@ def run_forward(
 
     Raises:
         TypeError: If the forward function returns anything else.
-        ValueError: If it fails for inputs that seem to lack the batch dimension.
+        ValueError: If it fails for inputs that seem to lack the batch dimension, or for tensors of
+            inference mode, which have no gradients.
         RuntimeError: If it fails otherwise.
     """
     try:
@@ -78,8 +80,9 @@ def run_forward(
             forward_func, inputs, additional_forward_args=additional_forward_args or None
         )
     except (RuntimeError, ValueError) as error:
-        if (missing := _missing_axes(forward_func, inputs)) is not None:
-            raise ValueError(missing) from error
+        said = of_inference(error) or _missing_axes(forward_func, inputs)
+        if said is not None:
+            raise ValueError(said) from error
         raise
     if not isinstance(output, Tensor):
         raise TypeError(
@@ -94,6 +97,18 @@ def run_forward(
     if output.is_meta and not any(tensor.is_meta for tensor in inputs):
         raise TypeError("forward_func returned a tensor without values, on the device meta.")
     return output
+
+
+def of_inference(error: Exception) -> str | None:
+    """What to say of a pass that failed as tensors of inference mode have no gradients."""
+    if not isinstance(error, RuntimeError) or "nference tensor" not in str(error):
+        return None
+    return (
+        "Weights of the network, or what it holds beside them, were made inside of "
+        "torch.inference_mode, so that no gradients lead through them. Build or load the network "
+        "outside of it, or explain copy.deepcopy(network) and a layer of that, made outside of it. "
+        "GroupCAM with gradient_free=True, ScoreCAM and RISE need no gradients."
+    )
 
 
 def _missing_axes(forward_func: ForwardFunc, inputs: tuple[Tensor, ...]) -> str | None:

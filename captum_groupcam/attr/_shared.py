@@ -36,7 +36,7 @@ _ARGUMENTS = {
     ),
     "additional_forward_args": (
         "Arguments of forward_func after the inputs, a tuple if several. Tensors of batch size N "
-        "go with their samples, unless they are "
+        "go with their samples, also those in lists, dicts and dataclasses, unless they are "
         ":class:`~captum_groupcam.masking.network.Shared`. Default: None."
     ),
     "attribute_to_layer_input": (

@@ -247,13 +247,7 @@ class Call(NamedTuple):
         return Call(
             tuple(whole[chunk] for whole in self.inputs),
             tuple(None if baseline is None else baseline[chunk] for baseline in self.baselines),
-            replace(
-                network,
-                target=network.target.of_samples(samples),
-                additional_forward_args=network.arguments(samples),
-                n_samples=len(samples),
-                follows=network.follows or bool(chunk.start),
-            ),
+            replace(network.of_samples(samples), follows=network.follows or bool(chunk.start)),
             self.only,
         )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from captum_groupcam import _captum
@@ -15,7 +13,6 @@ __all__ = [
     "check_grid",
     "check_input",
     "is_spatial",
-    "plain",
 ]
 
 
@@ -35,14 +32,6 @@ def check_input(position: int, tensor: Tensor, first: Tensor) -> None:
 def is_spatial(tensor: Tensor) -> bool:
     """Whether an input has positions, N x C x spatial."""
     return tensor.is_floating_point() and 3 <= tensor.dim() <= 5
-
-
-def plain(argument: Any) -> Any:
-    """An argument without what only its class knows; tensors of inference mode have no graph."""
-    if not isinstance(argument, Tensor):
-        return argument
-    argument = argument.as_subclass(Tensor)
-    return argument.clone() if argument.is_inference() else argument
 
 
 def check_activations(activations: Tensor, inputs: tuple[Tensor, ...], *, masked: bool) -> None:

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from captum_groupcam import _captum
+
 __all__ = [
     "ScoreFunc",
     "at_least_float32",
@@ -15,6 +17,7 @@ __all__ = [
     "class_probability",
     "finite",
     "raw_score",
+    "warn_of_probabilities",
     "with_rows",
 ]
 
@@ -85,6 +88,38 @@ def finite(values: Tensor, what: str = "scores") -> Tensor:
             f"{broken.nonzero().flatten().tolist()}."
         )
     return values
+
+
+def warn_of_probabilities(output: Tensor, score_func: ScoreFunc) -> None:
+    """Warns of an output that is probabilities, where their softmax would be the score.
+
+    Args:
+        output (Tensor): What the network returned, N x classes x ...
+        score_func (Callable): What turns it into scores.
+
+    Warns:
+        UserWarning: If the softmax is taken of values in [0, 1] whose sum over the classes is 1.
+
+    Examples::
+
+        >>> warn_of_probabilities(torch.tensor([[0.2, 0.8]]), raw_score)
+        >>> warn_of_probabilities(torch.tensor([[0.2, 0.9]]), class_probability)
+    """
+    if score_func is not class_probability or output.dim() < 2 or output.shape[1] < 2:
+        return
+    if not output.is_floating_point() or not output.numel():
+        return
+    allowed = max(1e-5, 4 * torch.finfo(output.dtype).eps)
+    values = output.detach().to(torch.promote_types(output.dtype, torch.float32))
+    sums = (values.sum(1) - 1).abs().amax()
+    if values.amin() < 0 or values.amax() > 1 + allowed or not sums <= allowed:
+        return
+    _captum.warn(
+        "The network gives probabilities: its outputs lie between 0 and 1, and their sum is 1. The "
+        "softmax of them, which is the score unless another is given, is nearly the same for all "
+        "classes. Explain the network before its softmax, or give "
+        "score_func=captum_groupcam.masking.network.raw_score, the output as it is."
+    )
 
 
 def checked_scores(scores: Any, output: Tensor) -> Tensor:

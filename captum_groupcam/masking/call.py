@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _captum
+from captum_groupcam.masking._arguments import plain
 from captum_groupcam.masking._call import Call
 from captum_groupcam.masking._chance import generator_states, warn_of_chance
 from captum_groupcam.masking._inputs import (
@@ -19,8 +20,8 @@ from captum_groupcam.masking._inputs import (
     check_grid,
     check_input,
     is_spatial,
-    plain,
 )
+from captum_groupcam.masking._rows import settled
 from captum_groupcam.masking._zero_maps import expecting_zero_maps, warn_of_zero_maps
 from captum_groupcam.masking.baselines import Baseline, Baselines, for_inputs, resolve_baseline
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability
@@ -173,13 +174,13 @@ def prepare(
     network = Network(
         forward_func,
         Target.of(target, whole[0].shape[0], whole[0].device),
-        tuple(map(plain, extra)),
+        plain(extra),
         whole[0].shape[0],
         score_func,
         internal_batch_size,
         device_ids,
     )
-    network.check_arguments(whole)
+    network = settled(network, whole)
     if not at_layer:
         first = torch.zeros(1, dtype=torch.long, device=whole[0].device)
         check_channels(forward_func, whole, lambda: network.arguments(first))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_groupcam import _captum, _compiled
+from captum_groupcam.masking._arguments import Shared, of_rows, of_samples
 from captum_groupcam.masking._chunks import DEFAULT_BATCH_SIZE, default_batch_size, in_chunks
 from captum_groupcam.masking._scores import (
     ScoreFunc,
@@ -19,6 +20,7 @@ from captum_groupcam.masking._scores import (
     class_probability,
     finite,
     raw_score,
+    warn_of_probabilities,
     with_rows,
 )
 from captum_groupcam.masking.checks import check_count
@@ -38,33 +40,32 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Shared:
-    """An additional forward argument that belongs to all samples, whatever its first size is.
-
-    A tensor in ``additional_forward_args`` with as many rows as there are samples goes with them,
-    row by row, as in Captum. One that does not, such as the prompts of an image-text network, is
-    wrapped.
-
-    Args:
-        value (Any): The argument.
+class Once:
+    """Notes what has been done once.
 
     Examples::
 
-        >>> from torch import nn
-        >>> from captum_groupcam import GroupCAM
-        >>> conv = nn.Conv2d(3, 8, 3)
-        >>> def similarity(images, prompts):  # N x 3 x H x W and P x 8 to N x P
-        ...     return conv(images).mean((2, 3)) @ prompts.T
-        >>> images, prompts = torch.rand(2, 3, 16, 16), torch.rand(2, 8)
-        >>> maps = GroupCAM(similarity, conv).attribute(
-        ...     images, target=1, additional_forward_args=Shared(prompts), n_groups=4
-        ... )
-        >>> maps.shape
-        torch.Size([2, 1, 16, 16])
+        >>> once = Once()
+        >>> once.is_first("look"), once.is_first("look")
+        (True, False)
     """
 
-    value: Any
+    def __init__(self) -> None:
+        self._done: set[str] = set()
+
+    def is_first(self, what: str) -> bool:
+        """Whether something is asked about for the first time.
+
+        Args:
+            what (str): Its name.
+
+        Returns:
+            bool: Whether it is so.
+        """
+        if what in self._done:
+            return False
+        self._done.add(what)
+        return True
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ class Network:
         forward_func (Callable): As in Captum.
         target (Target, Targets or Contrast): Which output is meant, for each sample; or which T of
             them, where one set of queries serves several targets.
-        additional_forward_args (tuple): Passed on after the inputs; of tensors with batch size N
-            each row gets its sample's part. What is :class:`Shared` goes to all rows.
+        additional_forward_args (tuple): Passed on after the inputs; of tensors with batch size N,
+            also inside tuples, lists, dicts and dataclasses, each row gets its sample's part. What
+            is :class:`Shared` goes to all rows.
         n_samples (int): N.
         score_func (Callable): Turns the output into scores. Default: softmax over dimension 1.
         internal_batch_size (int, optional): Rows of one forward pass. Default: None, the size in
@@ -87,6 +89,7 @@ class Network:
         device_ids (list of int, optional): As in Captum, for DataParallel. Default: None.
         follows (bool): Whether its samples follow others of the same call, which showed that the
             layer depends on all inputs. Default: False.
+        once (Once): What one call looks at once, whichever of its passes comes first.
     """
 
     forward_func: _captum.ForwardFunc
@@ -97,6 +100,7 @@ class Network:
     internal_batch_size: int | None = None
     device_ids: list[int] | None = None
     follows: bool = False
+    once: Once = field(default_factory=Once, compare=False)
 
     def __post_init__(self) -> None:
         if self.internal_batch_size is not None:
@@ -127,6 +131,8 @@ class Network:
         """
         with torch.no_grad():
             output = _captum.run_forward(self.forward_func, inputs, self.arguments(samples))
+            if self.once.is_first("probabilities"):
+                warn_of_probabilities(output, self.score_func)
             output = at_least_float32(with_rows(output, len(samples)))
             return self.target.select(checked_scores(self.score_func(output), output), samples)
 
@@ -190,40 +196,6 @@ class Network:
             Tensor: Q values.
         """
         return self.target.select(with_rows(output, len(samples)), samples)
-
-    def check_arguments(self, inputs: tuple[Tensor, ...]) -> None:
-        """Checks that what is dealt out to the rows belongs to them, where there is such a thing.
-
-        The network sees one row, and the same row twice: what an output has besides its rows must
-        not change. It does where a tensor belongs to all samples, such as the prompts of an
-        image-text network, and has as many rows as there are samples by chance.
-
-        Args:
-            inputs (tuple of Tensor): Inputs, N x C x spatial each.
-
-        Raises:
-            ValueError: If it changes.
-        """
-        if not any(map(self._is_dealt, self.additional_forward_args)):
-            return
-        shapes = []
-        with torch.no_grad():
-            for rows in (1, 2):
-                samples = torch.zeros(rows, dtype=torch.long, device=inputs[0].device)
-                seen = tuple(tensor[samples] for tensor in inputs)
-                output = _captum.run_forward(self.forward_func, seen, self.arguments(samples))
-                shapes.append(with_rows(output, rows).shape[1:])
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"The output has the shape {(1, *shapes[0])} for one row and {(2, *shapes[1])} for "
-                "two: a tensor in additional_forward_args whose first size is that of the batch "
-                "belongs to all samples, but was dealt out to them. Wrap it: "
-                "additional_forward_args=captum_groupcam.masking.Shared(tensor)."
-            )
-
-    def _is_dealt(self, argument: Any) -> bool:
-        """Whether each row gets a part of an argument."""
-        return isinstance(argument, Tensor) and argument.shape[:1] == (self.n_samples,)
 
     def activations(
         self, layer: TargetLayer, inputs: tuple[Tensor, ...], *, check_target: bool = False
@@ -386,13 +358,24 @@ class Network:
         Returns:
             tuple: The arguments; tensors of batch size N with the samples' parts.
         """
-        return tuple(
-            argument.value
-            if isinstance(argument, Shared)
-            else argument[samples.to(argument.device)]
-            if self._is_dealt(argument)
-            else argument
-            for argument in self.additional_forward_args
+        return of_rows(self.additional_forward_args, samples, self.n_samples)
+
+    def of_samples(self, samples: Tensor) -> Network:
+        """The network that is asked about some of the samples, as if there were no others.
+
+        Args:
+            samples (Tensor): Q indices.
+
+        Returns:
+            Network: It, with their targets and arguments.
+        """
+        return replace(
+            self,
+            target=self.target.of_samples(samples),
+            additional_forward_args=of_samples(
+                self.additional_forward_args, samples, self.n_samples
+            ),
+            n_samples=len(samples),
         )
 
 

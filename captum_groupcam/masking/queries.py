@@ -8,10 +8,18 @@ import torch
 from torch import Tensor
 
 from captum_groupcam import _captum
+from captum_groupcam.masking._rows import warn_of_company
 from captum_groupcam.masking.masks import MaskSource
 from captum_groupcam.masking.network import Network, finite, in_chunks
 
-__all__ = ["blend", "merge_masks", "score_masks", "score_samples", "score_stream"]
+__all__ = [
+    "blend",
+    "merge_masks",
+    "score_masks",
+    "score_samples",
+    "score_stream",
+    "warn_of_company",
+]
 
 
 def blend(inputs: Tensor, baselines: Tensor, masks: Tensor) -> Tensor:
@@ -125,6 +133,9 @@ def score_stream(
     Raises:
         ValueError: If a score is NaN or infinite.
 
+    Warns:
+        UserWarning: If the network's answer for a row depends on the rows beside it.
+
     Examples::
 
         >>> from captum_groupcam.masking.targets import Target
@@ -144,8 +155,15 @@ def score_stream(
     with _captum.progress_bar(description, len(samples), show_progress) as bar:
 
         def query(chunk: slice) -> None:
-            rows = samples[chunk]
-            scores[rows, which[chunk]] = ask(rows, which[chunk]).to(scores)
+            rows, of_rows = samples[chunk], which[chunk]
+            found = ask(rows, of_rows).to(scores)
+            scores[rows, of_rows] = found
+            warn_of_company(
+                network,
+                found,
+                lambda places: ask(rows[places], of_rows[places]).to(scores),
+                len(samples),
+            )
             bar.update(len(rows))
 
         in_chunks(len(samples), network.batch_size(inputs[0].device), query)

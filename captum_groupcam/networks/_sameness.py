@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Rounding"]
+from captum_groupcam.threads import reached_modules
+
+__all__ = ["Rounding", "precision_of"]
 
 #: How often the inputs are changed a little.
 _DRAWS = 3
@@ -96,6 +98,33 @@ class Rounding:
                 values = float(one.flatten()[worst]), float(other.flatten()[worst])
                 return f"an output is {values[0]:.6g} instead of {values[1]:.6g}."
         return None
+
+
+def precision_of(network: object, *tensors: Tensor) -> torch.dtype:
+    """The coarsest precision in which a network computes, as far as it shows.
+
+    Args:
+        network (torch.nn.Module or Callable): The network, or a function that calls one.
+        *tensors (Tensor): What it takes and gives.
+
+    Returns:
+        torch.dtype: Of tensors, parameters and autocast; bfloat16 for quantised layers, whose 8
+        bits are about as coarse.
+
+    Examples::
+
+        >>> precision_of(torch.nn.Linear(2, 2).half(), torch.ones(1, 2))
+        torch.float16
+    """
+    modules = reached_modules(network)
+    found = [tensor.dtype for tensor in tensors]
+    found += [one.dtype for module in modules for one in module.parameters(recurse=False)]
+    kinds = {tensor.device.type for tensor in tensors}
+    found += [torch.get_autocast_dtype(k) for k in kinds if torch.is_autocast_enabled(k)]
+    if any("quantized" in type(module).__module__ for module in modules):
+        found.append(torch.bfloat16)
+    floating = [dtype for dtype in found if dtype.is_floating_point]
+    return max(floating, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
 
 
 def _changed(arg: Any, generator: torch.Generator, *, alike: bool) -> Any:

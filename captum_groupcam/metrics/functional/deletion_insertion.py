@@ -15,6 +15,7 @@ from captum_groupcam._captum import ForwardFunc, TargetType
 from captum_groupcam.masking.baselines import Baseline, GaussianBlur, resolve_baselines
 from captum_groupcam.masking.call import prepare
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability, in_chunks
+from captum_groupcam.masking.queries import warn_of_company
 from captum_groupcam.masking.ranks import pixel_ranks
 from captum_groupcam.metrics.functional._maps import match_maps, warn_if_constant
 from captum_groupcam.threads import exclusive
@@ -275,8 +276,7 @@ def _curve(
     baselines = torch.empty_like(inputs).copy_(baselines)
     parts: list[Tensor] = []
 
-    def query(chunk: slice) -> None:
-        jobs = torch.arange(chunk.start, chunk.stop, device=inputs.device)
+    def ask(jobs: Tensor, chunk: slice) -> Tensor:
         samples, points = jobs // n_points, jobs % n_points
         first, last = chunk.start // n_points, (chunk.stop - 1) // n_points
         # Within one sample the image is broadcast, not copied.
@@ -284,7 +284,13 @@ def _curve(
         ranked_first = ranks[rows] < limits[points]
         shown = ~ranked_first if deletes else ranked_first
         images = torch.where(shown, inputs[rows], baselines[rows])
-        parts.append(network.scores((images,), samples))
+        return network.scores((images,), samples)
+
+    def query(chunk: slice) -> None:
+        jobs = torch.arange(chunk.start, chunk.stop, device=inputs.device)
+        parts.append(ask(jobs, chunk))
+        n_queries = len(inputs) * n_points
+        warn_of_company(network, parts[-1], lambda places: ask(jobs[places], chunk), n_queries)
 
     in_chunks(len(inputs) * n_points, network.batch_size(inputs.device), query)
     if not parts:

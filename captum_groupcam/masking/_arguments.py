@@ -1,0 +1,235 @@
+"""Additional forward arguments: which of them go with the samples, row by row."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["Shared", "dealt", "of_rows", "of_samples", "plain", "sharing"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """An additional forward argument that belongs to all samples, whatever its first size is.
+
+    A tensor in ``additional_forward_args`` with as many rows as there are samples goes with them,
+    row by row, also inside tuples, lists, dicts and dataclasses. One that does not, such as the
+    prompts of an image-text network, is wrapped. An error says so where the network shows it.
+
+    Args:
+        value (Any): The argument.
+
+    Examples::
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from captum_groupcam import GroupCAM
+        >>> conv = nn.Conv2d(3, 8, 3)
+        >>> def similarity(images, prompts):  # N x 3 x H x W and P x 8 to N x P
+        ...     return conv(images).mean((2, 3)) @ prompts.T
+        >>> images, prompts = torch.rand(2, 3, 16, 16), torch.rand(2, 8)
+        >>> maps = GroupCAM(similarity, conv).attribute(
+        ...     images, target=1, additional_forward_args=Shared(prompts), n_groups=4
+        ... )
+        >>> maps.shape
+        torch.Size([2, 1, 16, 16])
+    """
+
+    value: Any
+
+
+def of_rows(arguments: tuple[Any, ...], samples: Tensor, n_samples: int) -> tuple[Any, ...]:
+    """The arguments of some rows: what goes with the samples cut, what is shared unwrapped.
+
+    Args:
+        arguments (tuple): The arguments of all samples.
+        samples (Tensor): Q indices of the samples that the rows come from.
+        n_samples (int): N.
+
+    Returns:
+        tuple: The arguments of Q rows.
+
+    Examples::
+
+        >>> import torch
+        >>> rows = {"shift": torch.tensor([1, 2]), "scale": Shared(torch.tensor([3, 4]))}
+        >>> of_rows((rows,), torch.tensor([1]), 2)
+        ({'shift': tensor([2]), 'scale': tensor([3, 4])},)
+    """
+
+    def cut(_name: str, leaf: Any) -> Any:
+        if isinstance(leaf, Shared):
+            return leaf.value
+        return leaf[samples.to(leaf.device)] if _has_rows(leaf, n_samples) else leaf
+
+    return tuple(_changed(argument, cut) for argument in arguments)
+
+
+def of_samples(arguments: tuple[Any, ...], samples: Tensor, n_samples: int) -> tuple[Any, ...]:
+    """The same as arguments of these samples, of which none but those with rows have any.
+
+    Args:
+        arguments (tuple): The arguments of all samples.
+        samples (Tensor): Q indices of samples.
+        n_samples (int): N.
+
+    Returns:
+        tuple: The arguments of Q samples.
+
+    Examples::
+
+        >>> import torch
+        >>> of_samples((torch.tensor([1, 2]), torch.tensor([3])), torch.tensor([1]), 2)
+        (tensor([2]), Shared(value=tensor([3])))
+    """
+
+    def cut(_name: str, leaf: Any) -> Any:
+        if isinstance(leaf, Shared):
+            return leaf
+        # By its size it could be taken for rows of these samples.
+        return leaf[samples.to(leaf.device)] if _has_rows(leaf, n_samples) else Shared(leaf)
+
+    return tuple(_changed(argument, cut) for argument in arguments)
+
+
+def dealt(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Tensor]:
+    """The tensors that go with the samples, by what they are called in messages.
+
+    Args:
+        arguments (tuple): The arguments of all samples.
+        n_samples (int): N.
+
+    Returns:
+        dict of str to Tensor: The tensors, N x ... each.
+
+    Examples::
+
+        >>> import torch
+        >>> list(dealt((1.5, {"mask": torch.ones(2, 3)}, torch.ones(5)), 2))
+        ["additional_forward_args[1]['mask']"]
+    """
+    found: dict[str, Tensor] = {}
+
+    def note(name: str, leaf: Any) -> Any:
+        if _has_rows(leaf, n_samples):
+            found[name] = leaf
+        return leaf
+
+    _of_all(arguments, note)
+    return found
+
+
+def sharing(arguments: tuple[Any, ...], names: Collection[str]) -> tuple[Any, ...]:
+    """The arguments with some of the tensors :class:`Shared`.
+
+    Args:
+        arguments (tuple): The arguments of all samples.
+        names (collection of str): What :func:`dealt` calls them.
+
+    Returns:
+        tuple: The arguments.
+
+    Examples::
+
+        >>> import torch
+        >>> sharing((torch.ones(1), 2), ["additional_forward_args[0]"])
+        (Shared(value=tensor([1.])), 2)
+    """
+    return _of_all(arguments, lambda name, leaf: Shared(leaf) if name in names else leaf)
+
+
+def plain(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments, their tensors without what only a class of their own knows.
+
+    Tensors of inference mode have no graph, so that they are copied.
+
+    Args:
+        arguments (tuple): The arguments of all samples.
+
+    Returns:
+        tuple: The arguments.
+
+    Examples::
+
+        >>> import torch
+        >>> with torch.inference_mode():
+        ...     made = torch.ones(2)
+        >>> [argument.is_inference() for argument in plain((made,))]
+        [False]
+    """
+
+    def change(_name: str, leaf: Any) -> Any:
+        if isinstance(leaf, Shared):
+            return Shared(_changed(leaf.value, change))
+        if type(leaf) is not Tensor:
+            leaf = leaf.as_subclass(Tensor)
+        return leaf.clone() if leaf.is_inference() else leaf
+
+    return _of_all(arguments, change)
+
+
+def _has_rows(leaf: Any, n_samples: int) -> bool:
+    return isinstance(leaf, Tensor) and leaf.shape[:1] == (n_samples,)
+
+
+def _of_all(arguments: tuple[Any, ...], change: Callable[[str, Any], Any]) -> tuple[Any, ...]:
+    return tuple(
+        _changed(argument, change, f"additional_forward_args[{place}]")
+        for place, argument in enumerate(arguments)
+    )
+
+
+def _changed(value: Any, change: Callable[[str, Any], Any], name: str = "") -> Any:
+    """A value with other tensors, wherever they are in it; itself where nothing changes.
+
+    What is in :class:`Shared` counts as one thing.
+    """
+    if isinstance(value, (Tensor, Shared)):
+        return change(name, value)
+    parts = _parts(value)
+    found = {key: _changed(part, change, _called(name, value, key)) for key, part in parts.items()}
+    others = {key: part for key, part in found.items() if part is not parts[key]}
+    return _with_parts(value, found, others) if others else value
+
+
+def _parts(value: Any) -> dict[Any, Any]:
+    """What a container holds."""
+    if isinstance(value, Mapping):
+        return dict(value.items())
+    if isinstance(value, (list, tuple)):
+        return dict(enumerate(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = (field.name for field in dataclasses.fields(value))
+        return {name: getattr(value, name) for name in names if hasattr(value, name)}
+    return {}
+
+
+def _called(name: str, value: Any, key: Any) -> str:
+    """What a part is called in a message."""
+    return f"{name}[{key!r}]" if isinstance(value, (Mapping, list, tuple)) else f"{name}.{key}"
+
+
+def _with_parts(value: Any, parts: dict[Any, Any], others: dict[Any, Any]) -> Any:
+    """A container like another, with other parts."""
+    if isinstance(value, tuple):
+        make = getattr(type(value), "_make", type(value))  # of named tuples
+        return make(parts.values())
+    try:
+        changed: Any = copy.copy(value)
+        for key, part in others.items():
+            if isinstance(value, (Mapping, list)):
+                changed[key] = part
+            else:
+                object.__setattr__(changed, key, part)  # also where it is frozen
+    except (TypeError, AttributeError) as error:
+        raise TypeError(
+            f"A {type(value).__name__} in additional_forward_args holds tensors with as many rows "
+            "as there are samples, and there is no way to make another with some of the rows. Pass "
+            "the tensors as arguments of their own, or in a dict; if they belong to all samples, "
+            "wrap it: captum_groupcam.masking.Shared(...)."
+        ) from error
+    return changed
