@@ -96,7 +96,7 @@ def warn_of_company(
 ) -> None:
     """Warns of a network whose score for a row depends on the rows beside it.
 
-    The last of some rows is asked alone, once in each call for several samples, or for very many
+    One of some rows is asked alone, once in each call for several samples, or for very many
     queries.
 
     Args:
@@ -117,18 +117,19 @@ def warn_of_company(
         return
     if in_training(network.forward_func) or has_batch_statistics(network.forward_func):
         return  # of which there is a warning
-    last = torch.tensor([len(scores) - 1], device=scores.device)
-    expected = scores[-1:].detach().clone()
+    # Not the first, which gets its own row of what a closure holds. A low score shows little.
+    size = scores.detach().abs().flatten(1).amax(1) if scores.dim() > 1 else scores.detach().abs()
+    place = 1 + size[1:].argmax(0, keepdim=True)
+    expected, scale = scores[place].detach().clone(), Rounding((size[place].amax(),))
     try:
-        alone = ask(last)
+        alone = ask(place)
     except torch.OutOfMemoryError:
         raise
     except Exception:  # some take batches of one size only: then it is asked beside itself
-        last = last.expand(len(scores))
-        alone, expected = ask(last), expected.expand_as(scores)
+        place = place.expand(len(scores))
+        alone, expected = ask(place), expected.expand_as(scores)
     dtype = precision_of(network.forward_func, scores)
-    scale = Rounding((scores.abs().amax().float(),))
-    if _same(scale, alone, expected, dtype) or not _same(scale, ask(last), alone, dtype):
+    if _same(scale, alone, expected, dtype) or not _same(scale, ask(place), alone, dtype):
         return  # the same; or it depends on chance, of which there is a warning
     worst = int((alone - expected).abs().argmax())
     _captum.warn(
@@ -170,7 +171,7 @@ def _problem(
     try:
         alone = [
             _answers(network, [one[n : n + 1] for one in seen], samples[n : n + 1])
-            for n in range(len(rows.unique()))
+            for n in range(1 + bool(rows[0] != rows[1]))
         ]
         both = _answers(network, seen, samples)
     except torch.OutOfMemoryError:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import threads
-from captum_groupcam._captum import TargetType
+from captum_groupcam._captum import TargetType, of_inference
 from captum_groupcam.attr._shared import Titled
 from captum_groupcam.attr.by_component import by_component
 from captum_groupcam.attr.layer_formula import LayerFormula
@@ -270,6 +270,10 @@ def _run(
                 maps = method.attributions(model, layer, inputs.detach().clone(), target, options)
             except (IndexError, AssertionError):
                 _check_target(model, inputs, read)
+                raise
+            except RuntimeError as error:
+                if (said := of_inference(error)) is not None:
+                    raise ValueError(said) from error
                 raise
             maps = _checked(maps, inputs, method.name)
             if not method._is_ours:

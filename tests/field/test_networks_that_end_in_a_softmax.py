@@ -22,7 +22,7 @@ X = images(2, 12, 12)
 Explain = Callable[..., Tensor]
 METHODS: dict[str, Explain] = {
     "GroupCAM": lambda f, **o: GroupCAM(f, LAYER).attribute(
-        X, 1, n_groups=4, gradient_free=True, **o
+        X, 1, n_groups=4, gradient_free=True, relu_attributions=False, **o
     ),
     "RISE": lambda f, **o: RISE(f).attribute(X, target=1, n_masks=8, **o),
     "deletion and insertion": lambda f, **o: (

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from captum_groupcam import RISE, AblationCAM, GradCAM, GroupCAM, ScoreCAM
 from captum_groupcam.masking import Shared
+from tests.toy_networks import seeded
 
-CONV = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU())
+CONV = seeded(lambda: nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Softplus()))
 Named = namedtuple("Named", ["shift", "bank"])
 
 
@@ -77,7 +78,10 @@ def network_of(kind: str) -> Any:
 
 
 METHODS = {
-    "GroupCAM": (lambda forward: GroupCAM(forward, CONV), {"n_groups": 4}),
+    "GroupCAM": (
+        lambda forward: GroupCAM(forward, CONV),
+        {"n_groups": 4, "relu_attributions": False},
+    ),
     "ScoreCAM": (lambda forward: ScoreCAM(forward, CONV), {}),
     "AblationCAM": (lambda forward: AblationCAM(forward, CONV), {}),
     "GradCAM": (lambda forward: GradCAM(forward, CONV), {}),
@@ -133,7 +137,7 @@ def test_a_container_that_cannot_be_made_anew_is_refused() -> None:
     # Without rows it goes to the network as it is.
     fixed = MappingProxyType({"shift": 0.5})
     maps = GroupCAM(lambda x, a: CONV(x).mean((2, 3)) + a["shift"], CONV).attribute(
-        images, 1, (fixed,)
+        images, 1, (fixed,), relu_attributions=False
     )
     assert maps.shape == (2, 1, 16, 16)
 

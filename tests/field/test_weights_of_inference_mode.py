@@ -40,7 +40,6 @@ OF_GRADIENTS = {
     "FullGrad": lambda net, x: FullGrad(net).attribute(x, 1),
     "saliency": lambda net, x: METHODS["saliency"](net)(x, 1),
     "integrated_gradients": lambda net, x: METHODS["integrated_gradients"](net)(x, 1),
-    "find_layer": lambda net, x: find_layer(net, x),
 }
 
 
@@ -65,3 +64,4 @@ def test_methods_without_gradients_take_it(network: nn.Module) -> None:
         lambda net: RISE(net).attribute(x, target=1, n_masks=8),
     ):
         torch.testing.assert_close(explain(network), explain(plain))
+    assert str(find_layer(network, x)) == str(find_layer(plain, x))
