@@ -19,6 +19,8 @@ __all__ = ["settled", "warn_of_company"]
 
 #: Queries of a single sample among which one more is no cost to speak of.
 _MANY = 100
+#: What a network raises for rows that it does not take.
+_FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
 
 def settled(network: Network, inputs: tuple[Tensor, ...]) -> Network:
@@ -105,29 +107,28 @@ def warn_of_company(
         ask (Callable): Gives the scores of some of these rows, by their places.
         n_queries (int): Rows that are asked in all.
 
-    Raises:
-        OutOfMemoryError: If there is no memory for it.
-
     Warns:
         UserWarning: If the score of the row alone is another.
+
+    Examples::
+
+        >>> from captum_groupcam.masking.targets import Target
+        >>> network = Network(torch.nn.Identity(), Target(None), (), n_samples=2)
+        >>> scores = torch.tensor([1.0, 2.0])
+        >>> warn_of_company(network, scores, lambda places: scores[places], 2)
     """
     if len(scores) < 2 or not (network.n_samples > 1 or n_queries >= _MANY):
         return
-    if not network.once.is_first("company"):
+    if not network.once.is_first("company") or not scores.isfinite().all():
         return
     if in_training(network.forward_func) or has_batch_statistics(network.forward_func):
         return  # of which there is a warning
     # Not the first, which gets its own row of what a closure holds. A low score shows little.
     size = scores.detach().abs().flatten(1).amax(1) if scores.dim() > 1 else scores.detach().abs()
     place = 1 + size[1:].argmax(0, keepdim=True)
-    expected, scale = scores[place].detach().clone(), Rounding((size[place].amax(),))
-    try:
-        alone = ask(place)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:  # some take batches of one size only: then it is asked beside itself
-        place = place.expand(len(scores))
-        alone, expected = ask(place), expected.expand_as(scores)
+    scale = Rounding((size[place].amax(),))
+    alone, place = _asked_alone(ask, place, len(scores))
+    expected = scores.detach()[place]
     dtype = precision_of(network.forward_func, scores)
     if _same(scale, alone, expected, dtype) or not _same(scale, ask(place), alone, dtype):
         return  # the same; or it depends on chance, of which there is a warning
@@ -140,6 +141,24 @@ def warn_of_company(
         "additional_forward_args; where it normalises or attends over the batch, give "
         "internal_batch_size=1."
     )
+
+
+def _asked_alone(
+    ask: Callable[[Tensor], Tensor], place: Tensor, n_rows: int
+) -> tuple[Tensor, Tensor]:
+    """The score of a row alone; or of nothing but this row, if the batch has to have its size."""
+    try:
+        return ask(place), place
+    except torch.OutOfMemoryError:
+        raise
+    except _FAILURES as error:
+        beside = place.expand(n_rows)
+        scores = ask(beside)
+        try:
+            ask(place)
+        except _FAILURES:
+            return scores, beside
+        raise error  # which had another reason
 
 
 def _same(rounding: Rounding, found: Tensor, expected: Tensor, dtype: torch.dtype) -> bool:
@@ -176,7 +195,7 @@ def _problem(
         both = _answers(network, seen, samples)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except _FAILURES as error:
         return "the network fails with a part of it", error
     shapes = tuple(alone[0].shape), tuple(both.shape)
     if shapes[1] != (2, *shapes[0][1:]):

@@ -173,7 +173,7 @@ def test_second_input_of_another_size(network, x):
     assert [a.shape for a in attributions] == [(3, 1, 14, 16), (3, 1, 9, 7)]
 
     # By hand, with the masks that the network saw: query = input * mask + baseline * (1 - mask).
-    *_, (big, little), (hidden_big, hidden_little) = seen.calls
+    *_, (big, little), _alone, (hidden_big, hidden_little) = seen.calls
     assert torch.equal(hidden_big, torch.zeros_like(x))
     assert torch.equal(hidden_little, torch.ones_like(y))
     samples, groups = scores.nonzero().unbind(1)

@@ -121,7 +121,8 @@ def test_masks_for_each_channel_are_those_of_the_papers(smoothing, masks):
     recorder = Recorder(network)
     ScoreCAM(recorder, network.features).attribute(inputs, 2, smoothing=smoothing)
     active = network.features(inputs).flatten(2).std(2).gt(0).sum()
-    assert sum(recorder.batch_sizes) == 1 + masks * active
+    alone = masks * active >= 100  # of many queries, one is asked alone, too
+    assert sum(recorder.batch_sizes) == 1 + masks * active + alone
 
 
 def test_steps_add_up():
