@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_groupcam import CAM, RISE, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import CAM, RISE, GradCAM, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam.masking.call import prepare
 from captum_groupcam.networks.layers import find_layer
 from tests.toy_networks import FORMULAS, classifier, images
 
@@ -100,6 +101,53 @@ def test_selection_in_half_precision(how: str, dtype: str) -> None:
     assert found.isfinite().all()
     # Another map may be selected where two are about as good.
     torch.testing.assert_close(effects, expected, rtol=0, atol=TOLERANCE[dtype])
+
+
+#: Gradients of it lie below the least number of float16.
+FAINT = 2.0**-14
+
+
+class Faint(nn.Module):
+    """A classifier in whose head gradients are very small for a while."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.features, self.head = net.features, net.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x)) * FAINT * FAINT
+
+
+@pytest.mark.parametrize("method", ["GradCAM", "input"])
+@pytest.mark.parametrize("how", ["autocast", "converted", "logits in float32"])
+def test_small_gradients_do_not_vanish_in_float16(method: str, how: str) -> None:
+    faint, x = Faint(classifier(seed=2)).eval(), images(3, 14, 16)
+
+    def explain(net: nn.Module, x: Tensor) -> Tensor:
+        if method == "GradCAM":
+            return GradCAM(net, faint_layer(net)).attribute(x, 2)
+        call = prepare(net, x, 2, None)
+        return call.network.input_gradients(call.inputs, 0)
+
+    def faint_layer(net: nn.Module) -> nn.Module:
+        return next(module for module in net.modules() if isinstance(module, Faint)).features
+
+    expected = explain(faint, x)
+    if how == "logits in float32":
+        half = copy.deepcopy(faint).half()
+        net: nn.Module = nn.Sequential(half, InFloat32()).eval()
+        found = explain(net, x.half())
+    else:
+        net, x, context = in_precision(how, torch.float16, faint, x)
+        with context:
+            found = explain(net, x)
+    assert expected.ne(0).any()
+    assert_close(found, expected, "float16")
+
+
+class InFloat32(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float()
 
 
 # --- a real network and a real image

@@ -12,6 +12,7 @@ from captum_groupcam._captum._calls import (
 )
 from captum_groupcam._captum._derivatives import (
     goes_past,
+    gradients_of,
     input_gradients,
     layer_activations,
     layer_curvature,
@@ -24,6 +25,7 @@ __all__ = [
     "ForwardFunc",
     "TargetType",
     "goes_past",
+    "gradients_of",
     "input_gradients",
     "layer_activations",
     "layer_curvature",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -18,11 +18,55 @@ from captum_groupcam._compiled import eager, on_one_device, uncompiled
 
 __all__ = [
     "goes_past",
+    "gradients_of",
     "input_gradients",
     "layer_activations",
     "layer_curvature",
     "layer_gradients_and_activations",
 ]
+
+
+#: What gradients in float16 are multiplied by on their way: its least number is 6e-8.
+_SCALE = 2.0**10
+
+
+def gradients_of(
+    values: Tensor,
+    places: Sequence[Tensor | GradientEdge],
+    dtype: torch.dtype | None = None,
+    *,
+    allow_unused: bool = True,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the sum of some values, those that pass through float16 without its underflow.
+
+    Args:
+        values (Tensor): N values with a graph.
+        places (sequence of Tensor or GradientEdge): With respect to what.
+        dtype (torch.dtype, optional): That of places that are no tensors. Default: None.
+        allow_unused (bool, optional): Whether values may not depend on a place. Default: True.
+
+    Returns:
+        tuple of Tensor or None: The gradients, float32 where they passed through float16; None for
+        a place that the values do not depend on.
+
+    Examples::
+
+        >>> leaf = torch.ones(2, dtype=torch.float16, requires_grad=True)
+        >>> gradients_of(leaf.mean() * 2**-13 * 2**-13, [leaf])[0] * 2**27
+        tensor([1., 1.])
+    """
+    kind = values.device.type
+    autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+    dtypes = [values.dtype, dtype, autocast, *(p.dtype for p in places if isinstance(p, Tensor))]
+    ones = torch.ones_like(values)
+    if torch.float16 in dtypes:
+        found = torch.autograd.grad(
+            values, places, _SCALE * ones, retain_graph=True, allow_unused=allow_unused
+        )
+        scaled = tuple(None if one is None else one.float() / _SCALE for one in found)
+        if all(one is None or bool(one.isfinite().all()) for one in scaled):
+            return scaled
+    return torch.autograd.grad(values, places, ones, allow_unused=allow_unused)
 
 
 def layer_activations(
@@ -158,8 +202,7 @@ def _gradients_of_call(
         with torch.enable_grad():  # also where the network itself runs without gradients
             values = select(output)
         if values.requires_grad and _has_derivatives(values, taken.place):
-            ones = torch.ones_like(values)
-            (gradients,) = torch.autograd.grad(values, taken.place, ones, allow_unused=True)
+            (gradients,) = gradients_of(values, [taken.place], taken.value.dtype)
     if gradients is None:
         raise ValueError(_without_gradient(layer))
     return gradients, activations.detach()
@@ -291,8 +334,7 @@ def input_gradients(
         values = select(run_forward(eager(forward_func), given, additional_forward_args))
         gradients = None
         if values.requires_grad:
-            ones = torch.ones_like(values)
-            (gradients,) = torch.autograd.grad(values, leaf, ones, allow_unused=True)
+            (gradients,) = gradients_of(values, [leaf])
     if gradients is None:
         raise ValueError(
             "The output has no gradient with respect to the input: the network computes it without "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from captum_groupcam import _captum
 from captum_groupcam.attr.attention_method import AttentionMethod
 from captum_groupcam.masking.call import Call
 from captum_groupcam.networks._attention import AttentionBlock, watched_attention
@@ -73,6 +74,8 @@ class AttentionRollout(AttentionMethod):
         """Of each token in those that the output is made of."""
         with torch.no_grad(), watched_attention(blocks) as seen:
             values = AttentionMethod._outputs(call, seen, rows, samples)
-            (gradients,) = torch.autograd.grad(values.sum(), seen.tokens[-1])
-        read = gradients.ne(0).any(2).to(gradients.dtype).unsqueeze(1)  # N x 1 x T
-        return ((read / read.sum(2, keepdim=True)) @ rollout(seen.weights)).squeeze(1)
+            (gradients,) = _captum.gradients_of(values, seen.tokens[-1:], allow_unused=False)
+        assert gradients is not None
+        joint = rollout(seen.weights)
+        read = gradients.ne(0).any(2).to(joint.dtype).unsqueeze(1)  # N x 1 x T
+        return ((read / read.sum(2, keepdim=True)) @ joint).squeeze(1)

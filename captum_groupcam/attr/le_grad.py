@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from captum_groupcam import _captum
 from captum_groupcam.attr.attention_method import AttentionMethod
 from captum_groupcam.masking.call import Call
 from captum_groupcam.masking.network import finite
@@ -56,8 +57,10 @@ class LeGrad(AttentionMethod):
         for pooled in [[number] for number in every] if alone else [every]:
             with torch.no_grad(), watched_attention(blocks, pooled) as seen:
                 values = AttentionMethod._outputs(call, seen, rows, samples, len(pooled))
-                gradients = torch.autograd.grad(values.sum(), [seen.sources[n] for n in pooled])
+                places = [seen.sources[n] for n in pooled]
+                gradients = _captum.gradients_of(values, places, allow_unused=False)
             for number, gradient in zip(pooled, gradients, strict=True):
+                assert gradient is not None
                 of_heads = gradient.view_as(seen.weights[number])
                 maps.append(of_heads.relu().mean((1, 2)))
         return finite(torch.stack(maps).mean(0), "gradients at the attention")

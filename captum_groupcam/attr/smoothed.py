@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from captum_groupcam.masking.call import (
     warn_of_zero_maps,
 )
 from captum_groupcam.masking.checks import check_between
-from captum_groupcam.masking.network import Shared
+from captum_groupcam.masking.network import of_rows, tensors_of
 from captum_groupcam.networks.axes import check_channels
 from captum_groupcam.networks.tensors import check_tensor
 
@@ -136,38 +136,32 @@ class Smoothed(Attribution):
                 "An input of shape N x L beside one of N x C x L is not mirrored with it: give it "
                 "as N x 1 x L, or flip=False."
             )
-        for name, value in named.items():
-            for part in value if isinstance(value, (tuple, list)) else (value,):
-                if not isinstance(part, Tensor) or name == "target":
-                    continue
-                if name == "baselines" and part.dim() > 2:
-                    raise ValueError(
-                        "A baseline with positions is not mirrored with its input: give a number "
-                        "or a function of the input, or flip=False."
-                    )
-                if lies_over(part, sizes):
-                    raise ValueError(
-                        f"A tensor of shape {tuple(part.shape)} in {name} lies over the input, and "
-                        "is not mirrored with it. Give it among the inputs, as in attribute((image,"
-                        " mask)): it is mirrored there, and multiplied by the factors only if it "
-                        "has floating-point values. Or give flip=False; or, in "
-                        "additional_forward_args, Shared(tensor) for what does not lie over it."
-                    )
-        extra = named.get("additional_forward_args")
+        extra = named.pop("additional_forward_args", None)
         extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
-        row = partial(_of_first, extra, len(inputs[0]))
+        for name, part in [*_tensors(named), *tensors_of(extra).items()]:
+            if name == "baselines" and part.dim() > 2:
+                raise ValueError(
+                    "A baseline with positions is not mirrored with its input: give a number "
+                    "or a function of the input, or flip=False."
+                )
+            if lies_over(part, sizes):
+                raise ValueError(
+                    f"A tensor of shape {tuple(part.shape)} in {name} lies over the input, and "
+                    "is not mirrored with it. Give it among the inputs, as in attribute((image,"
+                    " mask)): it is mirrored there, and multiplied by the factors only if it "
+                    "has floating-point values. Or give flip=False; or, in "
+                    "additional_forward_args, Shared(tensor) for what does not lie over it."
+                )
+        first = torch.zeros(1, dtype=torch.long)
+        row = partial(of_rows, extra, first, len(inputs[0]))
         check_channels(self.forward_func, inputs, row)
         targets = [named.get("target"), *(named.get("targets") or ())]
         check_no_places(self.forward_func, inputs, targets, row)
 
 
-def _of_first(extra: tuple[Any, ...], n_samples: int) -> tuple[Any, ...]:
-    """Additional arguments of the first sample."""
-    return tuple(
-        argument.value
-        if isinstance(argument, Shared)
-        else argument[:1]
-        if isinstance(argument, Tensor) and argument.shape[:1] == (n_samples,)
-        else argument
-        for argument in extra
-    )
+def _tensors(named: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors among arguments, but for the target."""
+    for name, value in named.items():
+        for part in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(part, Tensor) and name != "target":
+                yield name, part

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Shared", "dealt", "of_rows", "of_samples", "plain", "sharing"]
+__all__ = ["Shared", "dealt", "of_rows", "of_samples", "plain", "sharing", "tensors_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +96,32 @@ def of_samples(arguments: tuple[Any, ...], samples: Tensor, n_samples: int) -> t
     return tuple(_changed(argument, cut) for argument in arguments)
 
 
+def tensors_of(arguments: tuple[Any, ...]) -> dict[str, Tensor]:
+    """The tensors that are not :class:`Shared`, by what they are called in messages.
+
+    Args:
+        arguments (tuple): The arguments of all samples.
+
+    Returns:
+        dict of str to Tensor: The tensors, N x ... or of any other shape.
+
+    Examples::
+
+        >>> import torch
+        >>> list(tensors_of((1.5, {"mask": torch.ones(2, 3)}, Shared(torch.ones(5)))))
+        ["additional_forward_args[1]['mask']"]
+    """
+    found: dict[str, Tensor] = {}
+
+    def note(name: str, leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            found[name] = leaf
+        return leaf
+
+    _of_all(arguments, note)
+    return found
+
+
 def dealt(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Tensor]:
     """The tensors that go with the samples, by what they are called in messages.
 
@@ -109,18 +135,10 @@ def dealt(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Tensor]:
     Examples::
 
         >>> import torch
-        >>> list(dealt((1.5, {"mask": torch.ones(2, 3)}, torch.ones(5)), 2))
-        ["additional_forward_args[1]['mask']"]
+        >>> list(dealt((torch.ones(2, 3), torch.ones(5)), 2))
+        ['additional_forward_args[0]']
     """
-    found: dict[str, Tensor] = {}
-
-    def note(name: str, leaf: Any) -> Any:
-        if _has_rows(leaf, n_samples):
-            found[name] = leaf
-        return leaf
-
-    _of_all(arguments, note)
-    return found
+    return {n: leaf for n, leaf in tensors_of(arguments).items() if _has_rows(leaf, n_samples)}
 
 
 def sharing(arguments: tuple[Any, ...], names: Collection[str]) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_groupcam import _captum, _compiled
-from captum_groupcam.masking._arguments import Shared, of_rows, of_samples
+from captum_groupcam.masking._arguments import Shared, of_rows, of_samples, tensors_of
 from captum_groupcam.masking._chunks import DEFAULT_BATCH_SIZE, default_batch_size, in_chunks
 from captum_groupcam.masking._scores import (
     ScoreFunc,
@@ -36,7 +36,9 @@ __all__ = [
     "default_batch_size",
     "finite",
     "in_chunks",
+    "of_rows",
     "raw_score",
+    "tensors_of",
 ]
 
 

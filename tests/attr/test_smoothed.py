@@ -175,10 +175,16 @@ def test_what_lies_over_the_input_and_is_not_mirrored_is_refused():
     layer = network.inner.features
     smoothed = Smoothed(GradCAM(network, layer))
     for given in (mask, (mask,)):
-        with pytest.raises(ValueError, match=r"\(2, 14, 16\) in additional_forward_args lies over"):
+        with pytest.raises(
+            ValueError, match=r"\(2, 14, 16\) in additional_forward_args\[0\] lies over"
+        ):
             smoothed.attribute(x, 1, given)
         with pytest.raises(ValueError, match="lies over the input, and is not mirrored with it"):
             smoothed.attribute(x, 1, additional_forward_args=given)
+    with pytest.raises(
+        ValueError, match=r"in additional_forward_args\[0\]\['masks'\]\[1\] lies over"
+    ):
+        smoothed.attribute(x, 1, {"masks": [2.0, mask]})
     found = smoothed.attribute(x, 1, mask, flip=False, factors=(1.0,))
     torch.testing.assert_close(found, GradCAM(network, layer).attribute(x, 1, mask))
     # What does not lie over it, though it has its size.
