@@ -58,15 +58,15 @@ def gradients_of(
     kind = values.device.type
     autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
     dtypes = [values.dtype, dtype, autocast, *(p.dtype for p in places if isinstance(p, Tensor))]
-    ones = torch.ones_like(values)
+    ones, where = torch.ones_like(values), cast(Sequence[Tensor], places)
     if torch.float16 in dtypes:
         found = torch.autograd.grad(
-            values, places, _SCALE * ones, retain_graph=True, allow_unused=allow_unused
+            values, where, _SCALE * ones, retain_graph=True, allow_unused=allow_unused
         )
         scaled = tuple(None if one is None else one.float() / _SCALE for one in found)
         if all(one is None or bool(one.isfinite().all()) for one in scaled):
             return scaled
-    return torch.autograd.grad(values, places, ones, allow_unused=allow_unused)
+    return torch.autograd.grad(values, where, ones, allow_unused=allow_unused)
 
 
 def layer_activations(
