@@ -13,6 +13,7 @@ from torch.nn import Module
 
 from captum_groupcam._captum import TargetType
 from captum_groupcam.attr.superpixels import Regions, superpixels
+from captum_groupcam.masking.call import without_rounding
 
 __all__ = [
     "by_regions",
@@ -38,7 +39,8 @@ def sum_of_magnitudes(attributions: Tensor) -> Tensor:
 
 def signed_sum(attributions: Tensor) -> Tensor:
     """What the channels of a position add to the output together."""
-    return attributions.sum(1, keepdim=True)
+    magnitudes = attributions.abs().sum(1, keepdim=True)
+    return without_rounding(attributions.sum(1, keepdim=True), magnitudes)
 
 
 def each_sample(

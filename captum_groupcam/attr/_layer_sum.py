@@ -8,8 +8,9 @@ from typing import Any, cast
 from captum.attr import LayerAttribution
 from torch import Tensor
 
-from captum_groupcam._captum import TargetType, layer_activations
+from captum_groupcam._captum import TargetType
 from captum_groupcam.attr._around_captum import signed_sum
+from captum_groupcam.attr._captums_layer import check_layer_of_captum
 from captum_groupcam.masking.call import check_grid
 from captum_groupcam.networks.target_layer import TargetLayer
 
@@ -29,8 +30,8 @@ def sum_over_layer(
             "Captum's methods of a layer explain one that runs once: choose a layer that does, or "
             "a method of this package, such as layer_cam, which take layer_call."
         )
-    # Captum would take one call of several without a word.
-    layer_activations(method.forward_func, layer.module, (inputs[:1],), ())
+    layer = layer.at(inputs.shape[2:])
+    check_layer_of_captum(method, layer, (inputs[:1],))
     attributions = method.attribute(
         inputs,
         target=target,

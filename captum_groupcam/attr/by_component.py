@@ -1,4 +1,4 @@
-"""Smoother maps: the first principal component of what a method would add up."""
+"""Smoother maps: the pattern that most channels agree on, instead of their sum."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ __all__ = ["by_component"]
 
 
 def by_component(method: LayerFormula) -> LayerFormula:
-    """A method whose map is the first principal component of what it would add up.
+    """A smoother version of a method: it shows the pattern that most channels agree on.
 
-    That is ``eigen_smooth`` in pytorch-grad-cam, for each method that is a sum over channels:
-    :class:`~captum_groupcam.GradCAM`, :class:`~captum_groupcam.LayerCAM` and their kind.
+    Grad-CAM and its relatives make a small map of each channel of the layer, and add these maps up.
+    Channels that only one spot excites make the sum noisy. Here the maps are not added: of all
+    of them together, the one pattern is taken that explains most of how they vary over the image,
+    their first principal component. What a single channel does on its own is left out.
+
+    It is ``eigen_smooth=True`` in pytorch-grad-cam. Any method works that adds up channels:
+    :class:`~captum_groupcam.GradCAM`, :class:`~captum_groupcam.LayerCAM` and their kind. Use what
+    it returns like the method itself. The map has mean zero: ``relu_attributions=True`` keeps what
+    is above the mean.
 
     Args:
         method (LayerFormula): The method.
 
     Returns:
-        LayerFormula: Its relative, with the same network and layer.
+        LayerFormula: The smoother method, with the same network and layer.
 
     Raises:
-        TypeError: If the method is no sum over channels of activations and gradients; where only
-            its map shows that, by ``attribute``.
+        TypeError: If the method is no sum over channels of activations and gradients, such as
+            Eigen-CAM. Where only its map shows that, ``attribute`` raises it.
 
     Examples::
 
@@ -33,7 +40,8 @@ def by_component(method: LayerFormula) -> LayerFormula:
         >>> from captum_groupcam import LayerCAM
         >>> features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
         >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
-        >>> smooth = by_component(LayerCAM(nn.Sequential(features, head).eval(), features))
+        >>> layer_cam = LayerCAM(nn.Sequential(features, head).eval(), features)
+        >>> smooth = by_component(layer_cam)
         >>> smooth.attribute(torch.rand(2, 3, 16, 16), target=3).shape
         torch.Size([2, 1, 14, 14])
     """

@@ -12,7 +12,7 @@ from captum_groupcam.attr.layer_formula import LayerFormula
 from captum_groupcam.attr.maps import weighted_sum
 from captum_groupcam.masking.call import Call
 from captum_groupcam.masking.targets import Target
-from captum_groupcam.networks._linear_calls import LinearCalls
+from captum_groupcam.networks._linear_calls import LinearCall, LinearCalls
 from captum_groupcam.networks.target_layer import TargetLayer
 
 __all__ = ["CAM"]
@@ -26,8 +26,9 @@ class CAM(LayerFormula):
         M_c = \sum_k w_k^c A_k
 
     There the output is :math:`y_c = b_c + \mathrm{mean}_{ij} M_c`, which is checked for the samples
-    that are explained; a network that ends otherwise is a ValueError. It takes two forward passes
-    and no gradient.
+    that are explained; a network that ends otherwise is a ValueError that says what was found. A
+    constant factor of the pooling belongs to the weights, as where it sums instead of averaging. It
+    takes two forward passes and no gradient.
 
     Source: Zhou, Khosla, Lapedriza, Oliva and Torralba, "Learning Deep Features for Discriminative
     Localization", arXiv 1512.04150, eq. 2.
@@ -63,18 +64,48 @@ def _class_weights(call: Call, activations: Tensor) -> Tensor:
         with _compiled.uncompiled(), LinearCalls() as linear:
             outputs = network.scores(rows, samples)
         features = pooled[samples]
-        for last in reversed(linear.calls):
-            if last.inputs.shape == features.shape and last.close(last.inputs, features):
-                classes = F.linear(features, *last.parameters(features))
+        fed = []
+        for place, last in enumerate(linear.calls):
+            factor = _factor(last, features)
+            if factor is not None:
+                fed.append(place)
+                classes = F.linear(factor * features, *last.parameters(features))
                 if last.close(target.select(classes, samples), outputs):
                     chosen = 0 if target.indices is None else target.indices[samples, 0]
-                    return (last.weight[chosen].to(features).expand_as(features),)
+                    weights = last.weight[chosen].to(features) * factor
+                    return (weights.expand_as(features),)
         raise ValueError(
-            "CAM explains networks that end in global average pooling of the layer and one linear "
-            "layer (or 1 x 1 convolution), and return what that gives; here the output is not a "
-            "linear function of the pooled activations. Choose the layer that is pooled, leave out "
+            "CAM explains networks that pool the layer by its mean over positions, give that to "
+            "one linear layer (or 1 x 1 convolution), and return what it gives. Here "
+            f"{_found(linear.calls, fed, features)}. Choose the layer that is pooled, leave out "
             "what comes after the linear layer (softmax), or use Grad-CAM, which needs neither."
         )
 
     (weights,) = network.by_sample(call.inputs, work)
     return weights
+
+
+def _factor(call: LinearCall, features: Tensor) -> float | None:
+    """What the mean over positions is multiplied by, if that is what a linear layer gets."""
+    if call.inputs.shape != features.shape:
+        return None
+    given = call.inputs.to(features)
+    if call.close(given, features):
+        return 1.0
+    factor = float((given * features).sum() / features.square().sum())
+    return factor if factor and call.close(given, factor * features) else None
+
+
+def _found(calls: list[LinearCall], fed: list[int], features: Tensor) -> str:
+    """How a network ends that CAM does not explain."""
+    behind = len(calls) - 1 - fed[-1] if fed else 0
+    if behind:
+        return f"{behind} more follow{'s' * (behind == 1)} the linear layer that gets the mean"
+    if fed:
+        return "what the linear layer gives is changed before it is returned"
+    if any(call.inputs.shape == features.shape for call in calls):
+        return (
+            f"a linear layer gets {features.shape[1]} values, but they are not the mean of the "
+            "layer over its positions (another pooling, or a norm or activation on the way)"
+        )
+    return f"no linear layer gets {features.shape[1]} values, one for each channel of the layer"

@@ -11,6 +11,7 @@ from captum_groupcam import _captum
 from captum_groupcam.attr._extras import imported
 from captum_groupcam.attr._shared import shared_arguments
 from captum_groupcam.attr.layer_formula import LayerFormula
+from captum_groupcam.attr.maps import with_positions
 from captum_groupcam.masking.call import Call, TensorOrTuple
 from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
@@ -30,10 +31,9 @@ class KPCACAM(LayerFormula):
         K_{ij} = \kappa(a_i - \bar{a}, a_j - \bar{a})
 
     where :math:`a_i` are the channels at position i, :math:`\kappa` is the kernel, and
-    :math:`\bar{K}` is K centred. It takes one forward pass and no gradient; the target changes
-    nothing. The map goes along with the sum of the channels. With a linear kernel it is Eigen-CAM.
-    scikit-learn's ``KernelPCA`` does the work on the CPU (extra ``cluster``), in memory that grows
-    with the square of the number of positions.
+    :math:`\bar{K}` is K centred. It takes one forward pass, and memory that grows with the square
+    of the number of positions; the target changes nothing. The map goes along with the sum of the
+    channels. A linear kernel gives Eigen-CAM. It needs scikit-learn (extra ``cluster``).
 
     Source: Karmani et al., "KPCA-CAM: Visual Explainability of Deep Computer Vision Models using
     Kernel PCA", arXiv 2410.00267.
@@ -95,7 +95,7 @@ class KPCACAM(LayerFormula):
         estimator = decomposition.KernelPCA(1, kernel=kernel, random_state=0)
 
         def maps(call: Call, layer: TargetLayer) -> Tensor:
-            activations = call.activations(layer, check_target=True)
+            activations = with_positions(call.activations(layer, check_target=True))
             return torch.stack([_component(one, estimator) for one in activations]).to(activations)
 
         layer = TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call)

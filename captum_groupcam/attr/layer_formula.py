@@ -11,7 +11,13 @@ from torch import Tensor
 from captum_groupcam import _captum
 from captum_groupcam.attr._bases import explained
 from captum_groupcam.attr._shared import Titled, shared_arguments
-from captum_groupcam.masking.call import Call, TensorOrTuple, warn_of_zero_maps
+from captum_groupcam.masking.call import (
+    Call,
+    TensorOrTuple,
+    leveled,
+    warn_of_zero_maps,
+    without_rounding,
+)
 from captum_groupcam.masking.network import raw_score
 from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
@@ -112,7 +118,7 @@ class LayerFormula(Titled, LayerAttribution):
 
         def of_call(call: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
             maps = call.by_parts(lambda part: maps_of(part, layer))
-            maps = maps.relu() if relu_attributions else maps
+            maps = leveled(maps.relu() if relu_attributions else maps)
             warn_of_zero_maps(None, (maps,))
             return call.for_each_input(maps)
 
@@ -132,7 +138,12 @@ class LayerFormula(Titled, LayerAttribution):
     def _maps(self, call: Call, layer: TargetLayer) -> Tensor:
         """The map; the place to override for methods without gradients."""
         gradients, activations = self._asked(call, layer)
-        return self.formula(activations, gradients)
+        maps = self.formula(activations, gradients)
+        # Channels that cancel leave rounding; what they add up to is asked only where it may be so.
+        most = activations.abs().flatten(2).amax(2) * gradients.abs().flatten(2).amax(2)
+        if (maps.abs().flatten(1).amax(1) > 1e-3 * most.sum(1)).all():
+            return maps
+        return without_rounding(maps, self.formula(activations.abs(), gradients.abs()))
 
     def _asked(self, call: Call, layer: TargetLayer) -> tuple[Tensor, Tensor]:
         """Gradients and activations; the place to override for other derivatives."""

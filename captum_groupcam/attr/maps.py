@@ -6,7 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["divide_by_maximum", "guided_filter", "principal_component", "weighted_sum"]
+from captum_groupcam.masking.call import without_rounding
+
+__all__ = [
+    "divide_by_maximum",
+    "guided_filter",
+    "principal_component",
+    "weighted_sum",
+    "with_positions",
+]
 
 
 def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
@@ -42,6 +50,9 @@ def principal_component(maps: Tensor) -> Tensor:
     Returns:
         Tensor: N x 1 x spatial, with mean zero; zero where all positions are alike.
 
+    Raises:
+        ValueError: If there is one position: nothing varies.
+
     Examples::
 
         >>> import torch
@@ -49,11 +60,37 @@ def principal_component(maps: Tensor) -> Tensor:
         tensor([[[ 3.3333, -1.6667, -1.6667]]])
     """
     with torch.autocast(maps.device.type, enabled=False):
-        channels = maps.flatten(2)
-        centred = channels - channels.mean(2, keepdim=True)
+        channels = with_positions(maps).flatten(2)
+        centred = without_rounding(channels - channels.mean(2, keepdim=True), channels)
         axes = torch.linalg.svd(centred, full_matrices=False).U[..., 0]
     signs = torch.where(axes.sum(1, keepdim=True) < 0, -1, 1)
     return weighted_sum(centred.view_as(maps), axes * signs)
+
+
+def with_positions(maps: Tensor) -> Tensor:
+    """Passes maps on, if there are positions to compare.
+
+    Args:
+        maps (Tensor): N x K x spatial.
+
+    Returns:
+        Tensor: The maps, N x K x spatial.
+
+    Raises:
+        ValueError: If there is one position.
+
+    Examples::
+
+        >>> import torch
+        >>> with_positions(torch.zeros(2, 8, 7, 7)).shape
+        torch.Size([2, 8, 7, 7])
+    """
+    if maps.shape[2:].numel() < 2:
+        raise ValueError(
+            f"The layer has one position, its shape is {tuple(maps.shape)}: a principal component "
+            "is what varies between positions. Choose an earlier layer, before the pooling."
+        )
+    return maps
 
 
 def divide_by_maximum(maps: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _captum
+from captum_groupcam.attr._captums_layer import captums_map
+from captum_groupcam.attr._shared import Titled
 from captum_groupcam.attr.functional.several_layers import Merge, merge_maps
 from captum_groupcam.masking.call import (
     TensorOrTuple,
@@ -84,7 +86,8 @@ class SeveralLayers(Attribution):
 
         Raises:
             TypeError: If the method is no class that explains a layer, or the layers are no list.
-            ValueError: If there are no layers, ``merge`` is none of the three, or as the method.
+            ValueError: If there are no layers, ``merge`` is none of the three, a class of Captum's
+                gives no map of one channel, or as the method.
         """
         check_choice("merge", merge, "mean", "maximum", "product")
         if not isinstance(self.layers, (list, tuple)):
@@ -101,10 +104,13 @@ class SeveralLayers(Attribution):
         for layer in self.layers:
             place = layer if isinstance(layer, TargetLayer) else TargetLayer(layer)
             method = self.method(self.forward_func, place.module, self.device_ids)
-            ask = partial(method.attribute, inputs, target, *args, **{**place.keywords, **kwargs})
+            if issubclass(self.method, Titled):
+                options = {**place.keywords, **kwargs}
+                ask = partial(method.attribute, inputs, target, *args, **options)
+            else:
+                ask = partial(captums_map, method, place, inputs, target, args, kwargs)
             maps = expecting_zero_maps(ask)
-            # Captum's have one map, whatever the inputs.
-            found.append(maps if isinstance(maps, tuple) else (maps,) * len(whole))
+            found.append(maps if isinstance(maps, tuple) else (maps,))
             check_channels_first(found[-1][0], whole)
             check_grid(found[-1][0], whole)
         merged = tuple(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_groupcam import _captum
 from captum_groupcam.masking._inputs import check_activations, is_spatial
+from captum_groupcam.masking._places import check_places
 from captum_groupcam.masking.masks import MaskSource, upsample
 from captum_groupcam.masking.network import Network, in_chunks
 from captum_groupcam.masking.queries import merge_masks, score_masks, score_samples
@@ -99,6 +100,16 @@ class Call(NamedTuple):
     def _checked(self, activations: Tensor, layer: TargetLayer) -> Tensor:
         masked = any(baseline is not None for baseline in self.baselines)
         check_activations(activations, self.inputs, masked=masked)
+        if not self.network.follows:
+            first = self._part(slice(0, 1))
+            check_places(
+                tuple(activations.shape),
+                first.inputs,
+                self._counts(),
+                lambda inputs: first.network.activations(layer, inputs),
+                layer,
+                masked=masked,
+            )
         if not self.network.follows and sum(map(is_spatial, self.inputs)) > 1:
             self._check_dependence(layer)
         return activations
@@ -192,12 +203,16 @@ class Call(NamedTuple):
         """
         maps: list[Tensor] = []
         for part, one in self.of_calls(layer):
-            found = work(part, one)
+            found = work(part, one.at(self.inputs[part._counts()].shape[2:]))
             if part.only is None:
                 return found
             maps = maps or [found[part.only].new_zeros(len(found[part.only]), 1)] * len(found)
             maps[part.only] = found[part.only]
         return tuple(maps)
+
+    def _counts(self) -> int:
+        """The input whose positions count: the first that is explained."""
+        return next(which for which in range(len(self.inputs)) if self.has_map(which))
 
     def has_map(self, which: int) -> bool:
         """Whether an input is explained, hence has a map.

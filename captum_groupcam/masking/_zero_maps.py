@@ -1,4 +1,4 @@
-"""Warnings of maps that are zero."""
+"""Maps that are zero, or the same everywhere, up to rounding; and warnings of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from torch import Tensor
 
 from captum_groupcam import _captum
 
-__all__ = ["expecting_zero_maps", "warn_of_zero_maps"]
+__all__ = ["expecting_zero_maps", "leveled", "warn_of_zero_maps", "without_rounding"]
 
 _Result = TypeVar("_Result")
+
+#: In units of the last place of the largest number: what rounding may leave of a difference.
+_ROUNDING = 64
 
 _EXPECTED: ContextVar[bool] = ContextVar("_EXPECTED", default=False)
 
@@ -36,8 +39,56 @@ def expecting_zero_maps(work: Callable[[], _Result]) -> _Result:
     return context.run(work)
 
 
+def without_rounding(values: Tensor, magnitudes: Tensor) -> Tensor:
+    """Zero for samples whose values are no more than the rounding of what is added up in them.
+
+    Where contributions cancel, as the gradients before a layer norm do over its channels, rounding
+    is left of their sum, which a picture would scale up to a map.
+
+    Args:
+        values (Tensor): N x ..., sums.
+        magnitudes (Tensor): N x ..., the same sums of magnitudes.
+
+    Returns:
+        Tensor: The values, N x ...
+
+    Examples::
+
+        >>> terms = torch.tensor([[[1.0, -1.0 + 1e-7]], [[1.0, -0.9]]])
+        >>> without_rounding(terms.sum(2), terms.abs().sum(2))
+        tensor([[0.0000],
+                [0.1000]])
+    """
+    least = _ROUNDING * torch.finfo(values.dtype).eps * magnitudes.flatten(1).abs().amax(1)
+    rounding = values.flatten(1).abs().amax(1) <= least
+    return values.masked_fill(rounding.view(-1, *[1] * (values.dim() - 1)), 0)
+
+
+def leveled(maps: Tensor) -> Tensor:
+    """Gives one value to maps that are the same everywhere but for rounding.
+
+    Args:
+        maps (Tensor): N x 1 x spatial.
+
+    Returns:
+        Tensor: The maps, N x 1 x spatial.
+
+    Examples::
+
+        >>> leveled(torch.tensor([[[3.0, 3.0 + 3e-7]], [[1.0, 2.0]]])).diff()
+        tensor([[[0.]],
+        <BLANKLINE>
+                [[1.]]])
+    """
+    flat = maps.flatten(1)
+    low, high = flat.amin(1), flat.amax(1)
+    rounding = _ROUNDING * torch.finfo(maps.dtype).eps * torch.maximum(low.abs(), high.abs())
+    shape = (-1, *[1] * (maps.dim() - 1))
+    return torch.where((high - low <= rounding).view(shape), high.view(shape), maps)
+
+
 def warn_of_zero_maps(queried: Tensor | None, maps: tuple[Tensor, ...] = ()) -> None:
-    """Warns, on behalf of the caller of ``attribute``, of samples whose maps are zero.
+    """Warns, on behalf of the caller of ``attribute``, of maps that are zero, or say nothing else.
 
     Args:
         queried (Tensor or None): N x G booleans: which masks were queried; None for a method
@@ -55,6 +106,9 @@ def warn_of_zero_maps(queried: Tensor | None, maps: tuple[Tensor, ...] = ()) -> 
     zero = torch.stack([~m.detach().flatten(1).any(1) for m in maps]).all(0) if maps else None
     if queried is None:
         _warn(zero, _NO_VALUE)
+        if maps and all(one[0].numel() > 1 for one in maps):
+            same = torch.stack([_is_flat(one) for one in maps]).all(0)
+            _warn(same if zero is None else same & ~zero, _SAME, "the same everywhere")
         return
     asked = queried.any(1)
     _warn(~asked, _NO_MASK)
@@ -67,12 +121,22 @@ _NO_RISE = (
     "relu_attributions=False where the method has it."
 )
 _NO_VALUE = (
-    "activations or gradients are, or no value is positive where the others are dropped "
-    "(relu_attributions=True). Ask for another class, or choose another layer."
+    "activations or gradients are, what is added up cancels, or no value is positive where the "
+    "others are dropped (relu_attributions=True). Ask for another class, or choose another layer."
+)
+_SAME = (
+    "they do not say where. So it is with gradients at a layer whose mean is taken next. Choose "
+    "another method, or an earlier layer."
 )
 
 
-def _warn(samples: Tensor | None, reason: str) -> None:
+def _is_flat(maps: Tensor) -> Tensor:
+    """Which samples' maps are the same everywhere."""
+    flat = maps.detach().flatten(1)
+    return flat.amin(1) == flat.amax(1)
+
+
+def _warn(samples: Tensor | None, reason: str, are: str = "zero") -> None:
     if samples is not None and samples.any():
         dead = samples.nonzero().flatten().tolist()
-        _captum.warn(f"The maps of samples {dead} are zero: {reason}")
+        _captum.warn(f"The maps of samples {dead} are {are}: {reason}")

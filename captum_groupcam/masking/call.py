@@ -21,12 +21,18 @@ from captum_groupcam.masking._inputs import (
     check_input,
     is_spatial,
 )
+from captum_groupcam.masking._places import check_places
 from captum_groupcam.masking._rows import settled
-from captum_groupcam.masking._zero_maps import expecting_zero_maps, warn_of_zero_maps
+from captum_groupcam.masking._zero_maps import (
+    expecting_zero_maps,
+    leveled,
+    warn_of_zero_maps,
+    without_rounding,
+)
 from captum_groupcam.masking.baselines import Baseline, Baselines, for_inputs, resolve_baseline
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability
 from captum_groupcam.masking.targets import Target
-from captum_groupcam.networks.axes import check_axes, check_channels
+from captum_groupcam.networks.axes import check_axes, check_channels, check_frames
 from captum_groupcam.networks.training import has_batch_statistics, in_training
 
 __all__ = [
@@ -34,14 +40,18 @@ __all__ = [
     "TensorOrTuple",
     "check_channels_first",
     "check_grid",
+    "check_places",
     "expecting_zero_maps",
     "generator_states",
     "in_training",
+    "is_spatial",
     "isolated",
+    "leveled",
     "like_inputs",
     "prepare",
     "warn_of_chance",
     "warn_of_zero_maps",
+    "without_rounding",
 ]
 
 #: One input or several; what a method returns has the same form.
@@ -181,8 +191,9 @@ def prepare(
         device_ids,
     )
     network = settled(network, whole)
+    first = torch.zeros(1, dtype=torch.long, device=whole[0].device)
+    check_frames(forward_func, whole, lambda: network.arguments(first))
     if not at_layer:
-        first = torch.zeros(1, dtype=torch.long, device=whole[0].device)
         check_channels(forward_func, whole, lambda: network.arguments(first))
     resolved = tuple(
         resolve_baseline(default_baseline if baseline is None else baseline, tensor)

@@ -24,6 +24,7 @@ from captum_groupcam.masking.call import (
     check_channels_first,
     check_grid,
     in_training,
+    leveled,
     warn_of_zero_maps,
 )
 from captum_groupcam.masking.targets import Target
@@ -275,7 +276,7 @@ def _run(
                 if (said := of_inference(error)) is not None:
                     raise ValueError(said) from error
                 raise
-            maps = _checked(maps, inputs, method.name)
+            maps = leveled(_checked(maps, inputs, method.name))
             if not method._is_ours:
                 warn_of_zero_maps(None, (maps,))
             return maps

@@ -6,16 +6,15 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from captum_groupcam.networks.transformers import (
+    FoundGrid,
     ReshapeTransform,
     channels_first,
-    tokens_to_grid,
 )
 
 __all__ = ["MAPS", "Form", "Layout", "forms", "layouts"]
@@ -96,6 +95,7 @@ class Layout:
         n_prefix (int): Tokens before the grid.
         n_suffix (int): Tokens behind it.
         traced (bool): Whether the network has had this grid before, or the shape is a grid.
+        size (tuple of int): Spatial size of the input; of tokens, whose grid follows from it.
     """
 
     form: Form
@@ -103,18 +103,16 @@ class Layout:
     n_prefix: int = 0
     n_suffix: int = 0
     traced: bool = True
+    size: tuple[int, ...] = ()
 
     @property
     def transform(self) -> ReshapeTransform | None:
         """What brings the layer to N x C x grid; None if that is what it is."""
         if not self.form.tokens:
             return channels_first if self.form.channels_last else None
-        transform = partial(tokens_to_grid, grid=self.grid, n_prefix=self.n_prefix)
-        if self.n_suffix:
-            transform = partial(transform, n_suffix=self.n_suffix)
-        if self.form.batch_dim:
-            transform = partial(transform, batch_first=False)
-        return transform
+        suffix = {"n_suffix": self.n_suffix} if self.n_suffix else {}
+        first = {"batch_first": False} if self.form.batch_dim else {}
+        return FoundGrid.of(self.size, grid=self.grid, n_prefix=self.n_prefix, **suffix, **first)
 
     def arrange(self, positions: Tensor) -> Tensor:
         """Brings values of positions (... x positions of the form) to ... x grid."""
@@ -181,4 +179,4 @@ def layouts(
             others = n_tokens - math.prod(grid)
             if math.prod(grid) > 1:
                 for n_prefix in range(others, -1, -1):
-                    yield Layout(form, grid, n_prefix, others - n_prefix, traced)
+                    yield Layout(form, grid, n_prefix, others - n_prefix, traced, tuple(size))

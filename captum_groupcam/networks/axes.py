@@ -13,7 +13,7 @@ from captum_groupcam import _captum, _compiled
 from captum_groupcam.networks._linear_calls import WatchedFunctions
 from captum_groupcam.threads import reached_modules
 
-__all__ = ["check_axes", "check_channels"]
+__all__ = ["check_axes", "check_channels", "check_frames"]
 
 #: Channels of pictures.
 _CHANNELS = (1, 3)
@@ -48,11 +48,106 @@ def check_axes(inputs: Tensor) -> None:
     frames_first = second in _CHANNELS and first not in _CHANNELS and first > 1
     if frames_first and min(sides) > 2 * second:
         raise ValueError(
-            f"An input of shape {tuple(inputs.shape)} looks like N x T x C x H x W, {first} frames "
-            f"of {second} channels. Expected N x C x spatial, here N x C x T x H x W: put a module "
-            "around the network whose forward takes that and gives clip.transpose(1, 2) to it, and "
-            "transpose the input. A volume that is only so deep has its slices as channels."
+            f"{_frames_first(inputs)} A volume that is only so deep has its slices as channels."
         )
+
+
+def check_frames(
+    forward_func: _captum.ForwardFunc,
+    inputs: tuple[Tensor, ...],
+    arguments: Callable[[], tuple[Any, ...]] = tuple,
+) -> None:
+    """Asks the network for the frames of a clip that has as many of them as pictures have channels.
+
+    Of N x 3 x 1 x H x W or N x 3 x 3 x H x W the shape does not tell which axis has the frames. One
+    frame is changed: the first convolution shows whether that is an axis of positions, or of
+    samples, or one of channels.
+
+    Args:
+        forward_func (Callable): The network or any modification of its forward function.
+        inputs (tuple of Tensor): N x C x spatial each.
+        arguments (Callable, optional): Gives the additional forward arguments of the first sample.
+            Default: none.
+
+    Raises:
+        ValueError: If frames come before channels.
+
+    Warns:
+        UserWarning: If the network does not tell.
+
+    Examples::
+
+        >>> conv = torch.nn.Conv2d(3, 8, 3)
+        >>> def of_frames(clip):
+        ...     return conv(clip.flatten(0, 1)).mean((2, 3)).unflatten(0, clip.shape[:2]).mean(1)
+        >>> check_frames(of_frames, (torch.rand(1, 3, 3, 16, 16),))
+        Traceback (most recent call last):
+        ValueError: An input of shape (1, 3, 3, 16, 16) looks like N x T x C x H x W, 3 frames ...
+        >>> check_frames(torch.nn.Conv3d(3, 8, 3), (torch.rand(1, 3, 3, 16, 16),))
+    """
+    for which, one in enumerate(inputs):
+        if not (one.dim() == 5 and one.is_floating_point()):
+            continue
+        _, first, second, *sides = one.shape
+        few = first in _CHANNELS and second in _CHANNELS and first + second > 2
+        if not few or min(sides) <= 2 * max(first, second):
+            continue
+        row = tuple(tensor[:1] for tensor in inputs)
+        roles = {axis: _role(forward_func, row, arguments, which, axis) for axis in (1, 2)}
+        if roles[1] == "frames" or roles[2] == "channels":
+            raise ValueError(_frames_first(one))
+        if roles[2] != "frames" and roles[1] != "channels":
+            _captum.warn(
+                f"An input of shape {tuple(one.shape)} is taken for N x C x T x H x W, {first} "
+                f"channels of {second} frames or slices, each with a map of its own. If it is "
+                "N x T x C x H x W, put a module around the network whose forward takes "
+                "N x C x T x H x W and gives clip.transpose(1, 2) to it, and transpose the input."
+            )
+
+
+def _frames_first(clip: Tensor) -> str:
+    """What to do about frames before channels."""
+    _, first, second, *_ = clip.shape
+    return (
+        f"An input of shape {tuple(clip.shape)} looks like N x T x C x H x W, {first} frames "
+        f"of {second} channels. Expected N x C x spatial, here N x C x T x H x W: put a module "
+        "around the network whose forward takes that and gives clip.transpose(1, 2) to it, and "
+        "transpose the input."
+    )
+
+
+def _role(
+    forward_func: _captum.ForwardFunc,
+    row: tuple[Tensor, ...],
+    arguments: Callable[[], tuple[Any, ...]],
+    which: int,
+    axis: int,
+) -> str:
+    """What an axis of a clip is to the first convolution, "frames" or "channels", if it tells."""
+    if row[which].shape[axis] < 2:
+        return ""
+    changed = row[which].clone()  # in the first entry of the axis
+    entry = changed.select(axis, 0)
+    entry.copy_(entry.flip(-1) * 0.5 + 0.25)
+    rows = (*row[:which], changed, *row[which + 1 :])
+    before, after = (_watched(forward_func, one, arguments).first for one in (row, rows))
+    if before is None or after is None or before.shape != after.shape:
+        return ""
+    differs = before != after
+    if not differs.any() or differs.all():
+        return ""
+
+    def confined(to: int) -> bool:
+        """Whether only some entries along an axis have changed."""
+        return not differs.movedim(to, 0).flatten(1).any(1).all()
+
+    if confined(0):
+        return "frames"
+    if differs.dim() < 5:  # frames stacked as channels look like channels
+        return "channels" if confined(1) and len(differs) > len(row[which]) else ""
+    if confined(1) != confined(2):
+        return "channels" if confined(1) else "frames"
+    return ""
 
 
 def check_channels(
@@ -89,7 +184,7 @@ def check_channels(
     doubtful = [one for one in inputs if _looks_last(one) or _fits_last(one, forward_func)]
     if not doubtful:
         return
-    calls = _first_calls(forward_func, tuple(one[:1] for one in inputs), arguments)
+    calls = _watched(forward_func, tuple(one[:1] for one in inputs), arguments).calls
     alone = sum(one.is_floating_point() and one.dim() > 2 for one in inputs) == 1
     for one in doubtful:
         last = _is_last(one, calls, alone=alone)
@@ -127,11 +222,12 @@ def _fits_last(one: Tensor, forward_func: _captum.ForwardFunc) -> bool:
 
 
 class _Convolutions(WatchedFunctions):
-    """Records the sizes of what convolutions get, and their channels."""
+    """Records the sizes of what convolutions get, and what the first gets."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[int, ...]] = []
+        self.first: Tensor | None = None  # what the first gets
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -139,22 +235,24 @@ class _Convolutions(WatchedFunctions):
         if func in (F.conv1d, F.conv2d, F.conv3d):
             given = args[0] if args else kwargs["input"]
             self.calls.append(tuple(given.shape))
+            if self.first is None:
+                self.first = given.detach().clone()
         return func(*args, **(kwargs or {}))
 
 
-def _first_calls(
+def _watched(
     forward_func: _captum.ForwardFunc,
     row: tuple[Tensor, ...],
     arguments: Callable[[], tuple[Any, ...]],
-) -> list[tuple[int, ...]]:
-    """The sizes of what convolutions get, one after the other."""
+) -> _Convolutions:
+    """What convolutions get, one after the other."""
     network = _compiled.on_one_device(forward_func)
     with torch.no_grad(), _compiled.uncompiled(), _Convolutions() as seen:
         try:
             network(*(one.clone() for one in row), *arguments())
         except Exception:  # the call itself will say what is wrong
-            return seen.calls
-    return seen.calls
+            return seen
+    return seen
 
 
 def _is_last(one: Tensor, calls: list[tuple[int, ...]], *, alone: bool) -> bool | None:

@@ -122,7 +122,7 @@ def _checked(probe: Probe, layer: TargetLayer) -> LayerCheck:
     place = layer.place_in(probe.model)
     steps, step, n_calls = _traced(probe, place)
     values = probe.activations([place])[place]
-    placed = _Placed(layer, values, len(probe.size))
+    placed = _Placed(layer.at(probe.size), values, len(probe.size))
     if n_calls == 1:  # other calls may be those of other inputs
         probe.warn_of_other_inputs(place)
     by_gradients = step.reached is not None

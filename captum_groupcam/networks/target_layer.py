@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
@@ -13,7 +14,7 @@ from torch.nn import Module
 from captum_groupcam import _compiled
 from captum_groupcam.networks.tensors import check_tensor
 from captum_groupcam.networks.trace import Place
-from captum_groupcam.networks.transformers import ReshapeTransform
+from captum_groupcam.networks.transformers import FoundGrid, ReshapeTransform
 
 __all__ = ["LayerCall", "TargetLayer"]
 
@@ -107,6 +108,19 @@ class TargetLayer:
         """
         found = TargetLayer.of(model, self.name)
         return replace(self, module=found.module)
+
+    def at(self, size: Sequence[int]) -> TargetLayer:
+        """The same layer for inputs of a size, which tells the grid of a transformer's tokens.
+
+        Args:
+            size (sequence of int): Spatial size of the input.
+
+        Returns:
+            TargetLayer: The layer.
+        """
+        if not isinstance(self.reshape_transform, FoundGrid):
+            return self
+        return replace(self, reshape_transform=self.reshape_transform.at(size))
 
     def to_grid(self, activations: Tensor) -> Tensor:
         """Brings what the layer gives, or the gradient with respect to it, to N x C x spatial.

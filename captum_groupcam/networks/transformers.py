@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
-__all__ = ["ReshapeTransform", "channels_first", "token_grid", "tokens_to_grid"]
+__all__ = ["FoundGrid", "ReshapeTransform", "channels_first", "token_grid", "tokens_to_grid"]
 
 #: Brings the activations of a layer, and their gradients, to N x C x spatial.
 ReshapeTransform: TypeAlias = Callable[[Tensor], Tensor]
@@ -135,7 +136,101 @@ def channels_first(maps: Tensor) -> Tensor:
     return maps.movedim(-1, 1)
 
 
+class FoundGrid(partial[Tensor]):
+    """:func:`tokens_to_grid` with the grid that was found for inputs of one size.
+
+    Tokens do not tell how they lie: 48 of them are 6 x 8 patches or 8 x 6. So the size of the input
+    is kept, and for another size the grid is that of patches of the same size, if the number of
+    tokens shows it.
+
+    Attributes:
+        input_size (tuple of int): Spatial size of the input that the grid was found for.
+
+    Examples::
+
+        >>> import torch
+        >>> found = FoundGrid.of((96, 128), grid=(6, 8), n_prefix=1)
+        >>> found(torch.zeros(1, 49, 16)).shape
+        torch.Size([1, 16, 6, 8])
+        >>> found.at((192, 128))(torch.zeros(1, 97, 16)).shape
+        torch.Size([1, 16, 12, 8])
+        >>> found.at((128, 96))(torch.zeros(1, 49, 16))
+        Traceback (most recent call last):
+        ValueError: The reshape_transform was found for an input of 96 x 128, ...
+    """
+
+    input_size: tuple[int, ...]
+    _size: tuple[int, ...]  # of the input that the tokens are of
+
+    @classmethod
+    def of(cls, input_size: Sequence[int], **keywords: Any) -> FoundGrid:
+        """The transform for inputs of a size.
+
+        Args:
+            input_size (sequence of int): Spatial size of the input.
+            **keywords (Any): Those of :func:`tokens_to_grid`, with ``grid`` and ``n_prefix``.
+
+        Returns:
+            FoundGrid: The transform.
+        """
+        found = cls(tokens_to_grid, **keywords)
+        found.input_size = found._size = tuple(input_size)
+        return found
+
+    def at(self, size: Sequence[int]) -> FoundGrid:
+        """The transform for inputs of another size.
+
+        Args:
+            size (sequence of int): Spatial size of the input.
+
+        Returns:
+            FoundGrid: The transform. It refuses tokens whose number does not show that they are
+            patches of the same size as before.
+        """
+        other = FoundGrid.of(self.input_size, **self.keywords)
+        other._size = tuple(size)
+        return other
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Brings tokens to N x C x grid.
+
+        Args:
+            tokens (Tensor): N x T x C, of an input of the size.
+
+        Returns:
+            Tensor: N x C x grid.
+
+        Raises:
+            ValueError: If the tokens do not fit the grid, or may lie on another.
+        """
+        if self._size == self.input_size or tokens.dim() != 3:
+            return super().__call__(tokens)
+        grid, size = tuple(self.keywords["grid"]), self._size
+        n_tokens = tokens.shape[1 if self.keywords.get("batch_first", True) else 0]
+        n_tokens -= self.keywords["n_prefix"] + self.keywords.get("n_suffix", 0)
+        followed = tuple(
+            side * cells // before
+            for side, cells, before in zip(size, grid, self.input_size, strict=True)
+        )
+        # As many patches as before may be those of an image that the network has resized.
+        told = followed == grid or n_tokens != math.prod(grid)
+        if told and n_tokens == math.prod(followed):
+            return FoundGrid.of(size, **{**self.keywords, "grid": followed})(tokens)
+        may = [one for one in dict.fromkeys((grid, followed)) if math.prod(one) == n_tokens]
+        lie = f"may lie on a grid of {' or '.join(map(_text, may))}" if may else "lie otherwise"
+        raise ValueError(
+            f"The reshape_transform was found for an input of {_text(self.input_size)}, with a "
+            f"grid of {_text(grid)}; for one of {_text(size)} the {n_tokens} patches {lie}. Find "
+            "it for inputs of this size: captum_groupcam.networks.find_layer(model, inputs), or "
+            "find_reshape_transform(model, layer, inputs)."
+        )
+
+
 def _fits(n_tokens: int, grid: Sequence[int], n_prefix: int | None) -> bool:
     """Whether a grid leaves the given number of prefix tokens, or few enough to be that."""
     left = n_tokens - math.prod(grid)
     return left == n_prefix if n_prefix is not None else 0 <= left < min(grid)
+
+
+def _text(grid: Sequence[int]) -> str:
+    return " x ".join(map(str, grid))

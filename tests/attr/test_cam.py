@@ -93,21 +93,72 @@ def test_functional_layers_without_bias():
     )
 
 
+FACTORS = {
+    "sum over positions": (lambda maps: maps.sum((2, 3)), 64),
+    "twice the mean": (lambda maps: 2 * maps.mean((2, 3)), 2),
+    "less the mean": (lambda maps: -maps.mean((2, 3)), -1),
+}
+
+
+@pytest.mark.parametrize("pooling", FACTORS)
+def test_a_factor_of_the_pooling_belongs_to_the_weights(pooling):
+    pool, factor = FACTORS[pooling]
+    network = Head(lambda inner, maps: inner.classifier(pool(maps)))
+    inputs = small_inputs(2)
+    maps = CAM(network, network.features).attribute(inputs, [1, 4])
+    expected = CAM(network.inner, network.features).attribute(inputs, [1, 4]) * factor
+    torch.testing.assert_close(maps, expected)
+    bias = network.inner.classifier.bias[[1, 4]]
+    outputs = network(inputs)[[0, 1], [1, 4]].detach()
+    torch.testing.assert_close(maps.mean((1, 2, 3)), outputs - bias.detach())
+
+
 HEADS = {
-    "softmax": lambda inner, maps: inner.classifier(maps.mean((2, 3))).softmax(1),
-    "permuted classes": lambda inner, maps: inner.classifier(maps.mean((2, 3))).flip(1),
-    "two layers": lambda inner, maps: inner.classifier(
-        F.linear(maps.mean((2, 3)), torch.eye(6).double() + 0.1).relu()
+    "softmax": (
+        lambda inner, maps: inner.classifier(maps.mean((2, 3))).softmax(1),
+        "what the linear layer gives is changed before it is returned",
     ),
-    "maximum": lambda inner, maps: inner.classifier(maps.amax((2, 3))),
-    "no linear layer": lambda inner, maps: maps.mean((2, 3))[:, :5],
+    "permuted classes": (
+        lambda inner, maps: inner.classifier(maps.mean((2, 3))).flip(1),
+        "what the linear layer gives is changed before it is returned",
+    ),
+    "two layers": (
+        lambda inner, maps: inner.classifier(
+            F.linear(maps.mean((2, 3)), torch.eye(6).double() + 0.1).relu()
+        ),
+        "1 more follows the linear layer that gets the mean",
+    ),
+    "three layers": (
+        lambda inner, maps: F.linear(
+            F.linear(inner.classifier(maps.mean((2, 3))), torch.eye(5).double()),
+            torch.eye(5).double() + 0.1,
+        ),
+        "2 more follow the linear layer that gets the mean",
+    ),
+    "maximum": (
+        lambda inner, maps: inner.classifier(maps.amax((2, 3))),
+        "a linear layer gets 6 values, but they are not the mean of the layer over its positions",
+    ),
+    "a factor for each channel": (
+        lambda inner, maps: inner.classifier(maps.mean((2, 3)) * torch.arange(1.0, 7)),
+        "a linear layer gets 6 values, but they are not the mean of the layer over its positions",
+    ),
+    "no pooling": (
+        lambda inner, maps: F.linear(maps.flatten(1), torch.ones(5, 384).double()),
+        "no linear layer gets 6 values, one for each channel of the layer",
+    ),
+    "no linear layer": (
+        lambda inner, maps: maps.mean((2, 3))[:, :5],
+        "no linear layer gets 6 values, one for each channel of the layer",
+    ),
 }
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_refuses_other_heads(head):
-    network = Head(HEADS[head])
-    with pytest.raises(ValueError, match="global average pooling"):
+    forward, reason = HEADS[head]
+    network = Head(forward)
+    with pytest.raises(ValueError, match=f"pool the layer by its mean .* Here {reason}"):
         CAM(network, network.features).attribute(small_inputs(2), 0)
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from captum.attr import LayerAttribution, LayerGradCam
+from captum.attr import (
+    LayerAttribution,
+    LayerConductance,
+    LayerGradCam,
+    LayerIntegratedGradients,
+)
 from torch import nn
 
 from captum_groupcam import CAM, RISE, AblationCAM, GradCAM, GradCAMPlusPlus, GroupCAM, LayerCAM
@@ -125,3 +130,72 @@ def test_what_is_no_list_of_layers_or_no_method_of_one():
     ):
         with pytest.raises(TypeError, match=words):
             SeveralLayers(method, network, layers).attribute(images(2), 1)
+
+
+class TwoInputs(nn.Module):
+    """An encoder of both images together, one of the first, and one that both share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.both = nn.Sequential(nn.Conv2d(6, 8, 3, padding=1), nn.ReLU())
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+        self.shared = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
+        self.later = nn.Sequential(nn.Conv2d(8, 6, 3, stride=2), nn.ReLU())
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, a, b, scale, shift=0.0):
+        maps = self.both(torch.cat([a, b], 1)) + self.first(a) + self.shared(a) - self.shared(b)
+        return self.head(self.later(maps).mean((2, 3))) * scale + shift
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_captums_class_of_several_inputs(merge):
+    network = TwoInputs().eval()
+    inputs = images(2, 14, 16), images(2, 14, 16).flip(3), torch.tensor([[1.0], [2.0]])
+    layers, shift = [network.both, network.later], torch.tensor([[1.0], [3.0]])
+    maps = SeveralLayers(LayerGradCam, network, layers).attribute(
+        inputs, [4, 2], shift, merge=merge
+    )
+    alone = []
+    for layer in layers:
+        one = LayerGradCam(network, layer).attribute(inputs, [4, 2], shift).detach().relu()
+        one = scaled(one).nan_to_num()
+        alone.append(LayerAttribution.interpolate(one, (14, 16), "bilinear"))
+    expected = MERGES[merge](*alone)
+    torch.testing.assert_close(maps, (expected, expected, torch.zeros(2, 1)))
+    ours = SeveralLayers(GradCAM, network, layers).attribute(inputs, [4, 2], shift, merge=merge)
+    torch.testing.assert_close(maps, ours)
+
+
+def test_captums_class_where_it_would_answer_wrongly():
+    network = TwoInputs().eval()
+    inputs = images(2, 14, 16), images(2, 14, 16).flip(3), torch.ones(2, 1)
+    named = TargetLayer(network.both, reshape_transform=lambda maps: maps)
+    for method, layer, words in (
+        (LayerGradCam, network.first, "does not depend on input 1, whose map"),
+        (LayerGradCam, network.shared, "runs 2 times in one pass"),
+        (LayerGradCam, named, "Captum's LayerGradCam takes no reshape_transform"),
+        (LayerConductance, network.both, r"LayerConductance gives \(2, 8, 14, 16\)"),
+        (LayerIntegratedGradients, network.both, r"gives \(2, 8, 14, 16\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            SeveralLayers(method, network, [layer, network.later]).attribute(inputs, 1)
+    with pytest.raises(TypeError, match="takes baselines after the inputs, not the target"):
+        SeveralLayers(LayerIntegratedGradients, network, [network.later]).attribute(inputs, 1, 2.0)
+
+
+def test_the_target_of_captums_class_is_no_baseline():
+    """After the inputs it takes baselines, where others take the target."""
+
+    class OneChannel(LayerIntegratedGradients):
+        def attribute(self, inputs, baselines=None, target=None, **options):
+            maps = super().attribute(inputs, baselines, target, **options)
+            return maps.sum(1, keepdim=True)
+
+    network, inputs = classifier(seed=2), images(2, 14, 16)
+    found = SeveralLayers(OneChannel, network, [network.features]).attribute(inputs, 3)
+    one = LayerIntegratedGradients(network, network.features).attribute(inputs, target=3)
+    one = scaled(one.detach().sum(1, keepdim=True).relu())
+    expected = LayerAttribution.interpolate(one, (14, 16), "bilinear")
+    torch.testing.assert_close(found, expected)

@@ -57,6 +57,29 @@ def test_equals_pytorch_grad_cam():
     torch.testing.assert_close(ours[:, 0], torch.from_numpy(theirs).double(), rtol=1e-4, atol=1e-4)
 
 
+def test_at_a_coarser_layer_pytorch_grad_cam_scales_once_more():
+    """What the page for its users says."""
+    from pytorch_grad_cam import GradCAM as PyTorchGradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    network, image = SmallCNN(channels=12, stride=4), real_image()
+    with PyTorchGradCAM(network, [network.features]) as extractor:
+        theirs = extractor(image, [ClassifierOutputTarget(2)], aug_smooth=True)
+    maps = []
+    for factor in (0.9, 1, 1.1):
+        for mirrored in (False, True):
+            seen = image.flip(3) if mirrored else image
+            one = scaled(GradCAM(network, network.features).attribute(seen * factor, 2).relu())
+            one = scaled(LayerAttribution.interpolate(one, image.shape[2:], "bilinear"))
+            maps.append(one.flip(3) if mirrored else one)
+    by_hand = torch.stack(maps).mean(0)[:, 0]
+    theirs = torch.from_numpy(theirs).double()
+    torch.testing.assert_close(by_hand, theirs, rtol=1e-4, atol=1e-4)
+    ours = Smoothed(GradCAM(network, network.features)).attribute(image, 2, scaled=True)
+    ours = LayerAttribution.interpolate(ours, image.shape[2:], "bilinear")[:, 0]
+    assert 1e-3 < (ours - theirs).abs().max() < 0.2
+
+
 @pytest.mark.parametrize("method", [GradCAM, GradCAMPlusPlus, LayerCAM, HiResCAM, XGradCAM])
 def test_the_first_component_equals_pytorch_grad_cam(method, capsys):
     import pytorch_grad_cam

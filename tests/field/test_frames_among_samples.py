@@ -114,9 +114,77 @@ def test_frames_before_channels_are_named(shape) -> None:
             call()
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 8, 16, 16), (1, 1, 3, 16, 16), (1, 3, 3, 16, 16)])
-def test_clips_and_thin_volumes_are_taken(shape) -> None:
-    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(5)).eval()
+@pytest.mark.parametrize("shape", [(2, 3, 3, 16, 16), (1, 3, 1, 16, 24), (2, 3, 3, 24, 16)])
+def test_as_many_frames_as_channels_are_named(shape) -> None:
+    """The shape does not tell, the first convolution does."""
+    net, clip = FramesSecond().eval(), torch.rand(shape)
+    net.conv = nn.Conv2d(shape[2], 8, 3)
+    maps = torch.rand(len(clip), 1, *shape[2:])
+    calls = [
+        lambda: RISE(net).attribute(clip, target=1, n_masks=4),
+        lambda: XRAI(net).attribute(clip, target=1),
+        lambda: GradCAM(net, net.conv).attribute(clip, 1),
+        lambda: deletion_insertion(net, maps, clip, 1),
+        lambda: average_drop(net, maps, clip, 1),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"looks like N x T x C x H x W, 3 frames of"):
+            call()
+
+
+class Frames(nn.Module):
+    """Takes N x T x C x H x W into a network of volumes."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv3d(channels, 8, (1, 3, 3)), nn.Linear(8, 5)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        normalised = (clip - 0.5) / 0.2
+        return self.fc(self.conv(normalised.transpose(1, 2)).relu().mean((2, 3, 4)))
+
+
+class Clip(Frames):
+    """The same of N x C x T x H x W."""
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return super().forward(clip.transpose(1, 2))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 3, 16, 16), (2, 1, 3, 16, 16), (1, 3, 1, 16, 16)])
+def test_the_first_convolution_tells_which_axis_has_the_frames(shape) -> None:
     clip = torch.rand(shape)
+    with pytest.raises(ValueError, match=r"looks like N x T x C x H x W"):
+        RISE(Frames(shape[2]).eval()).attribute(clip, target=1, n_masks=4)
+    maps = RISE(Clip(shape[1]).eval()).attribute(clip, target=1, n_masks=4)
+    assert maps.shape == (len(clip), 1, *shape[2:])
+
+
+def test_three_frames_of_a_network_of_images_are_taken() -> None:
+    class Inner(FramesSecond):
+        def forward(self, clip: Tensor) -> Tensor:
+            return super().forward(clip.transpose(1, 2))
+
+    net, clip = Inner().eval(), torch.rand(1, 3, 3, 16, 16)
+    assert RISE(net).attribute(clip, target=1, n_masks=4).shape == (1, 1, 3, 16, 16)
+
+
+def flat_network(clip: Tensor) -> nn.Module:
+    net = nn.Sequential(nn.Flatten(), nn.LazyLinear(5)).eval()
     net(clip)
-    assert RISE(net).attribute(clip, target=1, n_masks=4).shape == (1, 1, *shape[2:])
+    return net
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 8, 16, 16), (1, 1, 1, 16, 16), (1, 1, 8, 16, 16)])
+def test_clips_and_volumes_are_taken(shape) -> None:
+    clip = torch.rand(shape)
+    maps = RISE(flat_network(clip)).attribute(clip, target=1, n_masks=4)
+    assert maps.shape == (1, 1, *shape[2:])
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3, 16, 16), (1, 3, 3, 16, 16), (1, 3, 1, 16, 16)])
+def test_axes_that_the_network_does_not_tell_are_named(shape) -> None:
+    clip = torch.rand(shape)
+    with pytest.warns(UserWarning, match=f"{shape[1]} channels of {shape[2]} frames or slices"):
+        maps = RISE(flat_network(clip)).attribute(clip, target=1, n_masks=4)
+    assert maps.shape == (1, 1, *shape[2:])

@@ -8,7 +8,7 @@ import torch
 
 from captum_groupcam.attr._shared import shared_arguments
 from captum_groupcam.attr.functional.results import GroupCAMResult
-from captum_groupcam.masking.call import Call
+from captum_groupcam.masking.call import Call, without_rounding
 from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.masking.groups import Grouping, find_grouping, group_maps, split_channels
 from captum_groupcam.masking.masks import LayerMasks, check_percentile, denoise
@@ -80,6 +80,7 @@ def group_cam(
     else:
         gradients, activations = call.gradients_and_activations(layer)
         weights = gradients.flatten(2).mean(2)
+        weights = without_rounding(weights, gradients.abs().flatten(2).mean(2))
 
     # 2. Split: M_l = ReLU(sum of w_k A_k over the group).
     groups = split_channels(activations, n_groups, grouping)

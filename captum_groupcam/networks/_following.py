@@ -1,0 +1,223 @@
+"""Whether the positions of a layer follow the input, where shapes leave it open.
+
+That is asked of one sample, in the middle of a call, so it knows no modules, as
+:mod:`~captum_groupcam.networks._evidence` does: only a function that gives the layer for an input.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from captum_groupcam.networks._evidence import AMOUNT
+from captum_groupcam.networks._location import DRAWS, centers, fit
+
+__all__ = ["Followed", "axes_that_follow", "grid_that_follows", "is_doubtful"]
+
+#: A grid is followed, and one is not where another is: the least correlation along its axes.
+FOLLOWED, NOT_FOLLOWED = 0.6, 0.4
+
+
+class Followed(NamedTuple):
+    """What the network says of a reading of a layer.
+
+    Attributes:
+        given (float): How well the positions follow the input as they are read: the least
+            correlation along an axis.
+        other (tuple of int or None): Another reading that they follow far better.
+    """
+
+    given: float
+    other: tuple[int, ...] | None
+
+    @property
+    def unclear(self) -> bool:
+        """Whether they follow neither."""
+        return self.other is None and not self.given > FOLLOWED
+
+
+def is_doubtful(grid: Sequence[int], size: Sequence[int], *, chosen: bool) -> bool:
+    """Whether a grid may not be that of the input: turned, or chosen with patches as it likes.
+
+    Args:
+        grid (sequence of int): Positions along each axis.
+        size (sequence of int): Spatial size of the input.
+        chosen (bool): Whether the number of positions admits other grids, as that of tokens does.
+
+    Returns:
+        bool: Whether it is worth asking the network.
+
+    Examples::
+
+        >>> is_doubtful((6, 8), (96, 128), chosen=True), is_doubtful((6, 8), (128, 96), chosen=True)
+        (False, True)
+        >>> is_doubtful((4, 12), (96, 128), chosen=True)
+        True
+        >>> is_doubtful((4, 12), (96, 128), chosen=False)
+        False
+    """
+    if len(size) < 2:
+        return False
+    (high, wide), (rows, columns) = size[-2:], grid[-2:]
+    one_cell = max(high, wide)
+    straight = abs(rows * wide - columns * high) <= one_cell
+    turned = abs(rows * high - columns * wide) <= one_cell
+    return not straight and (turned or chosen)
+
+
+def grid_that_follows(
+    inputs: tuple[Tensor, ...],
+    which: int,
+    look: Callable[[tuple[Tensor, ...]], Tensor],
+    *,
+    chosen: bool,
+) -> Followed:
+    """Compares the grid of a layer with others of as many positions.
+
+    Args:
+        inputs (tuple of Tensor): One sample of what the network takes.
+        which (int): The place of the input whose positions count.
+        look (Callable): Gives the layer for inputs, 1 x K x grid.
+        chosen (bool): Whether grids of another shape come into question; if not, the turned one.
+
+    Returns:
+        Followed: How well the grid follows the input, and the grid that does better.
+
+    Examples::
+
+        >>> image = torch.rand(1, 1, 8, 12)
+        >>> def patches(inputs):
+        ...     return inputs[0].unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))
+        >>> grid_that_follows((image,), 0, patches, chosen=True).other
+        >>> def turned(inputs):
+        ...     return patches(inputs).flatten(2).view(1, 1, 6, 4)
+        >>> grid_that_follows((image,), 0, turned, chosen=True).other
+        (4, 6)
+    """
+    size = inputs[which].shape[2:]
+    found: list[Tensor] = []
+    for draws in DRAWS[:3]:
+        for draw in draws:
+            found += _places(
+                inputs, which, look, draw, range(2, len(size) + 2), lambda squares: [squares.sum(0)]
+            )
+        mean = torch.stack(found).mean(0)
+        grid = tuple(mean.shape[1:])
+        scores = {grid: _follows(mean)}
+        if chosen:
+            for other in _grids(grid, size):
+                scores.setdefault(other, _follows(mean.reshape(len(size), *other)))
+        else:
+            turned = mean.transpose(-1, -2)
+            scores[tuple(turned.shape[1:])] = _follows(turned)
+        judged = _judged(scores, grid)
+        if not judged.unclear:
+            break
+    return judged
+
+
+def axes_that_follow(
+    inputs: tuple[Tensor, ...], which: int, look: Callable[[tuple[Tensor, ...]], Tensor]
+) -> Followed:
+    """Asks along which axis the positions of a signal's layer lie, and of the input those.
+
+    Args:
+        inputs (tuple of Tensor): One sample of what the network takes.
+        which (int): The place of the input that counts, 1 x C x L.
+        look (Callable): Gives the layer for inputs, 1 x K x positions.
+
+    Returns:
+        Followed: How well positions of the last axis follow the last of the input. The other
+        reading is a pair: the axis of the layer that follows, and which of the input.
+
+    Examples::
+
+        >>> signal = torch.rand(1, 4, 16)
+        >>> axes_that_follow((signal,), 0, lambda inputs: inputs[0].mT).other
+        (1, 2)
+        >>> axes_that_follow((signal.mT,), 0, lambda inputs: inputs[0]).other is None
+        True
+    """
+
+    def both(squares: Tensor) -> list[Tensor]:
+        return [squares.sum(0), squares.sum(1)]
+
+    axes = [axis for axis in (1, 2) if inputs[which].shape[axis] > 1]
+    found: list[list[Tensor]] = []
+    for draws in DRAWS[:3]:
+        found += [_places(inputs, which, look, draw, axes, both) for draw in draws]
+        scores = {
+            (layer_axis, axis): _follows(torch.stack(several).mean(0)[[index]])
+            for layer_axis, several in zip((2, 1), zip(*found, strict=True), strict=True)
+            for index, axis in enumerate(axes)
+        }
+        judged = _judged(scores, (2, 2))
+        if not judged.unclear:
+            break
+    return judged
+
+
+def _places(
+    inputs: tuple[Tensor, ...],
+    which: int,
+    look: Callable[[tuple[Tensor, ...]], Tensor],
+    draw: int,
+    axes: Sequence[int],
+    read: Callable[[Tensor], list[Tensor]],
+) -> list[Tensor]:
+    """Where in the input, along some of its axes, each position of a reading looks: axes x grid."""
+    counts = inputs[which]
+    noise = torch.randn(counts.shape, generator=torch.Generator().manual_seed(draw + 1))
+    spread = float(counts.float().std())
+    large = spread > 1e-3 * float(counts.abs().max())
+    noise = noise.to(counts) * (spread if large else 1.0)
+    # A constant image would say little.
+    base = counts if large else counts + noise.flip(-1)
+
+    def values(one: Tensor) -> Tensor:
+        return look((*inputs[:which], one, *inputs[which + 1 :])).double().cpu()[0]
+
+    before = values(base)
+    energies: list[list[Tensor]] = []
+    for axis in axes:
+        side = counts.shape[axis]
+        ramp = ((torch.arange(side) + 0.5) / side).to(counts)
+        ramp = ramp.view([-1 if a == axis else 1 for a in range(counts.dim())])
+        changes = [values(base + AMOUNT * noise * share) - before for share in (ramp, 1 - ramp)]
+        pairs = zip(*(read(change.nan_to_num().square()) for change in changes), strict=True)
+        energies.append([torch.stack(pair) for pair in pairs])
+    return [centers(torch.stack(one)[None])[0] for one in zip(*energies, strict=True)]
+
+
+def _follows(places: Tensor) -> float:
+    """The least correlation of positions with the places that they look at, if those are on a grid.
+
+    Where a grid has one position along an axis, places that differ along it speak against it.
+    """
+    found = fit(places)
+    along = [one for one in found.correlation if not math.isnan(one)]
+    return min([*along, math.sqrt(found.explained)])
+
+
+def _judged(scores: dict[tuple[int, ...], float], given: tuple[int, ...]) -> Followed:
+    others = {reading: score for reading, score in scores.items() if reading != given}
+    best = max(others, key=others.__getitem__, default=None)
+    better = best is not None and others[best] > FOLLOWED and scores[given] < NOT_FOLLOWED
+    return Followed(scores[given], best if better else None)
+
+
+def _grids(grid: tuple[int, ...], size: Sequence[int]) -> list[tuple[int, ...]]:
+    """Grids of as many positions, those first whose patches are nearest to squares."""
+    n = math.prod(grid)
+    divisors = [side for side in range(1, n + 1) if n % side == 0]
+    found = [
+        (*some, n // math.prod(some))
+        for some in itertools.product(divisors, repeat=len(grid) - 1)
+        if n % math.prod(some) == 0
+    ]
+    return [one for one in found if all(a <= b for a, b in zip(one, size, strict=True))]
