@@ -151,7 +151,7 @@ def axes_that_follow(
     found: list[list[Tensor]] = []
     for draws in DRAWS[:3]:
         found += [_places(inputs, which, look, draw, axes, both) for draw in draws]
-        scores = {
+        scores: dict[tuple[int, ...], float] = {
             (layer_axis, axis): _follows(torch.stack(several).mean(0)[[index]])
             for layer_axis, several in zip((2, 1), zip(*found, strict=True), strict=True)
             for index, axis in enumerate(axes)

@@ -62,7 +62,7 @@ def test_at_a_coarser_layer_pytorch_grad_cam_scales_once_more():
     from pytorch_grad_cam import GradCAM as PyTorchGradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    network, image = SmallCNN(channels=12, stride=4), real_image()
+    network, image = SmallCNN(channels=12, stride=2), real_image()
     with PyTorchGradCAM(network, [network.features]) as extractor:
         theirs = extractor(image, [ClassifierOutputTarget(2)], aug_smooth=True)
     maps = []
