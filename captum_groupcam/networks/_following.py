@@ -21,6 +21,8 @@ __all__ = ["Followed", "axes_that_follow", "grid_that_follows", "is_doubtful"]
 
 #: A grid is followed, and one is not where another is: the least correlation along its axes.
 FOLLOWED, NOT_FOLLOWED = 0.6, 0.4
+#: Few positions follow by chance more easily; fewer still say nothing.
+FOLLOWED_BY_FEW, FEW, TOO_FEW = 0.75, 16, 8
 
 
 class Followed(NamedTuple):
@@ -115,7 +117,7 @@ def grid_that_follows(
         else:
             turned = mean.transpose(-1, -2)
             scores[tuple(turned.shape[1:])] = _follows(turned)
-        judged = _judged(scores, grid)
+        judged = _judged(scores, grid, dict.fromkeys(scores, math.prod(grid)))
         if not judged.unclear:
             break
     return judged
@@ -156,7 +158,8 @@ def axes_that_follow(
             for layer_axis, several in zip((2, 1), zip(*found, strict=True), strict=True)
             for index, axis in enumerate(axes)
         }
-        judged = _judged(scores, (2, 2))
+        counts = {reading: found[0][2 - reading[0]].shape[-1] for reading in scores}
+        judged = _judged(scores, (2, 2), counts)
         if not judged.unclear:
             break
     return judged
@@ -204,11 +207,19 @@ def _follows(places: Tensor) -> float:
     return min([*along, math.sqrt(found.explained)])
 
 
-def _judged(scores: dict[tuple[int, ...], float], given: tuple[int, ...]) -> Followed:
-    others = {reading: score for reading, score in scores.items() if reading != given}
+def _judged(
+    scores: dict[tuple[int, ...], float], given: tuple[int, ...], counts: dict[tuple[int, ...], int]
+) -> Followed:
+    """Whether another reading does far better than the given one, by the positions of each."""
+    others = {
+        reading: score
+        for reading, score in scores.items()
+        if reading != given
+        and counts[reading] >= TOO_FEW
+        and score > (FOLLOWED_BY_FEW if counts[reading] < FEW else FOLLOWED)
+    }
     best = max(others, key=others.__getitem__, default=None)
-    better = best is not None and others[best] > FOLLOWED and scores[given] < NOT_FOLLOWED
-    return Followed(scores[given], best if better else None)
+    return Followed(scores[given], best if scores[given] < NOT_FOLLOWED else None)
 
 
 def _grids(grid: tuple[int, ...], size: Sequence[int]) -> list[tuple[int, ...]]:

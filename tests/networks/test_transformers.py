@@ -353,7 +353,7 @@ def test_averaged_tokens_are_explained_by_cam():
         torch.testing.assert_close(maps.mean((1, 2, 3)) + net.head.bias[3], net(x)[:, 3])
     other = small_timm_vit().eval()
     layer = find_layer(other, x)
-    with pytest.raises(ValueError, match="not a linear function of the pooled activations"):
+    with pytest.raises(ValueError, match="they are not the mean of the layer over its positions"):
         CAM(other, layer.module).attribute(x, 3, reshape_transform=layer.reshape_transform)
 
 
