@@ -30,7 +30,20 @@ def check_input(position: int, tensor: Tensor, first: Tensor) -> None:
 
 
 def is_spatial(tensor: Tensor) -> bool:
-    """Whether an input has positions, N x C x spatial."""
+    """Whether an input has positions, N x C x spatial.
+
+    Args:
+        tensor (Tensor): The input, N x ...
+
+    Returns:
+        bool: Whether it has one to three spatial dimensions, and floating-point values.
+
+    Examples::
+
+        >>> import torch
+        >>> is_spatial(torch.zeros(2, 3, 8, 8)), is_spatial(torch.zeros(2, 3))
+        (True, False)
+    """
     return tensor.is_floating_point() and 3 <= tensor.dim() <= 5
 
 

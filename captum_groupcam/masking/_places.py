@@ -45,7 +45,7 @@ def check_places(
 
     Args:
         shape (tuple of int): Of the activations on the layer's grid, N x K x spatial.
-        inputs (tuple of Tensor): One sample of what the network takes.
+        inputs (tuple of Tensor): One sample of what the network takes, 1 x C x spatial each.
         which (int): The place of the input whose positions count.
         look (Callable): Gives the layer for inputs, on its grid.
         layer (TargetLayer): The layer.
@@ -56,6 +56,16 @@ def check_places(
 
     Warns:
         UserWarning: If the grid is doubtful, and the network does not tell.
+
+    Examples::
+
+        >>> import torch
+        >>> layer = TargetLayer(nn.Linear(4, 8))
+        >>> def tokens(inputs):  # 1 x 4 x 16 to 1 x 16 x 8
+        ...     return layer.module(inputs[0].mT)
+        >>> check_places((1, 16, 8), (torch.rand(1, 4, 16),), 0, tokens, layer, masked=False)
+        Traceback (most recent call last):
+        ValueError: The layer's activations have the shape (1, 16, 8), for an input of ...
     """
     size = tuple(inputs[which].shape[2:])
     grid = shape[2:]

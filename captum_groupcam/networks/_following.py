@@ -82,7 +82,7 @@ def grid_that_follows(
     """Compares the grid of a layer with others of as many positions.
 
     Args:
-        inputs (tuple of Tensor): One sample of what the network takes.
+        inputs (tuple of Tensor): One sample of what the network takes, 1 x C x spatial each.
         which (int): The place of the input whose positions count.
         look (Callable): Gives the layer for inputs, 1 x K x grid.
         chosen (bool): Whether grids of another shape come into question; if not, the turned one.
@@ -129,7 +129,7 @@ def axes_that_follow(
     """Asks along which axis the positions of a signal's layer lie, and of the input those.
 
     Args:
-        inputs (tuple of Tensor): One sample of what the network takes.
+        inputs (tuple of Tensor): One sample of what the network takes, 1 x C x spatial each.
         which (int): The place of the input that counts, 1 x C x L.
         look (Callable): Gives the layer for inputs, 1 x K x positions.
 
@@ -153,7 +153,7 @@ def axes_that_follow(
     found: list[list[Tensor]] = []
     for draws in DRAWS[:3]:
         found += [_places(inputs, which, look, draw, axes, both) for draw in draws]
-        scores: dict[tuple[int, ...], float] = {
+        scores: dict[tuple[int, ...], _Score] = {
             (layer_axis, axis): _follows(torch.stack(several).mean(0)[[index]])
             for layer_axis, several in zip((2, 1), zip(*found, strict=True), strict=True)
             for index, axis in enumerate(axes)
@@ -183,7 +183,8 @@ def _places(
     base = counts if large else counts + noise.flip(-1)
 
     def values(one: Tensor) -> Tensor:
-        return look((*inputs[:which], one, *inputs[which + 1 :])).double().cpu()[0]
+        value = look((*inputs[:which], one, *inputs[which + 1 :]))
+        return value.detach().double().cpu()[0]
 
     before = values(base)
     energies: list[list[Tensor]] = []
@@ -197,18 +198,29 @@ def _places(
     return [centers(torch.stack(one)[None])[0] for one in zip(*energies, strict=True)]
 
 
-def _follows(places: Tensor) -> float:
-    """The least correlation of positions with the places that they look at, if those are on a grid.
+class _Score(NamedTuple):
+    """How well positions follow: the least along an axis of correlation and of slope."""
+
+    correlation: float
+    slope: float
+
+
+def _follows(places: Tensor) -> _Score:
+    """How positions follow the places that they look at, if those are on a grid.
 
     Where a grid has one position along an axis, places that differ along it speak against it.
     """
     found = fit(places)
     along = [one for one in found.correlation if not math.isnan(one)]
-    return min([*along, math.sqrt(found.explained)])
+    slopes = [one for one in found.slope if not math.isnan(one)]
+    correlation = min([*along, math.sqrt(found.explained)])
+    return _Score(correlation, min(slopes, default=0.0))
 
 
 def _judged(
-    scores: dict[tuple[int, ...], float], given: tuple[int, ...], counts: dict[tuple[int, ...], int]
+    scores: dict[tuple[int, ...], _Score],
+    given: tuple[int, ...],
+    counts: dict[tuple[int, ...], int],
 ) -> Followed:
     """Whether another reading does far better than the given one, by the positions of each."""
     others = {
@@ -216,10 +228,15 @@ def _judged(
         for reading, score in scores.items()
         if reading != given
         and counts[reading] >= TOO_FEW
-        and score > (FOLLOWED_BY_FEW if counts[reading] < FEW else FOLLOWED)
+        and score.correlation > (FOLLOWED_BY_FEW if counts[reading] < FEW else FOLLOWED)
     }
+    own = scores[given]
     best = max(others, key=others.__getitem__, default=None)
-    return Followed(scores[given], best if scores[given] < NOT_FOLLOWED else None)
+    # A few channels may be in line by chance, but do not go from one end of the input to the other.
+    far_better = best is not None and (
+        own.correlation < NOT_FOLLOWED or own.slope < others[best].slope / 3
+    )
+    return Followed(own.correlation, best if far_better else None)
 
 
 def _grids(grid: tuple[int, ...], size: Sequence[int]) -> list[tuple[int, ...]]:

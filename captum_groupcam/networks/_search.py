@@ -25,6 +25,10 @@ __all__ = ["Search", "some_positions"]
 AT_ONCE = 24
 #: Candidates that an error lists.
 N_LISTED = 10
+_OF_SIGNALS = (
+    " A signal is N x C x L: if this one is N x L x C, put a module around the network whose "
+    "forward takes N x C x L and gives inputs.transpose(1, 2) to it, and transpose the input."
+)
 PASSED = "the output depends on the input past it, too"
 
 
@@ -304,6 +308,7 @@ class Search:
             f"the last first:\n{_listed(self.candidates)}\nChoose a layer, with a "
             "reshape_transform if its activations are not N x C x spatial "
             "(captum_groupcam.networks.transformers has some); check_layer says whether they fit."
+            + (_OF_SIGNALS if len(self.probe.size) == 1 else "")
         )
 
 

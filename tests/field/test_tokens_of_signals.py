@@ -85,6 +85,12 @@ def test_positions_before_channels_in_the_input_too(method) -> None:
     torch.testing.assert_close(maps, method(other, other.maps).attribute(x, 1))
 
 
+def test_the_search_says_how_a_signal_lies() -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match=r"A signal is N x C x L: if this one is N x L x C"):
+        find_layer(Sequence(last=True).eval(), torch.randn(2, 40, 4))
+
+
 @pytest.mark.filterwarnings("ignore:An input of shape .* looks as if its channels came last")
 @pytest.mark.parametrize("method", MASKED)
 def test_masks_do_not_lie_over_channels(method) -> None:
