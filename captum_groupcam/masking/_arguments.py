@@ -28,6 +28,7 @@ class Shared:
         >>> import torch
         >>> from torch import nn
         >>> from captum_groupcam import GroupCAM
+        >>> from captum_groupcam.masking import Shared
         >>> conv = nn.Conv2d(3, 8, 3)
         >>> def similarity(images, prompts):  # N x 3 x H x W and P x 8 to N x P
         ...     return conv(images).mean((2, 3)) @ prompts.T
