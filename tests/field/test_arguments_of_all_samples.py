@@ -9,15 +9,19 @@ from torch import Tensor, nn
 from captum_groupcam import RISE, AblationCAM, GradCAM, GroupCAM, ScoreCAM
 from captum_groupcam.masking import Shared
 from captum_groupcam.metrics.functional import deletion_insertion
-from tests.toy_networks import classifier
+from tests.toy_networks import classifier, seeded
 
-CONV = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU())
+CONV = seeded(lambda: nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Softplus()))
 METHODS = {
     "GroupCAM": lambda forward: GroupCAM(forward, CONV),
     "ScoreCAM": lambda forward: ScoreCAM(forward, CONV),
     "RISE": lambda forward: RISE(forward),
 }
-OPTIONS = {"GroupCAM": {"n_groups": 4}, "ScoreCAM": {}, "RISE": {"n_masks": 9}}
+OPTIONS = {
+    "GroupCAM": {"n_groups": 4, "relu_attributions": False},
+    "ScoreCAM": {},
+    "RISE": {"n_masks": 9},
+}
 
 
 def similarity(images: Tensor, prompts: Tensor) -> Tensor:
