@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn import Module
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from captum_groupcam._captum._calls import ForwardFunc, run_forward
-from captum_groupcam._captum._hooks import name_of, taking, watching
+from captum_groupcam._captum._hooks import NotStoredError, name_of, taking, watching
 from captum_groupcam._compiled import eager, on_one_device, uncompiled
 
 __all__ = [
@@ -129,8 +130,8 @@ def layer_gradients_and_activations(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the selected outputs with respect to the layer, and its activations.
 
-    What runs before the layer's output stores nothing. At its input all is stored, since other
-    modules may have got the same tensor before. Parameters get no gradient.
+    What runs before stores nothing, unless the layer's input went elsewhere before the layer ran,
+    which costs a second pass. Parameters get no gradient.
 
     Args:
         forward_func (Callable): The network.
@@ -150,15 +151,11 @@ def layer_gradients_and_activations(
     """
     network, device_ids = eager(forward_func), _devices(forward_func, device_ids)
     if layer_call is not None or device_ids is None:
-        return _gradients_of_call(
-            network,
-            layer,
-            inputs,
-            additional_forward_args,
-            select,
-            attribute_to_layer_input,
-            layer_call,
-        )
+        asked = (network, layer, inputs, additional_forward_args, select)
+        place = (attribute_to_layer_input, layer_call)
+        with suppress(NotStoredError):
+            return _gradients_of_call(*asked, *place, stores_all=False)
+        return _gradients_of_call(*asked, *place, stores_all=True)
 
     # The replicas of DataParallel are gathered outside the layer's thread, where grad mode would
     # still be off; its graph covers the whole network, as Captum's always does.
@@ -192,11 +189,13 @@ def _gradients_of_call(
     select: Callable[[Tensor], Tensor],
     at_input: bool,
     layer_call: int | None,
+    *,
+    stores_all: bool,
 ) -> tuple[Tensor, Tensor]:
     """The same without Captum, whose hooks see the passes of other threads, too."""
     gradients = None
     inputs = _leading_gradients(inputs)
-    with taking(layer, at_input, layer_call, begin_graph=True) as taken:
+    with taking(layer, at_input, layer_call, begin_graph=True, stores_all=stores_all) as taken:
         output = run_forward(network, inputs, additional_forward_args)
         activations = taken.value
         with torch.enable_grad():  # also where the network itself runs without gradients
@@ -285,7 +284,13 @@ def layer_curvature(
     # Fused attention has no second derivative.
     with (
         sdpa_kernel(SDPBackend.MATH),
-        taking(layer, attribute_to_layer_input, layer_call, begin_graph=True) as taken,
+        taking(
+            layer,
+            attribute_to_layer_input,
+            layer_call,
+            begin_graph=True,
+            stores_all=attribute_to_layer_input,
+        ) as taken,
     ):
         values = select(run_forward(network, inputs, additional_forward_args))
         activations = taken.value

@@ -14,7 +14,11 @@ from torch.nn import Module
 
 from captum_groupcam._compiled import uncompiled
 
-__all__ = ["name_of", "replacing", "taking", "watching"]
+__all__ = ["NotStoredError", "name_of", "replacing", "taking", "watching"]
+
+
+class NotStoredError(Exception):
+    """A derivative asks for what ran before the tensor was taken, and stored nothing."""
 
 
 def name_of(layer: Module) -> str:
@@ -170,24 +174,30 @@ def taking(
     layer_call: int | None,
     *,
     begin_graph: bool,
+    stores_all: bool = True,
     apart: bool = False,
 ) -> Iterator[Taken]:
     """Takes what a layer gives (or gets), with its place in the graph if one is to begin.
 
     The network gets the very tensor, for it may also go elsewhere: to a shortcut whose variable the
-    layer has changed in place, or to a hook that keeps it. What runs before a layer's output stores
-    nothing. The input of a layer may have gone elsewhere before, so that all is stored.
+    layer has changed in place, or to a hook that keeps it.
 
     Args:
         layer (Module): The layer.
         at_input (bool): Whether its input is meant.
         layer_call (int, optional): Which call of the layer is meant, from 0; None, its only one.
         begin_graph (bool): Whether there is a graph.
+        stores_all (bool): Whether all operations store what their derivatives need; otherwise those
+            that run before the tensor is taken do not. They are asked for it only where the tensor
+            went elsewhere before, as the input of a layer may. Default: True.
         apart (bool): Whether the layer gets a copy of its input, which tells its way from others.
             Default: False.
 
     Yields:
         Taken: Complete once the forward pass is done.
+
+    Raises:
+        NotStoredError: If a derivative needs what is not stored.
     """
     taken = Taken(layer, layer_call)
 
@@ -212,7 +222,7 @@ def taking(
             return None
         return type(whole)([given]) if isinstance(whole, (tuple, list)) else given
 
-    stored = nullcontext() if at_input or not begin_graph else _stored_when(taken)
+    stored = nullcontext() if stores_all or not begin_graph else _stored_when(taken)
     with torch.set_grad_enabled(begin_graph), stored, _hooked(layer, at_input, take):
         yield taken
 
@@ -240,7 +250,8 @@ def _stored_when(taken: Taken) -> Iterator[None]:
         return (tensor, tensor._version) if taken.stores else None
 
     def unpack(packed: tuple[Tensor, int] | None) -> Tensor:
-        assert packed is not None  # nothing asks for derivatives of what comes before
+        if packed is None:
+            raise NotStoredError
         tensor, version = packed
         if tensor._version != version:  # torch itself checks it where nobody packs
             raise RuntimeError(

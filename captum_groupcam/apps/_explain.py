@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from captum_groupcam.analysis.uncertainty import scored_masks
+from captum_groupcam.apps._passes import accelerated_where_it_pays, passes_per_image
 from captum_groupcam.apps.console import printable, progress_bar, say
 from captum_groupcam.attr.group_cam import GroupCAM
 from captum_groupcam.images import ImageError, open_image, sample_images, scan_images
@@ -61,6 +62,8 @@ class Explaining:
         kinds (list of str): What is drawn: "" is the map, "_groups" and "_curves".
         out (Path): Folder for the pictures.
         force (bool): Whether existing files are overwritten, even those of another program.
+        accelerate (bool or None): Whether a faster copy of the network answers queries; None, where
+            that pays.
         console, errors (rich.console.Console): Where to print.
     """
 
@@ -71,6 +74,7 @@ class Explaining:
     kinds: list[str]
     out: Path
     force: bool
+    accelerate: bool | None
     console: Console
     errors: Console
     _failures: list[str] = field(default_factory=list)
@@ -87,7 +91,7 @@ class Explaining:
         out: Path,
         force: bool,
         device: str | None,
-        accelerate: bool = False,
+        accelerate: bool | None = None,
     ) -> Explaining:
         """Checks arguments, loads the network, and tries the folder.
 
@@ -121,6 +125,7 @@ class Explaining:
             kinds=["", *["_groups"] * groups, *["_curves"] * curves],
             out=out,
             force=force,
+            accelerate=accelerate,
             console=console,
             errors=Console(stderr=True),
         )
@@ -135,6 +140,24 @@ class Explaining:
             bool: Whether all went well; what did not is printed, and does not end the rest.
         """
         files = self._found(paths)
+        passes = passes_per_image(
+            self.specs.values(), groups="_groups" in self.kinds, curves="_curves" in self.kinds
+        )
+        model = self.model
+        if self.accelerate is None:
+            model, said = accelerated_where_it_pays(model, len(files) * passes)
+            for line in said:
+                say(self.console, line)
+        replace(self, model=model)._explain_files(files)
+        if self._failures:
+            say(
+                self.errors,
+                f"{_counted(len(self._failures), 'failure')}, {_counted(len(files), 'file')} found",
+                "red",
+            )
+        return not self._failures
+
+    def _explain_files(self, files: list[Path]) -> None:
         drawn = ALL if self.sheet else file_part(next(iter(self.specs.values())))
         outputs = {kind: output_names(files, drawn + kind, self.out) for kind in self.kinds}
         steps = len(self.specs) + len(self.kinds)
@@ -149,13 +172,6 @@ class Explaining:
                 self._explain_file(
                     file, {kind: self.out / outputs[kind][index] for kind in self.kinds}, step
                 )
-        if self._failures:
-            say(
-                self.errors,
-                f"{_counted(len(self._failures), 'failure')}, {_counted(len(files), 'file')} found",
-                "red",
-            )
-        return not self._failures
 
     def _found(self, paths: Sequence[Path]) -> list[Path]:
         files: list[Path] = []

@@ -75,12 +75,12 @@ def explain(
         str | None, typer.Option(help="cpu, cuda, ... Otherwise cuda if there is one.")
     ] = None,
     accelerate: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--accelerate",
-            help="Ask a copy of the network with folded normalisation: the same to rounding.",
+            help="Ask a copy of the network with folded normalisation, the same to rounding. "
+            "Otherwise where it pays: from 500 passes on.",
         ),
-    ] = False,
+    ] = None,
     *,
     network: dict[str, Any],
 ) -> None:

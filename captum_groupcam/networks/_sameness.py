@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_groupcam.networks.outputs import tensors_of
 from captum_groupcam.threads import reached_modules
 
-__all__ = ["Rounding", "precision_of"]
+__all__ = ["LOW", "Rounding", "floating", "precision_of"]
 
+#: Where many layers round more away than a fold may change.
+LOW = {torch.float16, torch.bfloat16}
 #: How often the inputs are changed a little.
 _DRAWS = 3
 
@@ -98,6 +101,19 @@ class Rounding:
                 values = float(one.flatten()[worst]), float(other.flatten()[worst])
                 return f"an output is {values[0]:.6g} instead of {values[1]:.6g}."
         return None
+
+
+def floating(output: Any) -> list[Tensor]:
+    """The outputs of a network that can differ by rounding.
+
+    Args:
+        output (Any): What it returned: a tensor or several, in any form.
+
+    Returns:
+        list of Tensor: Its floating-point tensors, N x ... each.
+    """
+    found = [output] if isinstance(output, Tensor) else list(tensors_of(output).values())
+    return [tensor for tensor in found if tensor.is_floating_point()]
 
 
 def precision_of(network: object, *tensors: Tensor) -> torch.dtype:

@@ -410,6 +410,69 @@ def test_an_accelerated_network_draws_the_same(cat_file: Path, tmp_path: Path) -
     assert abs(pixels("--accelerate") - pixels()).max() <= 2
 
 
+OWN_NETWORK = """
+import threading, torch
+from torch import nn
+from captum_groupcam.models import ImageClassifier, Preprocessing
+
+def folds(norm=nn.BatchNorm2d):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 3), norm(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            nn.Linear(8, 5),
+        )
+    return ImageClassifier(network, Preprocessing(32, (0.5,) * 3, (0.5,) * 3), None, "2")
+
+def has_no_norm():
+    return folds(nn.Identity)
+
+def has_a_lock():
+    model = folds()
+    model.network.lock = threading.Lock()
+    return model
+"""
+
+
+@pytest.mark.parametrize(
+    ("network", "images", "options", "said"),
+    [
+        ("folds", 2, (), "1 batch normalisations are folded"),
+        ("folds", 2, ("--no-accelerate",), ""),
+        ("folds", 1, (), ""),
+        ("folds", 1, ("--accelerate",), "1 batch normalisations are folded"),
+        ("folds", 2, ("--curves", "--method", "grad_cam"), ""),
+        ("has_no_norm", 2, (), ""),
+        ("has_a_lock", 2, (), "Queries are answered by the network as it is: The network cannot"),
+    ],
+)
+def test_many_queries_are_accelerated(
+    network: str, images: int, options: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(OWN_NETWORK)
+    noise = np.random.default_rng(0).integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
+    (tmp_path / "photos").mkdir()
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
+
+    def drawn(folder: str, *options: str) -> np.ndarray:
+        method = () if "--method" in options else ("--method", "rise:n_masks=300")
+        out = tmp_path / folder
+        where = ("--model", f"{tmp_path / 'own.py'}:{network}", "--out", out)
+        result = explain(tmp_path / "photos", *where, *method, *options)
+        assert result.exit_code == 0, result.output
+        if folder == "found":
+            heard = [
+                line
+                for line in result.stdout.splitlines()
+                if "folded" in line or "as it is" in line
+            ]
+            assert (len(heard) == 1 and said in heard[0]) if said else not heard
+        return np.asarray(Image.open(sorted(out.iterdir())[0])).astype(int)
+
+    assert abs(drawn("found", *options) - drawn("plain", "--no-accelerate", *options)).max() <= 2
+
+
 def test_pictures_are_not_written_through_links(cat_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

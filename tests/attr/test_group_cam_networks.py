@@ -10,6 +10,7 @@ from captum.attr import LayerGradCam
 from torch import nn
 
 from captum_groupcam import GroupCAM
+from captum_groupcam._captum._hooks import NotStoredError
 from tests.attr.group_cam_calls import OPTIONS, Both, explain
 from tests.toy_networks import Recorder, classifier, hooks
 
@@ -19,13 +20,17 @@ def test_frozen_parameters(network, x, expected):
     assert torch.equal(explain(network, network.features, x), expected)
 
 
-def test_parameters_get_no_gradient_and_what_runs_before_the_layer_stores_nothing(network, x):
+@pytest.mark.parametrize("at_input", [False, True])
+def test_parameters_get_no_gradient_and_what_runs_before_the_layer_stores_nothing(
+    network, x, at_input
+):
     made = []
     convolution = next(m for m in network.features.modules() if isinstance(m, nn.Conv2d))
     convolution.register_forward_hook(lambda _module, _args, output: made.append(output.grad_fn))
-    explain(network, network.features, x, internal_batch_size=100)
+    layer = network.head if at_input else network.features
+    explain(network, layer, x, attribute_to_layer_input=at_input, internal_batch_size=100)
     assert all(parameter.grad is None for parameter in network.parameters())
-    with pytest.raises(AssertionError):
+    with pytest.raises(NotStoredError):
         _ = made[0]._saved_input
 
 

@@ -41,17 +41,17 @@ class Branches(nn.Module):
 class Shortcut(nn.Module):
     """A residual block without a module around it; the shortcut may be taken first."""
 
-    def __init__(self, first: bool = False, in_place: bool = False) -> None:
+    def __init__(self, first: bool = False, in_place: bool = False, curved: bool = False) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, 8, 3, padding=1)
         self.here = nn.Identity()
         self.first = nn.Sequential(nn.ReLU(inplace=in_place), nn.Conv2d(8, 8, 3, padding=1))
         self.head = nn.Linear(8, 5)
-        self.shortcut_first = first
+        self.shortcut_first, self.curved = first, curved
 
     def forward(self, x):
         y = self.here(self.stem(x).tanh())
-        kept = 2 * y if self.shortcut_first else None
+        kept = 2 * (y.exp() if self.curved else y) if self.shortcut_first else None
         y = self.first(y.clone()) + 2 * y if kept is None else self.first(y) + kept
         return self.head(y.relu().mean((2, 3)))
 
@@ -59,6 +59,7 @@ class Shortcut(nn.Module):
 NETWORKS = {
     "branches": Branches,
     "shortcut first": lambda: Shortcut(first=True),
+    "shortcut first, curved": lambda: Shortcut(first=True, curved=True),
     "shortcut first, in place": lambda: Shortcut(first=True, in_place=True),
 }
 METHODS = [GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM, EigenGradCAM, ShapleyCAM]

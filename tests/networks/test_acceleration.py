@@ -10,50 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
 
 from captum_groupcam import RISE, AblationCAM, GroupCAM, ScoreCAM, SelectiveGroupCAM
 from captum_groupcam.metrics.functional import deletion_insertion
 from captum_groupcam.models import ImageClassifier
 from captum_groupcam.networks import accelerate
+from tests.networks.normalised import Normalised, normalised, outputs
 from tests.toy_networks import hooks, images, seeded, small_vit
-
-
-class Normalised(nn.Module):
-    """Convolutions and batch normalisations with statistics that are not their defaults."""
-
-    def __init__(self, convolution: Any = nn.Conv2d, norm: Any = nn.BatchNorm2d) -> None:
-        super().__init__()
-        self.first, self.norm = convolution(3, 8, 3), norm(8)
-        self.second, self.last = convolution(8, 8, 3, bias=False), norm(8)
-        self.head = nn.Linear(8, 5)
-        for module in (self.norm, self.last):
-            for tensor, low in (
-                (module.running_mean, -1),
-                (module.running_var, 0.5),
-                (module.weight, 0.5),
-                (module.bias, -0.5),
-            ):
-                nn.init.uniform_(tensor, low, 2)
-        nn.init.normal_(self.head.weight)
-
-    def features(self, inputs: Tensor) -> Tensor:
-        return self.last(self.second(self.norm(self.first(inputs)).relu()))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.head(self.features(inputs).relu().flatten(2).mean(2))
-
-
-def normalised(kind: type[Normalised] = Normalised, **options: Any) -> Normalised:
-    return seeded(lambda: kind(**options)).eval()
-
-
-def outputs(network: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
-    with torch.no_grad():
-        return network(inputs)
 
 
 class Counted(nn.Module):
@@ -317,150 +282,10 @@ def test_a_way_that_no_trial_took_is_noticed_when_it_is_taken() -> None:
     assert torch.equal(found, METHODS["RISE"](network, network.last, -inputs))
 
 
-class BesideALargeOne(Normalised):
-    """One output is far larger than the others."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        output = super().forward(inputs)
-        return torch.cat([output[:, :1] * 1e4, output[:, 1:]], 1)
-
-
-class TwiceBesideALargeOne(BesideALargeOne):
-    """A wrong fold changes the others only."""
-
-    def features(self, inputs: Tensor) -> Tensor:
-        first = self.first(inputs)
-        normed = self.norm(first).relu()
-        self.kept = first
-        return self.last(self.second(normed))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        output = super().forward(inputs)
-        return torch.cat([output[:, :1], output[:, 1:] + self.kept.mean((2, 3))[:, 1:5]], 1)
-
-
-def test_a_wrong_fold_does_not_hide_behind_a_large_output() -> None:
-    network, inputs = normalised(TwiceBesideALargeOne), images(2, 16, 16)
-    expected = outputs(network, inputs)
-    assert expected[:, 0].abs().min() > 1e3 * expected[:, 1:].abs().max()
-    with pytest.warns(UserWarning, match="is not folded: an output is"):
-        fast = accelerate(network, inputs)
-    torch.testing.assert_close(outputs(fast, inputs), expected, rtol=1e-4, atol=1e-4)
-    # A right one is taken.
-    network = normalised(BesideALargeOne)
-    assert accelerate(network, inputs).folded == 2
-
-
-class Twice(Normalised):
-    """What the convolution gives is used twice: folding would change it."""
-
-    def features(self, inputs: Tensor) -> Tensor:
-        first = self.first(inputs)
-        return self.last(self.second(self.norm(first).relu() + first))
-
-
-class Functional(Normalised):
-    """Normalises without calling a module."""
-
-    def features(self, inputs: Tensor) -> Tensor:
-        x = self.first(inputs)
-        norm = self.norm
-        x = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
-        return self.last(self.second(x.relu()))
-
-
-class InPlace(Normalised):
-    """Something happens between the two, in place."""
-
-    def features(self, inputs: Tensor) -> Tensor:
-        first = self.first(inputs)
-        first.mul_(2)
-        return self.last(self.second(self.norm(first).relu()))
-
-
-class Shared(Normalised):
-    """A normalisation that runs twice."""
-
-    def features(self, inputs: Tensor) -> Tensor:
-        return self.norm(self.second(self.norm(self.first(inputs)).relu()))
-
-
-class WayByValue(Normalised):
-    """Which way it goes depends on values, which no tracer can follow."""
-
-    def features(self, inputs: Tensor) -> Tensor:
-        x = self.norm(self.first(inputs))
-        return self.last(self.second(x.relu() if float(x.mean()) > -100 else x))
-
-
-@pytest.mark.parametrize(
-    ("kind", "folded"), [(Functional, 1), (InPlace, 1), (Shared, 0), (WayByValue, 2)]
-)
-def test_what_can_be_folded_is(kind: type[Normalised], folded: int) -> None:
-    network, inputs = normalised(kind), images(2, 16, 16)
-    fast = accelerate(network, inputs)
-    assert fast.folded == folded
-    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
-
-
-def test_a_copy_that_differs_is_refused_and_the_difference_named() -> None:
-    network, inputs = normalised(Twice), images(2, 16, 16)
-    with pytest.warns(UserWarning, match=r"is not folded: an output is .*\d instead of"):
-        fast = accelerate(network, inputs)
-    assert fast.folded == 0
-    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
-
-
-class Viewing(Normalised):
-    """Takes for granted how its features lie in memory."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        features = self.features(inputs)
-        return self.head(features.view(len(features), -1).view(len(features), 8, -1).mean(2))
-
-
-def test_a_layout_that_a_network_cannot_take_is_left_out() -> None:
-    network, inputs = normalised(Viewing), images(2, 16, 16)
-    with pytest.warns(UserWarning, match="layout of images stays as it is: RuntimeError: view"):
-        fast = accelerate(network, inputs)
-    assert fast.folded == 2
-    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("convolution", "norm", "size"),
-    [
-        (nn.Conv1d, nn.BatchNorm1d, (16,)),
-        (nn.Conv2d, FrozenBatchNorm2d, (16, 16)),
-        (nn.ConvTranspose2d, nn.BatchNorm2d, (9, 9)),
-        (nn.Conv3d, nn.BatchNorm3d, (8, 8, 8)),
-    ],
-)
-def test_every_kind_of_convolution(convolution: Any, norm: Any, size: tuple[int, ...]) -> None:
-    network, inputs = normalised(convolution=convolution, norm=norm), images(2, *size)
-    fast = accelerate(network, inputs)
-    assert fast.folded == 2
-    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_frozen_networks_of_other_precision(dtype: torch.dtype) -> None:
-    network, inputs = normalised().to(dtype).requires_grad_(False), images(2, 16, 16).to(dtype)
-    fast = accelerate(network, inputs)
-    assert fast.folded == 2
-    expected = outputs(network, inputs)
-    tolerance = torch.finfo(dtype).eps ** 0.5 * float(expected.abs().max())
-    torch.testing.assert_close(outputs(fast, inputs), expected, rtol=0, atol=tolerance)
-
-
-def test_weights_that_something_else_makes_are_left_alone() -> None:
-    network = normalised()
-    torch.nn.utils.parametrizations.weight_norm(network.first)
-    network.second.register_forward_hook(lambda module, args, output: output * 2)
-    inputs = images(2, 16, 16)
-    fast = accelerate(network, inputs)
-    assert fast.folded == 0
-    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
+def test_a_network_in_training_mode_is_refused():
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten()).train()
+    with pytest.raises(ValueError, match="in training mode"):
+        accelerate(network, torch.rand(2, 3, 8, 8))
 
 
 def test_errors_say_what_to_do() -> None:
@@ -493,38 +318,3 @@ def test_several_outputs_and_arguments() -> None:
     fast = accelerate(network, inputs, 3.0)
     with torch.no_grad():
         torch.testing.assert_close(fast(inputs, 3.0), network(inputs, 3.0), rtol=0, atol=1e-5)
-
-
-@pytest.fixture
-def _fresh():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
-@pytest.mark.usefixtures("_fresh")
-@pytest.mark.parametrize("rows", [1, 3, 4, 11])
-def test_compiled_for_one_size(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-
-    def compiling(network: nn.Module, **options: Any) -> Callable[[Tensor], Tensor]:
-        # The backend needs a compiler; how passes are cut does not.
-        def run(inputs: Tensor) -> Tensor:
-            seen.append(len(inputs))
-            return network(inputs)
-
-        return run
-
-    monkeypatch.setattr(torch, "compile", compiling)
-    network, inputs = normalised(), images(rows, 16, 16)
-    fast = accelerate(network, inputs[:1], compiled_batch_size=4)
-    assert fast.compiled
-    torch.testing.assert_close(outputs(fast, inputs), outputs(network, inputs), rtol=0, atol=1e-5)
-    assert set(seen) == {4}
-    assert len(seen) == 1 + {1: 0, 3: 1, 4: 1, 11: 3}[rows]
-
-
-def test_a_network_in_training_mode_is_refused():
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten()).train()
-    with pytest.raises(ValueError, match="in training mode"):
-        accelerate(network, torch.rand(2, 3, 8, 8))
