@@ -68,6 +68,11 @@ def test_in_python(registered: Method) -> None:
     assert registered.n_passes(power=1.0) == 0
 
 
+def test_passes_may_depend_on_fixed_options() -> None:
+    method = Method("own", "My own", brightness, {"floor": 3}, passes=lambda power, floor: floor)
+    assert method.n_passes(power=1.0) == 3
+
+
 def test_on_the_command_line(registered: Method, cat_file: Path, tmp_path: Path) -> None:
     arguments = ["explain", str(cat_file), "--method", "mine:power=1.5", "--out", str(tmp_path)]
     result = CliRunner().invoke(app, arguments)

@@ -28,8 +28,8 @@ def blend(inputs: Tensor, baselines: Tensor, masks: Tensor) -> Tensor:
     :math:`I' = I \cdot M + B \cdot (1 - M)` (Group-CAM, eq. 6), exact at both ends.
 
     Args:
-        inputs (Tensor): Q x C x spatial, I.
-        baselines (Tensor): Q x C x spatial, B.
+        inputs (Tensor): Q x C x spatial, I; or a single one.
+        baselines (Tensor): Q x C x spatial, B; or a single one.
         masks (Tensor): Q x 1 x spatial in [0, 1], M.
 
     Returns:
@@ -93,11 +93,18 @@ def score_masks(
     differs = torch.stack([(i != b).flatten(1).any(1) for i, b in covered]).any(0)
     queried = masks.informative & differs.unsqueeze(1)
 
+    def of_rows(whole: Tensor, rows: Tensor) -> Tensor:
+        return whole if len(whole) == 1 else whole[rows]  # a single one is broadcast, not copied
+
     def ask(rows: Tensor, which: Tensor) -> Tensor:
         seen = tuple(
             whole[rows]
             if baseline is None
-            else blend(whole[rows], baseline[rows], masks.render(rows, which, whole.shape[2:]))
+            else blend(
+                of_rows(whole, rows),
+                of_rows(baseline, rows),
+                masks.render(rows, which, whole.shape[2:]),
+            )
             for whole, baseline in zip(inputs, baselines, strict=True)
         )
         return network.scores(seen, rows)

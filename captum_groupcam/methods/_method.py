@@ -154,7 +154,8 @@ class Method:
         if self.passes is None:
             return None
         around, options = Around.taken_from(options, self.options)
-        known = {option.name: option.default for option in self.options.values()} | options
+        known = {name: option.default for name, option in self.options.items()}
+        known |= {**self.fixed, **options}
         taken = inspect.signature(self.passes).parameters
         once = self.passes(**{name: known[name] for name in taken})
         return around.n_calls * once + around.n_looks

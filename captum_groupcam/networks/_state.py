@@ -97,9 +97,10 @@ class State:
         ]
 
     def _of_values(self) -> list[Tensor]:
-        sums: dict[torch.device, list[Tensor]] = {}
+        sums: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for tensor in self._tensors:
-            sums.setdefault(tensor.device, []).extend(_sums(tensor))
+            for part in _sums(tensor):
+                sums.setdefault((part.device, part.dtype), []).append(part)
         return [torch.cat(parts) for parts in sums.values()]
 
 
@@ -121,8 +122,13 @@ def _sums(tensor: Tensor) -> Iterator[Tensor]:
         tensor = tensor.int_repr()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
+    if tensor.dim() > 2 and not tensor.is_contiguous():
+        tensor = tensor.movedim(1, -1)  # channels last need no copy then
     bits = tensor.contiguous().view(_BITS[tensor.element_size()])
     if bits.dim() < 2:
-        yield bits.reshape(-1).long()
+        yield bits.reshape(-1)
     else:
-        yield from (bits.flatten(1).sum(axis, dtype=torch.long) for axis in (0, 1))
+        # Not wider than needed, which takes four times as long. A sum may run over, and still no
+        # value changes without it.
+        wide = torch.promote_types(bits.dtype, torch.int32)
+        yield from (bits.flatten(1).sum(axis, dtype=wide) for axis in (0, 1))
