@@ -42,6 +42,7 @@ def mask(
     baselines: str = "blur",
     times: Times = "grad_cam",
     n_shifts: int = 4,
+    contrast: float = 0.0,
     floor: float = 0.0,
     guide: int = 0,
     seed: int = 0,
@@ -70,6 +71,7 @@ def mask(
         times (str, optional): What the mask is multiplied by: "nothing", "grad_cam" or "views".
             Default: "grad_cam".
         n_shifts (int, optional): As in :func:`~benchmarks.research.looks.views`. Default: 4.
+        contrast (float, optional): As in :func:`~benchmarks.research.looks.views`. Default: 0.
         floor (float, optional): What is added to the mask before that. Default: 0.
         guide (int, optional): As in :func:`~benchmarks.research.choices.group_cam`. Default: 0.
         seed (int, optional): Seed of the noise. Default: 0.
@@ -90,7 +92,7 @@ def mask(
     loss = _removed_less_kept(probe, mirrored, noise, baselines, seed)
     logits = _improved(6 * start - 3, shown, price, loss, n_steps, rate)
     maps = normalize(guided_filter(shown(logits), inputs, guide)) + floor
-    return maps * _factor(times, probe, model, layer, target, n_shifts)
+    return maps * _factor(times, probe, model, layer, target, n_shifts, contrast)
 
 
 def weights(
@@ -108,6 +110,7 @@ def weights(
     baselines: str = "blur",
     times: Times = "nothing",
     n_shifts: int = 4,
+    contrast: float = 0.0,
     floor: float = 0.0,
     guide: int = 0,
     seed: int = 0,
@@ -131,6 +134,7 @@ def weights(
         baselines (str, optional): As in :func:`mask`. Default: "blur".
         times (str, optional): As in :func:`mask`. Default: "nothing".
         n_shifts (int, optional): As in :func:`mask`. Default: 4.
+        contrast (float, optional): As in :func:`mask`. Default: 0.
         floor (float, optional): As in :func:`mask`. Default: 0.
         guide (int, optional): As in :func:`mask`. Default: 0.
         seed (int, optional): As in :func:`mask`. Default: 0.
@@ -152,7 +156,7 @@ def weights(
     loss = _removed_less_kept(probe, mirrored, noise, baselines, seed)
     logits = _improved(rendered.new_zeros(n, n_groups), shown, price, loss, n_steps, rate)
     maps = normalize(guided_filter(shown(logits), inputs, guide)) + floor
-    return maps * _factor(times, probe, model, layer, target, n_shifts)
+    return maps * _factor(times, probe, model, layer, target, n_shifts, contrast)
 
 
 def _improved(
@@ -208,9 +212,10 @@ def _factor(
     layer: TargetLayer,
     target: TargetType,
     n_shifts: int,
+    contrast: float,
 ) -> Tensor:
     if times == "nothing":
         return torch.ones_like(probe.grad_cam[..., :1, :1])
     if times == "views":
-        return averaged(probe, model, layer, target, n_shifts)
+        return averaged(probe, model, layer, target, n_shifts, contrast=contrast)
     return divide_by_maximum(upsample(probe.grad_cam, probe.size))

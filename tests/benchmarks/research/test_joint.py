@@ -95,8 +95,9 @@ def test_a_mask_goes_down_the_gradient(network: SmallCNN, image: Tensor, mirrore
     torch.testing.assert_close(found, expected)
     found = explain("research.mask", network, image, **options, floor=0.5)
     torch.testing.assert_close(found, (expected + 0.5) * grad_cam(network, image))
-    found = explain("research.mask", network, image, **options, times="views", n_shifts=2)
-    views = explain("research.views", network, image, n_shifts=2)
+    looks: dict[str, Any] = {"n_shifts": 2, "contrast": 0.4}
+    found = explain("research.mask", network, image, **options, times="views", **looks)
+    views = explain("research.views", network, image, **looks)
     torch.testing.assert_close(found, expected * views)
 
 
