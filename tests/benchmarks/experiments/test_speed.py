@@ -32,7 +32,7 @@ def test_an_evaluation_is_compared_with_as_many_forward_passes() -> None:
     evaluation, passes = evaluate(Timed(model, image, target=1, rounds=1))
     assert evaluation.name == "2 photographs with deletion and insertion"
     (count,) = map(int, re.findall(r"^(\d+) forward passes", passes.name))
-    # The class, the map, 101 points of two curves, of which two pairs are the same images, and one of
-    # them alone.
+    # The class, the map, 101 points of two curves, of which two pairs are the same images, and one
+    # of them alone.
     assert count == 2 * (1 + 1 + 200 + 1)
     assert passes.ratio == 1
