@@ -157,8 +157,8 @@ def accelerated_queries(timed: Timed) -> list[Timing]:
     generator = torch.Generator().manual_seed(0)
     maps = torch.rand(1, 1, *image.shape[2:], generator=generator).to(image.device)
     calls: dict[str, Callable[[Module], object]] = {
-        "RISE, 500 masks": lambda network: RISE(network).attribute(
-            image, target=timed.target, n_masks=500
+        "RISE, 200 masks": lambda network: RISE(network).attribute(
+            image, target=timed.target, n_masks=200
         ),
         "Score-CAM": lambda network: ScoreCAM(network, layer.module).attribute(
             image, timed.target, **layer.keywords
