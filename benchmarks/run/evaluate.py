@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import Module
 from torchvision.transforms.functional import to_pil_image
 
-from captum_groupcam.images import sample_images
 from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.methods import MethodSpec
 from captum_groupcam.metrics.functional import resize_masks
@@ -31,7 +30,7 @@ from ..measures.registry import MEASURES
 from .certainty import certainty_figure
 from .checks import content_digest, each_curve, each_value
 from .folder import RunFolder
-from .network import Accelerated, Compiled
+from .network import Compiled
 from .observed import (
     Seen,
     check_device,
@@ -113,7 +112,7 @@ class Evaluator:
         if self.compiled:
             network = Compiled(network)
         elif self.accelerated:
-            network = Accelerated(network, self.model.prepare(sample_images()["cat"]()))
+            network = self.model.accelerated().network
         object.__setattr__(self, "_network", network)
         for spec in self.methods:
             self._model_of(spec)  # what no sample can do is said before the first

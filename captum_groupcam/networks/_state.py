@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from captum_groupcam.networks.passes import PassHook
+
 __all__ = ["State"]
 
 #: What the bits of a value are read as.
@@ -66,7 +68,7 @@ class State:
                     m.training,
                     *m._forward_hooks,
                     None,
-                    *m._forward_pre_hooks,
+                    *(k for k, h in m._forward_pre_hooks.items() if not isinstance(h, PassHook)),
                     m.__dict__.get("forward"),
                 )
                 for m in self._modules

@@ -227,7 +227,7 @@ def explain(models: Models, question: Question, on_query: OnQuery = lambda _: No
         ValueError: If there is no such class, or the method cannot answer: an option is out of
             range, the layer has no positions, ...
     """
-    model = models.load(question.view.model, question.layer)
+    model = models.asked(question.view.model, question.layer)
     if question.target not in range(len(model.class_names)):
         raise ValueError(
             f"There is no class {question.target}: {model.name} has {len(model.class_names)} "
@@ -263,7 +263,7 @@ def groups_of(
         on_query (Callable, optional): See :data:`OnQuery`. Default: does nothing.
     """
     question = explanation.question
-    model = models.load(question.view.model, question.layer)
+    model = models.asked(question.view.model, question.layer)
     with watched(model.network, on_query):
         scored = scored_masks(
             GroupCAM(model.network, model.layer.module),
@@ -298,7 +298,7 @@ def measure(
         on_query (Callable, optional): See :data:`OnQuery`. Default: does nothing.
     """
     question = explanation.question
-    model = models.load(question.view.model)
+    model = models.asked(question.view.model)
     with watched(model.network, on_query):
         return deletion_insertion(
             model.network,

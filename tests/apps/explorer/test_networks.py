@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from captum_groupcam.apps.explorer._networks import Models, layers_with_positions, watched
+from captum_groupcam.networks.acceleration import Accelerated
 from tests.apps.explorer.conftest import LITE0, ON_FEW_CHANNELS, RANDOM
 from tests.toy_networks import hooks
 
@@ -15,6 +16,16 @@ def test_models_are_loaded_once(models: Models) -> None:
         models.load("resnet50")
     with pytest.raises(ValueError, match=r"no layer 'blocks'; did you mean _blocks"):
         models.load(LITE0, "blocks")
+
+
+def test_queries_are_answered_by_a_faster_copy_where_there_is_something_to_fold(
+    models: Models,
+) -> None:
+    fast = models.asked(LITE0)
+    assert isinstance(fast.network, Accelerated)
+    assert models.asked(LITE0, ON_FEW_CHANNELS).network is fast.network
+    assert str(fast.layer) == models.default_layer(LITE0)
+    assert models.asked(RANDOM) is models.load(RANDOM)
 
 
 def test_networks_that_are_loaded_already(models: Models) -> None:
