@@ -23,6 +23,7 @@ PAGES = (
     "README.md",
     "docs/results.md",
     "docs/research/a-better-map.md",
+    "docs/research/a-map-that-is-best.md",
     "docs/how-to/choose-a-method.md",
 )
 TABLES = [
