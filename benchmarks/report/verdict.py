@@ -177,7 +177,8 @@ def together(verdicts: Mapping[str, Sequence[Family]]) -> dict[str, Sequence[Fam
 
     Returns:
         dict of str to sequence of Family: With a first entry whose families are those of all
-        sections, each with its section's title in its name, and the first costs.
+        sections, each with its section's title in its name; a method's cost is the first that is
+        known.
     """
     if len(verdicts) < 2:
         return dict(verdicts)
@@ -185,8 +186,10 @@ def together(verdicts: Mapping[str, Sequence[Family]]) -> dict[str, Sequence[Fam
     judged = [
         replace(one, name=f"{one.name}, {title}") for title, one in named if one.name != _COST
     ]
-    costs = [one for _, one in named if one.name == _COST][:1]
-    return {"All together": [*judged, *costs], **verdicts}
+    costs = [one for _, one in named if one.name == _COST]
+    means = {method: mean for one in reversed(costs) for method, mean in one.means.items()}
+    cost = [replace(one, means=means) for one in costs[:1]]
+    return {"All together": [*judged, *cost], **verdicts}
 
 
 def verdict_markdown(verdicts: Mapping[str, Sequence[Family]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from benchmarks.report.files import markdown, tidy_csv
 from benchmarks.report.measured import Measured
 from benchmarks.report.merge import merge
 from benchmarks.report.tables import section_tables
-from benchmarks.report.verdict import families, verdict_markdown
+from benchmarks.report.verdict import families, together, verdict_markdown
 from benchmarks.run.folder import RunFolder
 
 RESULTS = Path(__file__).parents[3] / "benchmarks/results"
@@ -38,6 +39,17 @@ def test_tables_follow_from_rows(folder: str) -> None:
         ("verdict.md", verdict_markdown(verdict)),
     ):
         assert made == (RESULTS / folder / name).read_text(encoding="utf-8")
+
+
+def test_the_verdict_over_all_runs_follows_from_their_rows() -> None:
+    page = (RESULTS.parents[1] / "docs/results.md").read_text(encoding="utf-8")
+    said = re.search(r"python -m benchmarks report (.*?) \\\n +--out out/all\n", page, re.S)
+    assert said
+    folders = [Path(name) for name in said[1].replace("\\\n", " ").split()]
+    sections = merge([RunFolder(RESULTS.parents[1] / folder) for folder in folders])
+    verdicts = {one.title: families(Measured(one), one.compared) for one in sections}
+    made = verdict_markdown(together(verdicts))
+    assert made == (RESULTS / "verdict.md").read_text(encoding="utf-8")
 
 
 def test_the_table_of_the_measures_follows_from_rows() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.report.measured import Measured
-from benchmarks.report.verdict import families, methods_of, together, verdict_markdown
+from benchmarks.report.verdict import Family, families, methods_of, together, verdict_markdown
 from benchmarks.run.rows import COST, Row
 from tests.benchmarks.report.report_runs import section
 
@@ -106,17 +106,16 @@ def test_cost_is_decided_by_queries_and_a_single_method_by_nothing() -> None:
 
 def test_several_sections_have_one_verdict_before_their_own() -> None:
     values = drawn()
-    verdicts = {
-        title: [*families(measured(values), list(values)), *families(costs, list(values))]
-        for title, costs in (
-            ("one", measured({m: np.full(3, 34.0) for m in values}, "queries", higher=False)),
-            ("two", measured({m: np.full(3, 26.0) for m in values}, "queries", higher=False)),
-        )
-    }
+
+    def verdict(queries: float, *methods: str) -> list[Family]:
+        costs = measured({m: np.full(3, queries) for m in methods}, "queries", higher=False)
+        return [*families(measured(values), list(values)), *families(costs, methods)]
+
+    verdicts = {"one": verdict(34, *values), "two": verdict(26, *values, "a")}
     found = together(verdicts)
     assert list(found) == ["All together", "one", "two"]
     first = found["All together"]
     assert [one.name for one in first] == ["faithfulness, one", "faithfulness, two", "cost"]
     assert [one.standings for one in first[:2]] == [v[0].standings for v in verdicts.values()]
-    assert first[2].means["good"] == 34
+    assert (first[2].means["good"], first[2].means["a"]) == (34, 26)
     assert together({"one": verdicts["one"]}) == {"one": verdicts["one"]}
