@@ -43,8 +43,10 @@ def in_training(network: object) -> bool:
     """
 
     def matters(module: Module) -> bool:
+        if isinstance(module, _OTHER_IN_TRAINING):  # classes derived from them, too
+            return True
         if type(module).__module__.startswith("torch."):
-            return isinstance(module, _OTHER_IN_TRAINING)
+            return False
         rates = (getattr(module, name, None) for name in ("p", "drop_prob", "drop_rate"))
         return any(isinstance(rate, float) and rate > 0 for rate in rates) or any(
             child.training and any(True for _ in child.parameters()) for child in module.children()

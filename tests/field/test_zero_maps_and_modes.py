@@ -73,6 +73,22 @@ def test_cam_takes_a_convolution_of_what_was_pooled(dims: int) -> None:
     torch.testing.assert_close(maps, CAM(usual, features).attribute(x, [1, 4]))
 
 
+class OwnNorm(nn.BatchNorm2d):
+    pass
+
+
+def test_a_derived_batch_norm_in_training_mode_is_one() -> None:
+    network = classifier().eval()
+    network.features.insert(1, OwnNorm(8).train())
+    explainer, x = GradCAM(network, network.features), torch.rand(2, 3, 16, 16)
+    with pytest.warns(UserWarning, match="in training mode"):
+        explainer.attribute(x, 1)
+    network.eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        explainer.attribute(x, 1)
+
+
 def test_a_network_in_training_mode_behind_a_function_is_one() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(), nn.ReLU())
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
