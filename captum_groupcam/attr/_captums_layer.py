@@ -13,6 +13,7 @@ from captum_groupcam import _captum
 from captum_groupcam.masking.call import check_places, is_spatial
 from captum_groupcam.networks.dependence import independent_of
 from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.threads import reached_modules
 
 __all__ = ["captums_map", "check_layer_of_captum"]
 
@@ -97,5 +98,11 @@ def check_layer_of_captum(
 
         row, arguments = tuple(map(first, inputs)), tuple(map(first, extra))
         check_places(
-            shape, row, spatial[0], lambda seen: look(seen, arguments), layer, masked=False
+            shape,
+            row,
+            spatial[0],
+            lambda seen: look(seen, arguments),
+            layer,
+            masked=False,
+            network=lambda: reached_modules(method.forward_func),
         )

@@ -18,6 +18,7 @@ from captum_groupcam.masking.queries import merge_masks, score_masks, score_samp
 from captum_groupcam.masking.targets import Target, Targets
 from captum_groupcam.networks.dependence import independent_of
 from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.threads import reached_modules
 
 __all__ = ["Call"]
 
@@ -109,6 +110,7 @@ class Call(NamedTuple):
                 lambda inputs: first.network.activations(layer, inputs),
                 layer,
                 masked=masked,
+                network=lambda: reached_modules(self.network.forward_func),
             )
         if not self.network.follows and sum(map(is_spatial, self.inputs)) > 1:
             self._check_dependence(layer)

@@ -6,30 +6,23 @@ tokens or 64 positions. Only then the network is asked, by a few passes of the f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import Module
 
 from captum_groupcam import _captum
+from captum_groupcam.networks._channels import may_come_last, surely_come_first
 from captum_groupcam.networks._following import (
     axes_that_follow,
     grid_that_follows,
     is_doubtful,
+    order_that_follows,
 )
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import FoundGrid, channels_first
 
 __all__ = ["check_places"]
-
-#: Layers of signals that have their channels before their positions, whatever the network is.
-_OF_SIGNALS = (
-    nn.Conv1d,
-    nn.ConvTranspose1d,
-    nn.BatchNorm1d,
-    nn.InstanceNorm1d,
-    nn.MaxPool1d,
-    nn.AvgPool1d,
-)
 
 
 def check_places(
@@ -40,6 +33,7 @@ def check_places(
     layer: TargetLayer,
     *,
     masked: bool,
+    network: Callable[[], Iterable[Module]] = tuple,
 ) -> None:
     """Refuses a layer whose positions lie otherwise than its shape is read.
 
@@ -50,6 +44,7 @@ def check_places(
         look (Callable): Gives the layer for inputs, on its grid.
         layer (TargetLayer): The layer.
         masked (bool): Whether the input is seen through masks, so that its axes matter, too.
+        network (Callable, optional): Gives the modules of the network. Default: none are known.
 
     Raises:
         ValueError: If the positions follow the input in another arrangement.
@@ -60,7 +55,8 @@ def check_places(
     Examples::
 
         >>> import torch
-        >>> layer = TargetLayer(nn.Linear(4, 8))
+        >>> import torch
+        >>> layer = TargetLayer(torch.nn.Linear(4, 8))
         >>> def tokens(inputs):  # 1 x 4 x 16 to 1 x 16 x 8
         ...     return layer.module(inputs[0].mT)
         >>> check_places((1, 16, 8), (torch.rand(1, 4, 16),), 0, tokens, layer, masked=False)
@@ -71,10 +67,16 @@ def check_places(
     grid = shape[2:]
     if len(grid) != len(size) or isinstance(layer.reshape_transform, FoundGrid):
         return
+    sure = surely_come_first(
+        layer.module, shape, at_input=layer.attribute_to_layer_input, network=network
+    )
     if len(size) == 1:
-        if not isinstance(layer.module, _OF_SIGNALS) or layer.attribute_to_layer_input:
+        if not sure:
             _check_signal(shape, inputs, which, look, masked=masked)
         return
+    as_it_is = layer.reshape_transform is None
+    if as_it_is and not sure and may_come_last(layer.module, shape, network):
+        _check_order(shape, inputs, which, look)
     chosen = layer.reshape_transform not in (None, channels_first)
     if not is_doubtful(grid, size, chosen=chosen):
         return
@@ -102,6 +104,23 @@ def check_places(
         _captum.warn(
             f"{about}, whose patches are not square, and its positions do not show that they lie "
             f"so: the map may be wrong. {instead}, or ask captum_groupcam.networks.check_layer."
+        )
+
+
+def _check_order(
+    shape: tuple[int, ...],
+    inputs: tuple[Tensor, ...],
+    which: int,
+    look: Callable[[tuple[Tensor, ...]], Tensor],
+) -> None:
+    if min(shape[1:]) < 2:
+        return
+    if order_that_follows(inputs, which, look).other is not None:
+        raise ValueError(
+            f"The layer's activations have the shape {shape}, for an input of "
+            f"{_text(inputs[which].shape[2:])}, and the positions come before the channels. "
+            "Expected N x K x spatial: give "
+            "reshape_transform=captum_groupcam.networks.channels_first, or choose another layer."
         )
 
 

@@ -17,7 +17,13 @@ from torch import Tensor
 from captum_groupcam.networks._evidence import AMOUNT
 from captum_groupcam.networks._location import DRAWS, centers, fit
 
-__all__ = ["Followed", "axes_that_follow", "grid_that_follows", "is_doubtful"]
+__all__ = [
+    "Followed",
+    "axes_that_follow",
+    "grid_that_follows",
+    "is_doubtful",
+    "order_that_follows",
+]
 
 #: A grid is followed, and one is not where another is: the least correlation along its axes.
 FOLLOWED, NOT_FOLLOWED = 0.6, 0.4
@@ -160,6 +166,47 @@ def axes_that_follow(
         }
         counts = {reading: found[0][2 - reading[0]].shape[-1] for reading in scores}
         judged = _judged(scores, (2, 2), counts)
+        if not judged.unclear:
+            break
+    return judged
+
+
+def order_that_follows(
+    inputs: tuple[Tensor, ...], which: int, look: Callable[[tuple[Tensor, ...]], Tensor]
+) -> Followed:
+    """Asks whether the positions of a layer come after its channels, or before them.
+
+    Args:
+        inputs (tuple of Tensor): One sample of what the network takes, 1 x C x spatial each.
+        which (int): The place of the input whose positions count.
+        look (Callable): Gives the layer for inputs, 1 x K x spatial with at least two dimensions.
+
+    Returns:
+        Followed: How well they follow with the channels first. The other reading is the axis of the
+        channels, the last.
+
+    Examples::
+
+        >>> image = torch.rand(1, 3, 8, 8)
+        >>> order_that_follows((image,), 0, lambda inputs: inputs[0].movedim(1, -1)).other
+        (3,)
+        >>> order_that_follows((image,), 0, lambda inputs: inputs[0]).other is None
+        True
+    """
+    axes = range(2, inputs[which].dim())
+    found: list[list[Tensor]] = []
+    for draws in DRAWS[:3]:
+        for draw in draws:
+            found.append(
+                _places(inputs, which, look, draw, axes, lambda one: [one.sum(0), one.sum(-1)])
+            )
+        means = [torch.stack(several).mean(0) for several in zip(*found, strict=True)]
+        readings = [(axis,) for axis in (1, axes[-1])]
+        scores: dict[tuple[int, ...], _Score] = dict(
+            zip(readings, map(_follows, means), strict=True)
+        )
+        counts = {reading: mean[0].numel() for reading, mean in zip(readings, means, strict=True)}
+        judged = _judged(scores, (1,), counts)
         if not judged.unclear:
             break
     return judged
