@@ -205,7 +205,7 @@ def order_that_follows(
         scores: dict[tuple[int, ...], _Score] = dict(
             zip(readings, map(_follows, means), strict=True)
         )
-        counts = {reading: mean[0].numel() for reading, mean in zip(readings, means, strict=True)}
+        counts = dict(zip(scores, (mean[0].numel() for mean in means), strict=True))
         judged = _judged(scores, (1,), counts)
         if not judged.unclear:
             break

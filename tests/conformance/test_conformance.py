@@ -372,7 +372,7 @@ class Contract:
         x = torch.arange(16.0).view(1, 1, 4, 4)
         method = self.method.make(network, network.conv1)
         if self.method.method is CAM:
-            with pytest.raises(ValueError, match="global average pooling"):
+            with pytest.raises(ValueError, match="pool the layer by its mean"):
                 method.attribute(x, target=0)
             return
         if self.method.of_attention:

@@ -443,7 +443,7 @@ def test_a_method_that_fails_is_a_row_that_says_why(settings: RunSettings) -> No
     assert folder is not None
     failed = [row for row in folder.rows() if row.error]
     assert {row.key[1:] for row in failed} == {("cam:layer=features.3", COST)}
-    assert all("global average pooling" in str(row.error) for row in failed)
+    assert all("pool the layer by its mean" in str(row.error) for row in failed)
     assert sum(row.method == "centre" for row in folder.rows()) == N_SAMPLES * 3
 
 
