@@ -13,8 +13,9 @@ from torch.autograd.graph import GradientEdge
 from torch.nn import Module
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from captum_groupcam._captum._calls import ForwardFunc, run_forward
+from captum_groupcam._captum._calls import ForwardFunc, run_forward, warn
 from captum_groupcam._captum._hooks import NotStoredError, name_of, taking, watching
+from captum_groupcam._captum._row_order import distinct_weights, is_reordered
 from captum_groupcam._compiled import eager, on_one_device, uncompiled
 
 __all__ = [
@@ -27,6 +28,11 @@ __all__ = [
 ]
 
 
+_REORDERED = (
+    "The rows of the layer {} are not in the order of the samples: the network sorts or turns them "
+    "before the layer, so that a sample may get the map of another. Give internal_batch_size=1."
+)
+
 #: What gradients in float16 are multiplied by on their way: its least number is 6e-8.
 _SCALE = 2.0**10
 
@@ -37,6 +43,7 @@ def gradients_of(
     dtype: torch.dtype | None = None,
     *,
     allow_unused: bool = True,
+    retain_graph: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the sum of some values, those that pass through float16 without its underflow.
 
@@ -45,6 +52,7 @@ def gradients_of(
         places (sequence of Tensor or GradientEdge): With respect to what.
         dtype (torch.dtype, optional): That of places that are no tensors. Default: None.
         allow_unused (bool, optional): Whether values may not depend on a place. Default: True.
+        retain_graph (bool, optional): Whether more gradients follow. Default: False.
 
     Returns:
         tuple of Tensor or None: The gradients, float32 where they passed through float16; None for
@@ -67,7 +75,9 @@ def gradients_of(
         scaled = tuple(None if one is None else one.float() / _SCALE for one in found)
         if all(one is None or bool(one.isfinite().all()) for one in scaled):
             return scaled
-    return torch.autograd.grad(values, where, ones, allow_unused=allow_unused)
+    return torch.autograd.grad(
+        values, where, ones, retain_graph=retain_graph, allow_unused=allow_unused
+    )
 
 
 def layer_activations(
@@ -127,6 +137,7 @@ def layer_gradients_and_activations(
     attribute_to_layer_input: bool = False,
     layer_call: int | None = None,
     device_ids: list[int] | None = None,
+    checks_order: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the selected outputs with respect to the layer, and its activations.
 
@@ -143,6 +154,8 @@ def layer_gradients_and_activations(
         layer_call (int, optional): Which call of the layer is meant, from 0. Default: None, its
             only one.
         device_ids (list of int, optional): As in Captum, for DataParallel. Default: None.
+        checks_order (bool): Whether to warn of a layer that has the samples in another order, at
+            the price of one more pass back to it; not with DataParallel. Default: False.
 
     Raises:
         ValueError: If the layer is never called, several times without a layer_call, does not have
@@ -154,8 +167,8 @@ def layer_gradients_and_activations(
         asked = (network, layer, inputs, additional_forward_args, select)
         place = (attribute_to_layer_input, layer_call)
         with suppress(NotStoredError):
-            return _gradients_of_call(*asked, *place, stores_all=False)
-        return _gradients_of_call(*asked, *place, stores_all=True)
+            return _gradients_of_call(*asked, *place, checks_order, stores_all=False)
+        return _gradients_of_call(*asked, *place, checks_order, stores_all=True)
 
     # The replicas of DataParallel are gathered outside the layer's thread, where grad mode would
     # still be off; its graph covers the whole network, as Captum's always does.
@@ -189,11 +202,12 @@ def _gradients_of_call(
     select: Callable[[Tensor], Tensor],
     at_input: bool,
     layer_call: int | None,
+    checks_order: bool,
     *,
     stores_all: bool,
 ) -> tuple[Tensor, Tensor]:
     """The same without Captum, whose hooks see the passes of other threads, too."""
-    gradients = None
+    gradients, weighted, weights = None, None, None
     inputs = _leading_gradients(inputs)
     with taking(layer, at_input, layer_call, begin_graph=True, stores_all=stores_all) as taken:
         output = run_forward(network, inputs, additional_forward_args)
@@ -201,9 +215,19 @@ def _gradients_of_call(
         with torch.enable_grad():  # also where the network itself runs without gradients
             values = select(output)
         if values.requires_grad and _has_derivatives(values, taken.place):
-            (gradients,) = gradients_of(values, [taken.place], taken.value.dtype)
+            place = ([taken.place], activations.dtype)
+            if checks_order:
+                weights = distinct_weights(len(values)).to(values)
+                shape = (-1, *[1] * (values.dim() - 1))
+                with torch.enable_grad():
+                    product = values * weights.view(shape)
+                with suppress(RuntimeError):  # where a graph takes one pass only
+                    (weighted,) = gradients_of(product, *place, retain_graph=True)
+            (gradients,) = gradients_of(values, *place)
     if gradients is None:
         raise ValueError(_without_gradient(layer))
+    if weights is not None and weighted is not None and is_reordered(gradients, weighted, weights):
+        warn(_REORDERED.format(name_of(layer)))
     return gradients, activations.detach()
 
 

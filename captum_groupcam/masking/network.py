@@ -26,6 +26,7 @@ from captum_groupcam.masking._scores import (
 from captum_groupcam.masking.checks import check_count
 from captum_groupcam.masking.targets import Contrast, Target, Targets
 from captum_groupcam.networks.target_layer import TargetLayer
+from captum_groupcam.networks.training import has_batch_statistics, in_training
 
 __all__ = [
     "DEFAULT_BATCH_SIZE",
@@ -257,11 +258,19 @@ class Network:
                 partial(self.select, samples=samples),
                 **_place(layer),
                 device_ids=self.device_ids,
+                checks_order=self._checks_order(samples),
             )
             return tuple(map(layer.to_grid, found))
 
         gradients, activations = self.by_sample(inputs, work)
         return finite(gradients, "gradients at the layer"), activations
+
+    def _checks_order(self, samples: Tensor) -> bool:
+        """Whether the layer's rows are compared with the samples: once, where there are several."""
+        if len(samples) < 2 or not self.once.is_first("order"):
+            return False
+        network = self.forward_func
+        return not (in_training(network) or has_batch_statistics(network))
 
     def curvature(
         self, layer: TargetLayer, inputs: tuple[Tensor, ...]

@@ -1,0 +1,74 @@
+"""Whether the rows of a layer are the samples in another order."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["distinct_weights", "is_reordered"]
+
+#: Share of a row's gradient by which it may differ: weights are powers of two, so all is rounding.
+_SHARE = 0.05
+
+
+def distinct_weights(n_samples: int) -> Tensor:
+    """Powers of two, of which scaling makes no rounding; samples near each other get others.
+
+    Args:
+        n_samples (int): N.
+
+    Returns:
+        Tensor: N numbers of 1, 2, 4 and 8.
+
+    Examples::
+
+        >>> distinct_weights(6)
+        tensor([1., 2., 4., 8., 2., 4.])
+    """
+    n = torch.arange(n_samples)
+    return 2.0 ** ((n + n // 4 + n // 16) % 4)
+
+
+def is_reordered(gradients: Tensor, weighted: Tensor, weights: Tensor) -> bool:
+    """Whether weights of the samples reach other rows of a layer than their own.
+
+    Args:
+        gradients (Tensor): Of the sum of N values with respect to the layer.
+        weighted (Tensor): Those of the weighted sum.
+        weights (Tensor): N weights.
+
+    Returns:
+        bool: Whether each row has one of the weights, and some have that of another sample, along
+        the axes with N rows. False where rows are zero, or mixed.
+
+    Examples::
+
+        >>> gradients, weights = torch.ones(3, 2), distinct_weights(3)
+        >>> weighted = weights.view(3, 1) * gradients
+        >>> is_reordered(gradients, weighted, weights)
+        False
+        >>> is_reordered(gradients, weighted.flip(0), weights)
+        True
+    """
+    axes = [axis for axis, size in enumerate(gradients.shape) if size == len(weights)]
+    verdicts = [_verdict(gradients, weighted, weights, axis) for axis in axes]
+    return "own" not in verdicts and "others" in verdicts
+
+
+def _verdict(gradients: Tensor, weighted: Tensor, weights: Tensor, axis: int) -> str:
+    """Whether the rows along an axis have their own weights, those of others, or none."""
+    wide = torch.promote_types(gradients.dtype, torch.float32)
+    before, after = (one.to(wide).movedim(axis, 0).flatten(1) for one in (gradients, weighted))
+    weights = weights.to(before)
+    size = before.norm(dim=1)
+    differences = torch.stack([(after - w * before).norm(dim=1) for w in weights.unique()], 1)
+    alike = differences <= _SHARE * size.unsqueeze(1)
+    lives = size > 0
+    if not lives.any():
+        return "own"
+    if not (lives.isfinite().all() and alike[lives].any(1).all()):
+        return "none"
+    found = weights.unique()[alike.float().argmax(1)]
+    if torch.equal(found[lives], weights[lives]):
+        return "own"
+    return "others" if len(found[lives].unique()) > 1 else "none"
