@@ -61,14 +61,15 @@ def _verdict(gradients: Tensor, weighted: Tensor, weights: Tensor, axis: int) ->
     before, after = (one.to(wide).movedim(axis, 0).flatten(1) for one in (gradients, weighted))
     weights = weights.to(before)
     size = before.norm(dim=1)
-    differences = torch.stack([(after - w * before).norm(dim=1) for w in weights.unique()], 1)
+    distinct = torch.unique(weights)
+    differences = torch.stack([(after - w * before).norm(dim=1) for w in distinct], 1)
     alike = differences <= _SHARE * size.unsqueeze(1)
     lives = size > 0
     if not lives.any():
         return "own"
     if not (lives.isfinite().all() and alike[lives].any(1).all()):
         return "none"
-    found = weights.unique()[alike.float().argmax(1)]
+    found = distinct[alike.float().argmax(1)]
     if torch.equal(found[lives], weights[lives]):
         return "own"
-    return "others" if len(found[lives].unique()) > 1 else "none"
+    return "others" if bool((found[lives] != found[lives][0]).any()) else "none"
