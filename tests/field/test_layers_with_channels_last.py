@@ -56,7 +56,7 @@ def test_by_name(name, network):
 
 
 def test_captums_own_in_several_layers(network):
-    with pytest.raises(ValueError, match=r"\(1, 1, 4, 768\).*channels_first"):
+    with pytest.raises(ValueError, match=r"\(1, 3, 4, 768\).*channels_first"):
         SeveralLayers(LayerGradCam, network, [network.norm]).attribute(IMAGES, 1)
 
 

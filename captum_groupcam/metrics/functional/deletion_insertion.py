@@ -289,8 +289,8 @@ def _curve(
     def query(chunk: slice) -> None:
         jobs = torch.arange(chunk.start, chunk.stop, device=inputs.device)
         parts.append(ask(jobs, chunk))
-        if len(inputs) > 1:  # a curve takes as many queries as it says
-            warn_of_company(network, parts[-1], lambda places: ask(jobs[places], chunk), len(jobs))
+        n_queries = len(inputs) * n_points
+        warn_of_company(network, parts[-1], lambda places: ask(jobs[places], chunk), n_queries)
 
     in_chunks(len(inputs) * n_points, network.batch_size(inputs.device), query)
     if not parts:
