@@ -76,7 +76,7 @@ class Probe:
         self._which = _explained(whole)
         check_samples(f"Input {self._which}", whole[self._which])
         self.model = cast(Module, _compiled.eager(model))
-        self.inputs = tuple(tensor.detach() for tensor in whole)
+        self.inputs = tuple(tensor.detach().as_subclass(Tensor) for tensor in whole)
         counts = self.inputs[self._which]
         check_axes(counts)
         self.size = counts.shape[2:]

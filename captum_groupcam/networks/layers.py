@@ -155,6 +155,7 @@ def first_sample(inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     whole = inputs if isinstance(inputs, tuple) else (inputs,)
     for position, tensor in enumerate(whole):
         check_tensor(f"Input {position}", tensor)
+    whole = tuple(tensor.as_subclass(Tensor) for tensor in whole)
     counts = [tensor for tensor in whole if tensor.is_floating_point() and 3 <= tensor.dim() <= 5]
     if not counts:
         return whole

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.masked import is_masked_tensor
 
 __all__ = ["check_samples", "check_tensor"]
 
@@ -18,8 +19,8 @@ def check_tensor(what: str, value: Any) -> None:
         value (Any): The value.
 
     Raises:
-        TypeError: If it is no tensor, or nested, sparse, quantised, complex, without values (on
-            the device "meta") or of a type that torch only stores.
+        TypeError: If it is no tensor, or masked, nested, sparse, quantised, complex, without values
+            (on the device "meta") or of a type that torch only stores.
 
     Examples::
 
@@ -29,6 +30,11 @@ def check_tensor(what: str, value: Any) -> None:
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{what} must be a tensor, got {type(value).__name__}.")
+    if is_masked_tensor(value):
+        raise TypeError(
+            f"{what} is a masked tensor, and networks take plain ones: say what stands for masked "
+            "values, as in tensor.to_tensor(0.0)."
+        )
     kinds = {
         "nested": value.is_nested,
         "sparse": not value.is_nested and value.layout is not torch.strided,

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from captum_groupcam import RISE, GradCAM, GroupCAM, ScoreCAM
-from captum_groupcam.networks import find_layer
+from captum_groupcam.networks import check_layer, find_layer
+from captum_groupcam.networks.target_layer import TargetLayer
 from tests.toy_networks import classifier
 
 
@@ -37,6 +38,26 @@ def test_a_subclass_is_the_plain_tensor(method: str) -> None:
     maps = explainer.attribute(x.as_subclass(Tagged), target=1, **options)
     assert type(maps) is Tensor
     torch.testing.assert_close(maps, explainer.attribute(x, target=1, **options))
+
+
+def test_a_layer_is_found_and_checked_with_a_subclass() -> None:
+    network, x = classifier(), torch.rand(2, 3, 16, 16).as_subclass(Tagged)
+    assert find_layer(network, x).module is find_layer(network, x.as_subclass(Tensor)).module
+    assert check_layer(network, TargetLayer(network.features), x).problems == ()
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors")
+def test_a_masked_tensor_is_refused_with_what_to_do() -> None:
+    network, x = classifier(), torch.rand(1, 3, 16, 16)
+    masked = torch.masked.masked_tensor(x, x > 0.5)
+    asked = r"is a masked tensor.*to_tensor\(0\.0\)"
+    with pytest.raises(TypeError, match=asked):
+        GradCAM(network, network.features).attribute(masked, 1)
+    with pytest.raises(TypeError, match=asked):
+        find_layer(network, masked)
+    maps = GradCAM(network, network.features).attribute(masked.to_tensor(0.0), 1)
+    expected = GradCAM(network, network.features).attribute(x * (x > 0.5), 1)
+    torch.testing.assert_close(maps, expected)
 
 
 def test_channels_that_come_last_are_named() -> None:
