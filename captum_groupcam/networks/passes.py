@@ -16,6 +16,15 @@ class PassHook:
 
     Args:
         tell (Callable): Called before each pass with the number of rows.
+
+    Examples::
+
+        >>> import torch
+        >>> network, rows = torch.nn.Linear(4, 2), []
+        >>> handle = network.register_forward_pre_hook(PassHook(rows.append))
+        >>> _ = network(torch.ones(3, 4))
+        >>> rows
+        [3]
     """
 
     def __init__(self, tell: Callable[[int], None]) -> None:
