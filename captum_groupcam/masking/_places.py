@@ -55,7 +55,6 @@ def check_places(
     Examples::
 
         >>> import torch
-        >>> import torch
         >>> layer = TargetLayer(torch.nn.Linear(4, 8))
         >>> def tokens(inputs):  # 1 x 4 x 16 to 1 x 16 x 8
         ...     return layer.module(inputs[0].mT)
