@@ -75,8 +75,9 @@ def run(code: str, folder: Path, **given: Any) -> dict[str, Any]:
 
 
 def same(made: dict[str, Any], answers: list[Explanation]) -> None:
+    """Equal to rounding: the explorer may accelerate the network, the program does not."""
     for answer, attribution in zip(answers, made["maps"].values(), strict=True):
-        torch.testing.assert_close(attribution, answer.attribution, rtol=0, atol=0)
+        torch.testing.assert_close(attribution, answer.attribution, rtol=1e-4, atol=1e-5)
         assert attribution.any()
 
 
