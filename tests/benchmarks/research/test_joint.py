@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_groupcam import GroupCAM
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.methods import METHODS
 from tests.toy_networks import SmallCNN, scaled
@@ -137,3 +138,35 @@ def test_noise_is_drawn_from_a_seed(network: SmallCNN, image: Tensor) -> None:
 def test_an_unknown_factor(network: SmallCNN, image: Tensor) -> None:
     with pytest.raises(ValueError, match="one of nothing, grad_cam, views; got 'cam'"):
         explain("research.mask", network, image, times="cam")
+
+
+@pytest.mark.parametrize("sharpness", [0.0, 7.0, float("inf")])
+def test_judged_maps_are_weighted_by_what_is_scored(
+    network: SmallCNN, image: Tensor, sharpness: float
+) -> None:
+    options: dict[str, Any] = {"n_shifts": 1, "contrast": 0.4}
+    views = explain("research.views", network, image, **options)
+    groups = GroupCAM(network, network.features).attribute(
+        image, TARGET, n_groups=4, denoise_at="input"
+    )
+    groups = groups / groups.amax() + 0.2 * views
+    maps = [one / one.amax() for one in (views, groups, views * groups)]
+    effects = []
+    for one in maps:
+        order = one.flatten().argsort(descending=True)
+        lost_with = []
+        for share in (0.15, 0.45):
+            shown = torch.zeros(576, dtype=torch.double)
+            shown[order[: round(share * 576)]] = 1
+            lost_with.append(-lost(network, image, shown.view(1, 1, 24, 24), gaussian_blur(image)))
+        effects.append(sum(lost_with) / 2)
+    if sharpness == float("inf"):
+        expected = maps[int(torch.stack(effects).argmax())]
+    else:
+        shares = (sharpness * torch.stack(effects)).softmax(0)
+        expected = sum(share * one for share, one in zip(shares, maps, strict=True))
+    found = explain(
+        "research.judged", network, image, **options, n_groups=4, prior=0.2, guide=0,
+        sharpness=sharpness,
+    )  # fmt: skip
+    torch.testing.assert_close(found, expected.detach())

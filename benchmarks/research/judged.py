@@ -1,0 +1,74 @@
+"""Maps of several kinds, averaged by what the network says of each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from captum_groupcam.attr.functional.group_cam import group_cam
+from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
+from captum_groupcam.masking.call import prepare
+from captum_groupcam.masking.targets import TargetType
+from captum_groupcam.networks.target_layer import TargetLayer
+
+from .finish import detail
+from .looks import averaged
+from .questions import mean_effect
+from .steps import Probe
+
+__all__ = ["judged"]
+
+_SHARES = (0.15, 0.45)  # as in Selective Group-CAM
+
+
+def judged(
+    model: Module,
+    layer: TargetLayer,
+    inputs: Tensor,
+    target: TargetType,
+    *,
+    n_groups: int = 12,
+    n_shifts: int = 4,
+    contrast: float = 0.6,
+    prior: float = 0.1,
+    sharpness: float = 10.0,
+    power: float = 0.0,
+    sigma: float = 6.0,
+    guide: int = 8,
+) -> Tensor:
+    """Views, Group-CAM and their product, averaged by their effects: 34 queries.
+
+    Effects are those that Selective Group-CAM selects by, with two shares of the pixels. An average
+    changes less with the image than a selection does.
+
+    Args:
+        model (torch.nn.Module): The network.
+        layer (TargetLayer): The layer that is explained.
+        inputs (Tensor): N x C x H x W.
+        target (int, Tensor or list): The class.
+        n_groups (int, optional): Groups of Group-CAM. Default: 12.
+        n_shifts (int, optional): As in :func:`~benchmarks.research.looks.views`. Default: 4.
+        contrast (float, optional): As in :func:`~benchmarks.research.looks.views`. Default: 0.6.
+        prior (float, optional): Share of the views that is added to Group-CAM. Default: 0.1.
+        sharpness (float, optional): Weights are a softmax of the effects times this; infinity
+            selects the map with the largest effect. Default: 10.0.
+        power (float, optional): To which power the gradient of the input is taken that the average
+            is multiplied by, for three queries. Default: 0, not asked for.
+        sigma (float, optional): As in :func:`~benchmarks.research.choices.detailed`. Default: 6.0.
+        guide (int, optional): As in :func:`~benchmarks.research.choices.group_cam`. Default: 8.
+    """
+    call = prepare(model, inputs, target, None, None)
+    merged = group_cam(call, layer, n_groups=n_groups, denoise_at="input")
+    probe = Probe(call, merged.activations, merged.weights)
+    seen = averaged(probe, model, layer, target, n_shifts, contrast=contrast)
+    of_groups = divide_by_maximum(merged.maps[0]) + prior * seen
+    maps = guided_filter(torch.cat([seen, of_groups, seen * of_groups], 1), inputs, guide)
+    maps = divide_by_maximum(maps.flatten(0, 1).unsqueeze(1)).view_as(maps)
+    effects = mean_effect(probe, maps, _SHARES)
+    if sharpness == float("inf"):
+        weights = (effects == effects.amax(1, keepdim=True)).to(maps)
+    else:
+        weights = (sharpness * effects).softmax(1).to(maps)
+    average = (weights[..., None, None] * maps).sum(1, keepdim=True)
+    return average * detail(model, inputs, target, sigma=sigma) ** power if power else average
