@@ -96,7 +96,9 @@ def _convolved(values: Tensor, kernel: Tensor) -> Tensor:
     ahead = torch.arange(run + width - 1, device=device).unsqueeze(1)
     ahead = ahead - torch.arange(run, device=device)
     weights = kernel[ahead.clamp(0, width - 1)].masked_fill((ahead < 0) | (ahead >= width), 0)
-    return (seen @ weights).flatten(-2)[..., :length]
+    # As one matrix: torch would multiply the overlapping runs one by one.
+    blurred = seen.reshape(-1, run + width - 1) @ weights
+    return blurred.view(*values.shape[:-1], -1)[..., :length]
 
 
 @dataclass(frozen=True)
