@@ -20,7 +20,7 @@ from tests.own_networks import NAMES, forgotten, prepare, prepare_others
 
 PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "own-networks.md").read_text("utf-8")
 TOML = PAGE.partition("```toml\n")[2].partition("```")[0]
-WELL, _, WRONGLY = PAGE.partition("## What is typed wrongly")
+WELL, _, WRONGLY = PAGE.partition("## Mistakes in a command")
 ROWS = re.findall(r"^\| ([^|]+) \| `captum-groupcam ([^`|]+)` \|$", WELL, re.MULTILINE)
 WRONG = re.findall(r"^\| `captum-groupcam ([^`|]+)` \| ([^|]+) \|$", WRONGLY, re.MULTILINE)
 
