@@ -57,6 +57,9 @@ class _Result(Protocol):
     @property
     def queried(self) -> Tensor: ...
 
+    @property
+    def unmoved(self) -> Tensor: ...
+
 
 _AnyResult = TypeVar("_AnyResult", bound=_Result)
 
@@ -104,7 +107,8 @@ class MaskedLayer(Titled, LayerAttribution):
 
         def of_call(call: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
             result = algorithm(call, layer, **options)
-            warn_of_zero_maps(result.queried, result.maps)
+            signed = options.get("relu_attributions") is False
+            warn_of_zero_maps(result.queried, result.maps, unmoved=result.unmoved, signed=signed)
             results.append(result)
             return result.maps
 

@@ -99,9 +99,9 @@ class RISE(Titled, Attribution):
 
         def algorithm(call: Call) -> tuple[Tensor, ...]:
             asked = call if targets is None else call.with_targets(targets)
-            maps, queried = rise(asked, **options)
-            warn_of_zero_maps(queried, maps)
-            return maps
+            result = rise(asked, **options)
+            warn_of_zero_maps(result.queried, result.maps, unmoved=result.unmoved)
+            return result.maps
 
         return explained(
             self.forward_func,

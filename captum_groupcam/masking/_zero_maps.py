@@ -11,12 +11,21 @@ from torch import Tensor
 
 from captum_groupcam import _captum
 
-__all__ = ["expecting_zero_maps", "leveled", "warn_of_zero_maps", "without_rounding"]
+__all__ = [
+    "ROUNDING_OF_SCORES",
+    "all_alike",
+    "expecting_zero_maps",
+    "leveled",
+    "warn_of_zero_maps",
+    "without_rounding",
+]
 
 _Result = TypeVar("_Result")
 
 #: In units of the last place of the largest number: what rounding may leave of a difference.
 _ROUNDING = 64
+#: The same of the score of a network, of which little more is left where it is saturated.
+ROUNDING_OF_SCORES = 4
 
 _EXPECTED: ContextVar[bool] = ContextVar("_EXPECTED", default=False)
 
@@ -39,7 +48,7 @@ def expecting_zero_maps(work: Callable[[], _Result]) -> _Result:
     return context.run(work)
 
 
-def without_rounding(values: Tensor, magnitudes: Tensor) -> Tensor:
+def without_rounding(values: Tensor, magnitudes: Tensor, units: int = _ROUNDING) -> Tensor:
     """Zero for samples whose values are no more than the rounding of what is added up in them.
 
     Where contributions cancel, as the gradients before a layer norm do over its channels, rounding
@@ -48,6 +57,8 @@ def without_rounding(values: Tensor, magnitudes: Tensor) -> Tensor:
     Args:
         values (Tensor): N x ..., sums.
         magnitudes (Tensor): N x ..., the same sums of magnitudes.
+        units (int, optional): How much is rounding, in units of the last place of the largest
+            magnitude. Default: 64.
 
     Returns:
         Tensor: The values, N x ...
@@ -59,7 +70,7 @@ def without_rounding(values: Tensor, magnitudes: Tensor) -> Tensor:
         tensor([[0.0000],
                 [0.1000]])
     """
-    least = _ROUNDING * torch.finfo(values.dtype).eps * magnitudes.flatten(1).abs().amax(1)
+    least = units * torch.finfo(values.dtype).eps * magnitudes.flatten(1).abs().amax(1)
     rounding = values.flatten(1).abs().amax(1) <= least
     return values.masked_fill(rounding.view(-1, *[1] * (values.dim() - 1)), 0)
 
@@ -87,7 +98,39 @@ def leveled(maps: Tensor) -> Tensor:
     return torch.where((high - low <= rounding).view(shape), high.view(shape), maps)
 
 
-def warn_of_zero_maps(queried: Tensor | None, maps: tuple[Tensor, ...] = ()) -> None:
+def all_alike(scores: Tensor, queried: Tensor) -> Tensor:
+    """Whether a sample has one score through all of its masks, up to rounding.
+
+    Args:
+        scores (Tensor): N x G, or N x G x T for T targets.
+        queried (Tensor): N x G booleans: which masks were queried.
+
+    Returns:
+        Tensor: N booleans; false where fewer than two masks were queried, and true where it is so
+        of one of the targets.
+
+    Examples::
+
+        >>> scores = torch.tensor([[1.0, 1.0 + 1e-7, 0.0], [1.0, 0.9, 0.8]])
+        >>> all_alike(scores, scores > 0)
+        tensor([ True, False])
+    """
+    of_targets = scores.unsqueeze(-1) if scores.dim() == 2 else scores
+    asked = queried.unsqueeze(-1)
+    low = of_targets.masked_fill(~asked, torch.inf).amin(1)
+    high = of_targets.masked_fill(~asked, -torch.inf).amax(1)
+    least = ROUNDING_OF_SCORES * torch.finfo(scores.dtype).eps
+    alike = high - low <= least * torch.maximum(low.abs(), high.abs())
+    return alike.any(1) & (queried.sum(1) > 1)
+
+
+def warn_of_zero_maps(
+    queried: Tensor | None,
+    maps: tuple[Tensor, ...] = (),
+    *,
+    unmoved: Tensor | None = None,
+    signed: bool = False,
+) -> None:
     """Warns, on behalf of the caller of ``attribute``, of maps that are zero, or say nothing else.
 
     Args:
@@ -95,6 +138,9 @@ def warn_of_zero_maps(queried: Tensor | None, maps: tuple[Tensor, ...] = ()) -> 
             without masks.
         maps (tuple of Tensor, optional): The maps of each input, N x ... each. Default: (), no
             matter what they are.
+        unmoved (Tensor, optional): N booleans: of which samples no mask moved the score.
+            Default: None, that is not known.
+        signed (bool, optional): Whether the maps have their negative values, too. Default: False.
 
     Examples::
 
@@ -112,13 +158,22 @@ def warn_of_zero_maps(queried: Tensor | None, maps: tuple[Tensor, ...] = ()) -> 
         return
     asked = queried.any(1)
     _warn(~asked, _NO_MASK)
-    _warn(None if zero is None else zero & asked, _NO_RISE)
+    unmoved = torch.zeros_like(asked) if unmoved is None else unmoved & asked
+    if zero is not None:
+        _warn(zero & unmoved, _NO_MOVE)
+        _warn(zero & asked & ~unmoved, _NO_RISE + (_RISE_OF_SIGNED if signed else _OR_SIGNED))
+        unmoved = unmoved & ~zero
+    _warn(unmoved, _NO_MOVE, "the sum of their masks, and show nothing else")
 
 
 _NO_MASK = "every mask is flat, or the input equals its baseline."
-_NO_RISE = (
-    "no mask raised the score of the target. Ask for another class, or for the signed map with "
-    "relu_attributions=False where the method has it."
+_NO_RISE = "no mask raised the score of the target. Ask for another class, or for "
+_OR_SIGNED = "the signed map with relu_attributions=False where the method has it."
+_RISE_OF_SIGNED = "groups that lower the score, too, with relu_scores=False."
+_NO_MOVE = (
+    "no mask moved the score of the target. So it is with a network that is saturated, or whose "
+    "output is constant. Give score_func=captum_groupcam.masking.network.raw_score, the output "
+    "as it is, where the softmax is the score; otherwise another baseline, or another class."
 )
 _NO_VALUE = (
     "activations or gradients are, what is added up cancels, or no value is positive where the "

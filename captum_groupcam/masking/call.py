@@ -24,6 +24,8 @@ from captum_groupcam.masking._inputs import (
 from captum_groupcam.masking._places import check_places
 from captum_groupcam.masking._rows import settled
 from captum_groupcam.masking._zero_maps import (
+    ROUNDING_OF_SCORES,
+    all_alike,
     expecting_zero_maps,
     leveled,
     warn_of_zero_maps,
@@ -36,8 +38,10 @@ from captum_groupcam.networks.axes import check_axes, check_channels, check_fram
 from captum_groupcam.networks.training import has_batch_statistics, in_training
 
 __all__ = [
+    "ROUNDING_OF_SCORES",
     "Call",
     "TensorOrTuple",
+    "all_alike",
     "check_channels_first",
     "check_grid",
     "check_places",

@@ -8,7 +8,7 @@ import torch
 
 from captum_groupcam.attr._shared import shared_arguments
 from captum_groupcam.attr.functional.results import GroupCAMResult
-from captum_groupcam.masking.call import Call, without_rounding
+from captum_groupcam.masking.call import ROUNDING_OF_SCORES, Call, without_rounding
 from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.masking.groups import Grouping, find_grouping, group_maps, split_channels
 from captum_groupcam.masking.masks import LayerMasks, check_percentile, denoise
@@ -95,7 +95,10 @@ def group_cam(
 
     # 5. Transform and 6. score: alpha_l = F_c(I * M'_l + B * (1 - M'_l)) - F_c(B).
     scores, queried = call.score_masks(masks, "Group-CAM", show_progress=show_progress)
-    alphas = torch.where(queried, scores - call.score_baselines().unsqueeze(1), 0)
+    baseline = call.score_baselines().unsqueeze(1)
+    alphas = torch.where(queried, scores - baseline, 0)
+    alphas = without_rounding(alphas, baseline, ROUNDING_OF_SCORES)
+    unmoved = ~alphas.any(1)
     if relu_scores:
         alphas = alphas.relu()
 
@@ -103,4 +106,4 @@ def group_cam(
     merged = call.merge(masks, alphas, normalized=merge_normalized)
     if relu_attributions:
         merged = tuple(one.relu() for one in merged)
-    return GroupCAMResult(merged, queried, alphas, masks, activations, weights)
+    return GroupCAMResult(merged, queried, alphas, masks, activations, weights, unmoved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from captum_groupcam.masking.masks import LayerMasks
@@ -18,10 +19,12 @@ class QueriedMaps(NamedTuple):
         maps (tuple of Tensor): N x 1 x spatial each, or N x T x spatial for T targets; zero (N x 1)
             for an input that is not masked.
         queried (Tensor): N x G booleans, whether the network was asked about a mask.
+        unmoved (Tensor): N booleans, whether no mask moved the score.
     """
 
     maps: tuple[Tensor, ...]
     queried: Tensor
+    unmoved: Tensor
 
 
 class GroupCAMResult(NamedTuple):
@@ -34,6 +37,7 @@ class GroupCAMResult(NamedTuple):
         masks (LayerMasks): G masks a sample.
         activations (Tensor): N x K x spatial, :math:`A_k`.
         weights (Tensor): N x K, :math:`w_k`.
+        unmoved (Tensor): N booleans, whether no group moved the score.
     """
 
     maps: tuple[Tensor, ...]
@@ -42,6 +46,7 @@ class GroupCAMResult(NamedTuple):
     masks: LayerMasks
     activations: Tensor
     weights: Tensor
+    unmoved: Tensor
 
 
 class SelectiveResult(NamedTuple):
@@ -56,3 +61,8 @@ class SelectiveResult(NamedTuple):
     maps: tuple[Tensor, ...]
     queried: Tensor
     effects: Tensor
+
+    @property
+    def unmoved(self) -> Tensor:
+        """Whether the sum shows its masks alone: N booleans, as another map is selected then."""
+        return torch.zeros_like(self.queried[:, 0])

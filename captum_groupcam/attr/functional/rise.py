@@ -9,7 +9,7 @@ import torch
 
 from captum_groupcam.attr._shared import shared_arguments
 from captum_groupcam.attr.functional.results import QueriedMaps
-from captum_groupcam.masking.call import Call
+from captum_groupcam.masking.call import Call, all_alike
 from captum_groupcam.masking.checks import check_between, check_count, check_seed
 from captum_groupcam.masking.random_masks import RandomMasks
 
@@ -80,7 +80,8 @@ def rise(
     scores, queried = call.score_masks(masks, "RISE", show_progress=show_progress)
 
     # The map: the sum of f(I * M_i) M_i, divided by E[M] N.
-    return QueriedMaps(call.merge(masks, scores / (probability * n_masks)), queried)
+    maps = call.merge(masks, scores / (probability * n_masks))
+    return QueriedMaps(maps, queried, all_alike(scores, queried))
 
 
 def _grid_shape(grid_size: int | Sequence[int], dims: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import torch
 from captum_groupcam.attr._shared import shared_arguments
 from captum_groupcam.attr.functional.results import QueriedMaps
 from captum_groupcam.attr.maps import weighted_sum
-from captum_groupcam.masking.call import Call
+from captum_groupcam.masking.call import Call, all_alike
 from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.masking.masks import LayerMasks
 from captum_groupcam.masking.smoothed import Smoothing, smoother
@@ -89,4 +89,5 @@ def score_cam(
     # The map: ReLU(sum of alpha_k A_k), upsampled.
     # Scores have the precision of the inputs, which the network may have left.
     maps = weighted_sum(activations, weights.to(activations))
-    return QueriedMaps(call.upsample(maps.relu() if relu_attributions else maps), queried)
+    maps = maps.relu() if relu_attributions else maps
+    return QueriedMaps(call.upsample(maps), queried, all_alike(scores, queried))
