@@ -51,7 +51,7 @@ def judged(
         n_shifts (int, optional): As in :func:`~benchmarks.research.looks.views`. Default: 4.
         contrast (float, optional): As in :func:`~benchmarks.research.looks.views`. Default: 0.6.
         prior (float, optional): Share of the views that is added to Group-CAM. Default: 0.1.
-        sharpness (float, optional): Weights are a softmax of the effects times this; infinity
+        sharpness (float, optional): Weights are a softmax of the effects times this; a million
             selects the map with the largest effect. Default: 10.0.
         power (float, optional): To which power the gradient of the input is taken that the average
             is multiplied by, for three queries. Default: 0, not asked for.
@@ -66,9 +66,6 @@ def judged(
     maps = guided_filter(torch.cat([seen, of_groups, seen * of_groups], 1), inputs, guide)
     maps = divide_by_maximum(maps.flatten(0, 1).unsqueeze(1)).view_as(maps)
     effects = mean_effect(probe, maps, _SHARES)
-    if sharpness == float("inf"):
-        weights = (effects == effects.amax(1, keepdim=True)).to(maps)
-    else:
-        weights = (sharpness * effects).softmax(1).to(maps)
+    weights = (sharpness * effects).softmax(1).to(maps)
     average = (weights[..., None, None] * maps).sum(1, keepdim=True)
     return average * detail(model, inputs, target, sigma=sigma) ** power if power else average
