@@ -18,19 +18,23 @@ from captum_groupcam._captum._derivatives import (
     layer_curvature,
     layer_gradients_and_activations,
 )
-from captum_groupcam._captum._hooks import replacing
+from captum_groupcam._captum._hooks import name_of, replacing
+from captum_groupcam._captum._row_order import REORDERED, is_in_other_rows
 
 __all__ = [
     "LRP_RULES",
+    "REORDERED",
     "ForwardFunc",
     "TargetType",
     "goes_past",
     "gradients_of",
     "input_gradients",
+    "is_in_other_rows",
     "layer_activations",
     "layer_curvature",
     "layer_gradients_and_activations",
     "log_usage",
+    "name_of",
     "of_inference",
     "progress_bar",
     "replacing",

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from captum_groupcam._captum._calls import ForwardFunc, run_forward, warn
 from captum_groupcam._captum._hooks import NotStoredError, name_of, taking, watching
-from captum_groupcam._captum._row_order import distinct_weights, is_reordered
+from captum_groupcam._captum._row_order import REORDERED, distinct_weights, is_reordered
 from captum_groupcam._compiled import eager, on_one_device, uncompiled
 
 __all__ = [
@@ -27,11 +27,6 @@ __all__ = [
     "layer_gradients_and_activations",
 ]
 
-
-_REORDERED = (
-    "The rows of the layer {} are not in the order of the samples: the network sorts or turns them "
-    "before the layer, so that a sample may get the map of another. Give internal_batch_size=1."
-)
 
 #: What gradients in float16 are multiplied by on their way: its least number is 6e-8.
 _SCALE = 2.0**10
@@ -227,7 +222,7 @@ def _gradients_of_call(
     if gradients is None:
         raise ValueError(_without_gradient(layer))
     if weights is not None and weighted is not None and is_reordered(gradients, weighted, weights):
-        warn(_REORDERED.format(name_of(layer)))
+        warn(REORDERED.format(name_of(layer)))
     return gradients, activations.detach()
 
 

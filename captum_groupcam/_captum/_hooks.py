@@ -33,6 +33,12 @@ def _only_tensor(layer: Module, value: Any, at_input: bool) -> Tensor:
             f"Expected the {'input' if at_input else 'output'} of the layer {name_of(layer)} to be "
             f"one tensor, got {found}. Choose a layer inside it, or beside it, that has one."
         )
+    if values[0].is_complex():
+        raise ValueError(
+            f"The {'input' if at_input else 'output'} of the layer {name_of(layer)} is complex, "
+            f"{values[0].dtype}, as what a Fourier transform gives; a map needs real activations. "
+            "Choose another layer."
+        )
     return values[0]
 
 

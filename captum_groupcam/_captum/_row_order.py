@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["distinct_weights", "is_reordered"]
+__all__ = ["REORDERED", "distinct_weights", "is_in_other_rows", "is_reordered"]
+
+REORDERED = (
+    "The rows of the layer {} are not in the order of the samples: the network sorts or turns them "
+    "before the layer, so that a sample may get the map of another. Give internal_batch_size=1."
+)
 
 #: Share of a row's gradient by which it may differ: weights are powers of two, so all is rounding.
 _SHARE = 0.05
@@ -53,6 +58,31 @@ def is_reordered(gradients: Tensor, weighted: Tensor, weights: Tensor) -> bool:
     axes = [axis for axis, size in enumerate(gradients.shape) if size == len(weights)]
     verdicts = [_verdict(gradients, weighted, weights, axis) for axis in axes]
     return "own" not in verdicts and "others" in verdicts
+
+
+def is_in_other_rows(together: Tensor, again: Tensor, samples: Tensor) -> bool:
+    """Whether what a layer gives for some samples again is what others have in the whole.
+
+    Args:
+        together (Tensor): N x ..., what it gave for all.
+        again (Tensor): Q x ..., what it gave for some of them.
+        samples (Tensor): Q indices of these.
+
+    Returns:
+        bool: Whether one of them has another row, and is not like its own.
+
+    Examples::
+
+        >>> rows, first = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0])
+        >>> is_in_other_rows(rows, rows[:1], first), is_in_other_rows(rows.flip(0), rows[:1], first)
+        (False, True)
+    """
+    wide = torch.promote_types(together.dtype, torch.float32)
+    rows, asked = (one.to(wide).flatten(1) for one in (together, again))
+    distances = torch.stack([(rows - one).norm(dim=1) for one in asked])
+    own = distances.gather(1, samples.unsqueeze(1)).squeeze(1)
+    other = own > _SHARE * asked.norm(dim=1)
+    return bool((other & (distances.amin(1) <= _SHARE * own)).any())
 
 
 def _verdict(gradients: Tensor, weighted: Tensor, weights: Tensor, axis: int) -> str:

@@ -14,10 +14,10 @@ from captum_groupcam.masking.baselines import Baseline, Baselines
 from captum_groupcam.masking.call import (
     Call,
     TensorOrTuple,
-    generator_states,
     isolated,
     like_inputs,
     prepare,
+    random_states,
     warn_of_chance,
     warn_of_zero_maps,
 )
@@ -42,7 +42,7 @@ def explained(
     """
     with isolated():
         call = prepare(forward_func, inputs, target, additional_forward_args, **options)
-        before = generator_states(call.inputs[0].device)
+        before = random_states(call.inputs[0].device)
         maps = algorithm(call)
         warn_of_chance(call, before)
         return like_inputs(inputs, maps)

@@ -48,13 +48,17 @@ class Call(NamedTuple):
             for whole, baseline in zip(self.inputs, self.baselines, strict=True)
         )
 
-    def activations(self, layer: TargetLayer, *, check_target: bool = False) -> Tensor:
+    def activations(
+        self, layer: TargetLayer, *, check_target: bool = False, check_order: bool = False
+    ) -> Tensor:
         """The activations of a layer, without gradients.
 
         Args:
             layer (TargetLayer): The layer.
             check_target (bool, optional): Whether the target is looked up in the output, for
                 methods that ask for no score. Default: False.
+            check_order (bool, optional): Whether to warn of a layer that has the samples in another
+                order, for methods that ask for many scores. Default: False.
 
         Returns:
             Tensor: A, N x K x spatial.
@@ -65,7 +69,9 @@ class Call(NamedTuple):
                 depend on one of several inputs that are explained.
             TargetError: If the target is checked and there is no such output.
         """
-        found = self.network.activations(layer, self.inputs, check_target=check_target)
+        found = self.network.activations(
+            layer, self.inputs, check_target=check_target, check_order=check_order
+        )
         return self._checked(found, layer)
 
     def gradients_and_activations(self, layer: TargetLayer) -> tuple[Tensor, Tensor]:

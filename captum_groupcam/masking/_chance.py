@@ -7,28 +7,10 @@ from torch import Tensor
 
 from captum_groupcam import _captum
 from captum_groupcam.masking._call import Call
+from captum_groupcam.masking._rows import random_states
 from captum_groupcam.networks.training import in_training
 
-__all__ = ["generator_states", "warn_of_chance"]
-
-
-def generator_states(device: torch.device) -> list[Tensor]:
-    """The states of torch's global generators that a network on a device may draw from.
-
-    Args:
-        device (torch.device): The device.
-
-    Returns:
-        list of Tensor: The states, K bytes each.
-
-    Examples::
-
-        >>> before = generator_states(torch.device("cpu"))
-        >>> all(map(torch.equal, before, generator_states(torch.device("cpu"))))
-        True
-    """
-    on_cuda = device.type == "cuda" and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if on_cuda else [])]
+__all__ = ["warn_of_chance"]
 
 
 def warn_of_chance(call: Call, before: list[Tensor]) -> None:
@@ -39,7 +21,7 @@ def warn_of_chance(call: Call, before: list[Tensor]) -> None:
 
     Args:
         call (Call): A call that is done.
-        before (list of Tensor): What :func:`generator_states` gave before, K bytes each.
+        before (list of Tensor): What :func:`random_states` gave before, K bytes each.
 
     Warns:
         UserWarning: If the answers differ.
@@ -48,10 +30,10 @@ def warn_of_chance(call: Call, before: list[Tensor]) -> None:
 
         >>> from captum_groupcam.masking.call import prepare
         >>> call = prepare(torch.nn.Flatten().eval(), torch.ones(2, 3, 4), 0, None, 0.5)
-        >>> warn_of_chance(call, generator_states(torch.device("cpu")))
+        >>> warn_of_chance(call, random_states(torch.device("cpu")))
     """
     network, device = call.network, call.inputs[0].device
-    after = generator_states(device)
+    after = random_states(device)
     if all(map(torch.equal, before, after)) or in_training(network.forward_func):
         return
     first = torch.zeros(1, dtype=torch.long, device=device)

@@ -15,12 +15,37 @@ from captum_groupcam.masking.network import Network
 from captum_groupcam.networks._sameness import Rounding, precision_of
 from captum_groupcam.networks.training import has_batch_statistics, in_training
 
-__all__ = ["settled", "warn_of_company"]
+__all__ = ["random_states", "settled", "warn_of_company"]
 
 #: Queries of a single sample among which one more is no cost to speak of.
 _MANY = 100
 #: What a network raises for rows that it does not take.
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+
+_STATE = (
+    "The network answers the same input differently when it is asked again: it keeps a state "
+    "between its passes, or draws at random. So the map depends on what was asked before. Explain "
+    "a function that resets the state, or seeds the generator, and then calls the network."
+)
+
+
+def random_states(device: torch.device) -> list[Tensor]:
+    """The states of torch's global generators that a network on a device may draw from.
+
+    Args:
+        device (torch.device): The device.
+
+    Returns:
+        list of Tensor: The states, K bytes each.
+
+    Examples::
+
+        >>> before = random_states(torch.device("cpu"))
+        >>> all(map(torch.equal, before, random_states(torch.device("cpu"))))
+        True
+    """
+    on_cuda = device.type == "cuda" and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if on_cuda else [])]
 
 
 def settled(network: Network, inputs: tuple[Tensor, ...]) -> Network:
@@ -108,7 +133,7 @@ def warn_of_company(
         n_queries (int): Rows that are asked in all.
 
     Warns:
-        UserWarning: If the score of the row alone is another.
+        UserWarning: If the score of the row alone is another, or another each time.
 
     Examples::
 
@@ -130,8 +155,14 @@ def warn_of_company(
     alone, place = _asked_alone(ask, place, len(scores))
     expected = scores.detach()[place]
     dtype = precision_of(network.forward_func, scores)
-    if _same(scale, alone, expected, dtype) or not _same(scale, ask(place), alone, dtype):
-        return  # the same; or it depends on chance, of which there is a warning
+    if _same(scale, alone, expected, dtype):
+        return
+    before = random_states(scores.device)
+    if not _same(scale, ask(place), alone, dtype):
+        # Of numbers from torch's generators there is another warning.
+        if all(map(torch.equal, before, random_states(scores.device))):
+            _captum.warn(_STATE)
+        return
     worst = int((alone - expected).abs().argmax())
     _captum.warn(
         "The network's answer for a row depends on the rows beside it: a score is "

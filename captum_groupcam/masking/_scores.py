@@ -18,6 +18,7 @@ __all__ = [
     "finite",
     "raw_score",
     "warn_of_probabilities",
+    "warn_of_three_dimensions",
     "with_rows",
 ]
 
@@ -119,6 +120,38 @@ def warn_of_probabilities(output: Tensor, score_func: ScoreFunc) -> None:
         "softmax of them, which is the score unless another is given, is nearly the same for all "
         "classes. Explain the network before its softmax, or give "
         "score_func=captum_groupcam.masking.network.raw_score, the output as it is."
+    )
+
+
+def warn_of_three_dimensions(
+    output: Tensor, score_func: ScoreFunc, inputs: tuple[Tensor, ...]
+) -> None:
+    """Warns of an output whose classes may be in dimension 1 or in the last.
+
+    Args:
+        output (Tensor): What the network returned, N x classes x ...
+        score_func (Callable): What turns it into scores.
+        inputs (tuple of Tensor): What it was given, N x ... each. Of signals, N x C x L, the output
+            is taken to have a value for each class and place.
+
+    Warns:
+        UserWarning: If the softmax is taken of an output of three dimensions.
+
+    Examples::
+
+        >>> output = torch.rand(2, 5, 16)
+        >>> warn_of_three_dimensions(output, class_probability, (torch.rand(2, 3, 16),))
+        >>> warn_of_three_dimensions(output, raw_score, (torch.rand(2, 3, 16, 16),))
+    """
+    if score_func is not class_probability or output.dim() != 3 or 1 in output.shape[1:]:
+        return
+    if any(one.is_floating_point() and one.dim() == 3 for one in inputs):
+        return
+    _captum.warn(
+        f"The output has the shape {tuple(output.shape)}, and the softmax is taken over dimension "
+        "1, as the classes are there unless something else is said. Where they come last, as in "
+        "samples x queries x classes, give score_func=lambda output: output.softmax(-1); to "
+        "confirm dimension 1, give score_func=lambda output: output.softmax(1)."
     )
 
 

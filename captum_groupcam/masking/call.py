@@ -14,7 +14,7 @@ from torch.nn import Module
 from captum_groupcam import _captum
 from captum_groupcam.masking._arguments import plain
 from captum_groupcam.masking._call import Call
-from captum_groupcam.masking._chance import generator_states, warn_of_chance
+from captum_groupcam.masking._chance import warn_of_chance
 from captum_groupcam.masking._inputs import (
     check_channels_first,
     check_grid,
@@ -22,7 +22,7 @@ from captum_groupcam.masking._inputs import (
     is_spatial,
 )
 from captum_groupcam.masking._places import check_places
-from captum_groupcam.masking._rows import settled
+from captum_groupcam.masking._rows import random_states, settled
 from captum_groupcam.masking._zero_maps import (
     ROUNDING_OF_SCORES,
     all_alike,
@@ -46,13 +46,13 @@ __all__ = [
     "check_grid",
     "check_places",
     "expecting_zero_maps",
-    "generator_states",
     "in_training",
     "is_spatial",
     "isolated",
     "leveled",
     "like_inputs",
     "prepare",
+    "random_states",
     "warn_of_chance",
     "warn_of_zero_maps",
     "without_rounding",

@@ -13,6 +13,7 @@ from torch import Tensor
 from captum_groupcam import _captum, _compiled
 from captum_groupcam.masking._arguments import Shared, of_rows, of_samples, tensors_of
 from captum_groupcam.masking._chunks import DEFAULT_BATCH_SIZE, default_batch_size, in_chunks
+from captum_groupcam.masking._order import warn_of_order
 from captum_groupcam.masking._scores import (
     ScoreFunc,
     at_least_float32,
@@ -21,6 +22,7 @@ from captum_groupcam.masking._scores import (
     finite,
     raw_score,
     warn_of_probabilities,
+    warn_of_three_dimensions,
     with_rows,
 )
 from captum_groupcam.masking.checks import check_count
@@ -136,6 +138,7 @@ class Network:
             output = _captum.run_forward(self.forward_func, inputs, self.arguments(samples))
             if self.once.is_first("probabilities"):
                 warn_of_probabilities(output, self.score_func)
+                warn_of_three_dimensions(output, self.score_func, inputs)
             output = at_least_float32(with_rows(output, len(samples)))
             return self.target.select(checked_scores(self.score_func(output), output), samples)
 
@@ -201,7 +204,12 @@ class Network:
         return self.target.select(with_rows(output, len(samples)), samples)
 
     def activations(
-        self, layer: TargetLayer, inputs: tuple[Tensor, ...], *, check_target: bool = False
+        self,
+        layer: TargetLayer,
+        inputs: tuple[Tensor, ...],
+        *,
+        check_target: bool = False,
+        check_order: bool = False,
     ) -> Tensor:
         """The layer's activations A for all samples.
 
@@ -210,6 +218,8 @@ class Network:
             inputs (tuple of Tensor): Inputs, N x C x spatial each.
             check_target (bool, optional): Whether the target is looked up in the output.
                 Default: False.
+            check_order (bool, optional): Whether to warn of a layer that has the samples in another
+                order, at the price of one to three more rows. Default: False.
 
         Returns:
             Tensor: Activations on the layer's grid, N x K x spatial.
@@ -219,7 +229,7 @@ class Network:
             TargetError: If the target is checked and there is no such output.
         """
 
-        def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
+        def look(rows: tuple[Tensor, ...], samples: Tensor) -> Tensor:
             activations = _captum.layer_activations(
                 self.forward_func,
                 layer.module,
@@ -229,7 +239,17 @@ class Network:
                 **_place(layer),
                 device_ids=self.device_ids,
             )
-            return (layer.to_grid(activations),)
+            return layer.to_grid(activations)
+
+        def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
+            found = look(rows, samples)
+            if check_order and self._checks_order(samples) and len(found) == len(samples):
+
+                def look_again(some: Tensor) -> Tensor:
+                    return look(tuple(tensor[some] for tensor in rows), samples[some])
+
+                warn_of_order(layer.module, found, look_again)
+            return (found,)
 
         return self.by_sample(inputs, work)[0]
 

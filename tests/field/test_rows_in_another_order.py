@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from captum_groupcam import GradCAM, GroupCAM, LayerCAM
+from captum_groupcam import AblationCAM, GradCAM, GroupCAM, LayerCAM, ScoreCAM
 from tests.toy_networks import Recorder, classifier, images
 
 NETWORK = classifier(seed=2)
@@ -34,6 +35,11 @@ METHODS: dict[str, Callable[..., Tensor]] = {
     "GradCAM": lambda f, x, **o: GradCAM(f, LAYER).attribute(x, 1, **o),
     "LayerCAM": lambda f, x, **o: LayerCAM(f, LAYER).attribute(x, 1, **o),
     "GroupCAM": lambda f, x, **o: GroupCAM(f, LAYER).attribute(x, 1, n_groups=4, **o),
+    "GroupCAM without gradients": lambda f, x, **o: GroupCAM(f, LAYER).attribute(
+        x, 1, n_groups=4, gradient_free=True, relu_attributions=False, **o
+    ),
+    "ScoreCAM": lambda f, x, **o: ScoreCAM(f, LAYER).attribute(x, 1, **o),
+    "AblationCAM": lambda f, x, **o: AblationCAM(f, LAYER).attribute(x, 1, **o),
 }
 
 
@@ -42,6 +48,8 @@ def rising(n: int) -> Tensor:
     return images(n, 12, 12) + torch.arange(float(n)).view(n, 1, 1, 1)
 
 
+# A channel that is taken from another sample than was meant is a warning of its own.
+@pytest.mark.filterwarnings("ignore:The network's answer for a row depends on the rows beside it")
 @pytest.mark.parametrize("n", [2, 5])
 @pytest.mark.parametrize("network", [sorting, turning])
 @pytest.mark.parametrize("method", METHODS)
@@ -75,6 +83,27 @@ def test_rounding_is_no_alarm(how: str) -> None:
     with warnings.catch_warnings(), autocast:
         warnings.simplefilter("error")
         GradCAM(network, network.features).attribute(x, 1)
+        ScoreCAM(network, network.features).attribute(x, 1)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_every_order_but_that_of_the_samples_is_noticed_without_gradients(n: int) -> None:
+    """A network that sorts, whichever samples stay in place."""
+    x = rising(n)
+    for order in itertools.permutations(range(n)):
+        given = x[list(order)]
+        in_order = list(order) == sorted(order, reverse=True)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            METHODS["ScoreCAM"](sorting, given)
+        said = [one for one in seen if "not in the order" in str(one.message)]
+        assert said or in_order, order
+
+
+def test_samples_that_are_the_same_are_no_alarm() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        METHODS["ScoreCAM"](NETWORK, images(1, 12, 12).expand(4, -1, -1, -1))
 
 
 def test_samples_without_gradients_are_no_alarm() -> None:

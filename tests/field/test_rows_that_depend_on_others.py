@@ -158,7 +158,8 @@ def test_chance_is_named_as_such() -> None:
     assert not [one for one in seen if "beside it" in str(one.message)]
 
 
-@pytest.mark.parametrize(("n", "more"), [(1, 0), (2, 1), (3, 1)])
+# And one for the order of two samples, or three for that of more.
+@pytest.mark.parametrize(("n", "more"), [(1, 0), (2, 1 + 1), (3, 1 + 3)])
 def test_it_costs_one_row_and_none_for_one_sample(n: int, more: int) -> None:
     recorder = Recorder(NETWORK)
     _, scores = GroupCAM(recorder, LAYER).attribute(
