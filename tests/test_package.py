@@ -29,6 +29,7 @@ SMALL = {"typing_extensions"}
 EXTRAS = {
     "apps/_doctor.py": {"packaging"},
     "apps/_explain.py": {"rich"},
+    "apps/_figures.py": {"rich"},
     "apps/cli.py": {"rich", "typer"},
     "apps/console.py": {"rich", "typer"},
     "apps/options.py": {"typer"},

@@ -1,11 +1,9 @@
-"""``captum-groupcam explain`` and ``demo``: what they compute, draw and print."""
+"""``captum-groupcam explain``: what it computes and prints."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,34 +18,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from captum_groupcam.analysis.uncertainty import scored_masks
+from captum_groupcam.apps._figures import deletion_insertion_curves, groups, picture
+from captum_groupcam.apps._files import check_folder, file_part, output_names
 from captum_groupcam.apps._passes import accelerated_where_it_pays, passes_per_image
 from captum_groupcam.apps.console import printable, progress_bar, say
-from captum_groupcam.attr.group_cam import GroupCAM
-from captum_groupcam.images import ImageError, open_image, sample_images, scan_images
+from captum_groupcam.images import ImageError, open_image, scan_images
 from captum_groupcam.methods import METHODS, MethodSpec, offered_methods
-from captum_groupcam.metrics.functional import deletion_insertion
 from captum_groupcam.models import ImageClassifier, load_model
 from captum_groupcam.naming import one_line
-from captum_groupcam.visualization import (
-    curves,
-    group_panels,
-    is_own_picture,
-    method_grid,
-    method_sheet,
-    overlay,
-    save_figure,
-)
+from captum_groupcam.visualization import is_own_picture, save_figure
 
-__all__ = ["ALL", "Explaining", "demo_figure", "file_part", "find_class"]
-__all__ += ["find_device", "output_names"]
+__all__ = ["ALL", "Explaining", "find_class", "find_device"]
 
 #: What ``--method`` takes for all of :data:`~captum_groupcam.methods.METHODS`, in one picture.
 ALL = "all"
-#: The longest name of a file that file systems take, in bytes.
-_LONGEST = 255
-#: The longest part of it that says the method, in characters.
-_LONGEST_PART = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +100,7 @@ class Explaining:
                 _ = (model.at_layer(spec.layer) if spec.layer else model).layer
         chosen = None if target is None else find_class(target, model.class_names)
         _ = model.mean  # pictures are shown as the network sees them
-        _try_folder(out)
+        check_folder(out)
         return cls(
             model=model,
             specs=specs,
@@ -217,9 +201,9 @@ class Explaining:
                 maps[name] = self._model_of(spec).explain(spec.name, inputs, target, **spec.options)
         spec = next(iter(self.specs.values()))
         draw: dict[str, Callable[[], Figure]] = {
-            "": partial(_picture, self.model, inputs, target, maps, sheet=self.sheet),
-            "_groups": partial(_groups, self._model_of(spec), spec, inputs, target),
-            "_curves": partial(_curves, self.model, inputs, target, maps),
+            "": partial(picture, self.model, inputs, target, maps, sheet=self.sheet),
+            "_groups": partial(groups, self._model_of(spec), spec, inputs, target),
+            "_curves": partial(deletion_insertion_curves, self.model, inputs, target, maps),
         }
         for kind, path in outputs.items() if maps else ():
             what = kind.removeprefix("_") or "picture"
@@ -262,76 +246,6 @@ class Explaining:
         return int(classes[0, 0])
 
 
-def demo_figure(n_groups: int) -> Figure:
-    """Explains sample photos with EfficientNet-Lite0: Group-CAM beside Grad-CAM.
-
-    Raises:
-        ModuleNotFoundError: If a package is missing, with the command that installs it.
-    """
-    model = load_model("efficientnet_lite0")
-    photos = {name: load() for name, load in sample_images().items()}
-    inputs = torch.stack([model.preprocess(photo) for photo in photos.values()])
-    probabilities, classes = model.classify(inputs)
-    target = classes[:, 0].tolist()
-    methods: dict[str, tuple[str, dict[str, Any]]] = {
-        "Grad-CAM": ("grad_cam", {}),
-        "Group-CAM": ("group_cam", {"n_groups": n_groups}),
-    }
-    maps: dict[str, list[Tensor]] = {title: [] for title in methods}
-    with progress_bar(Console()) as progress:
-        # One image at a time, so that the bar moves.
-        for row in progress.track(range(len(target)), description="demo"):
-            for title, (method, options) in methods.items():
-                image = inputs[row : row + 1]
-                maps[title] += model.explain(method, image, target[row], **options)
-    titles = [
-        f"{model.class_names[index]}, {probability:.0%}"
-        for index, probability in zip(target, probabilities[:, 0].tolist(), strict=True)
-    ]
-    return method_grid(model.denormalize(inputs), maps, row_titles=titles, images_per_row=2)
-
-
-# --- pictures
-
-
-def _picture(
-    model: ImageClassifier, inputs: Tensor, target: int, maps: dict[str, Tensor], *, sheet: bool
-) -> Figure:
-    """The map over the image, or a sheet of the image and the map of each method."""
-    image, title = model.denormalize(inputs)[0], model.class_names[target]
-    if sheet:
-        return method_sheet(image, {name: one[0] for name, one in maps.items()}, title=title)
-    (attributions,) = maps.values()
-    return overlay(image, attributions[0], title=title)
-
-
-def _groups(model: ImageClassifier, spec: MethodSpec, inputs: Tensor, target: int) -> Figure:
-    """What the groups of the largest scores show of the image."""
-    scored = scored_masks(
-        GroupCAM(model.network, model.layer.module),
-        inputs,
-        target,
-        **model.layer.keywords,
-        **spec.method.fixed,
-        **spec.options,
-    )
-    masks, scores = scored.of_sample(0)
-    return group_panels(
-        model.denormalize(inputs)[0], masks, scores, title=model.class_names[target]
-    )
-
-
-def _curves(model: ImageClassifier, inputs: Tensor, target: int, maps: dict[str, Tensor]) -> Figure:
-    """Deletion and insertion of each map, by the paper's protocol."""
-    results = {
-        name: deletion_insertion(model.network, one, inputs, target) for name, one in maps.items()
-    }
-    return curves(results, title=model.class_names[target])
-
-
-# --- arguments
-
-
 def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -365,51 +279,6 @@ def find_class(text: str, class_names: list[str]) -> int:
     raise ValueError(f"No class is named {text!r}; {hint}")
 
 
-def file_part(spec: MethodSpec) -> str:
-    """A method with its options as part of a file's name: another for any other, always the same.
-
-    Examples::
-
-        >>> file_part(MethodSpec.parse("layer_cam:smooth=flips"))
-        'layer_cam_smooth=flips'
-        >>> file_part(MethodSpec.parse("layer_cam"))
-        'layer_cam'
-    """
-    # Some systems take no colon.
-    whole = str(spec).replace(":", "_", 1)
-    part = re.sub(r"[^\w.,=+()-]", "_", whole)[:_LONGEST_PART]
-    mark = "" if part == whole else f"_{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
-    return part + mark
-
-
-def output_names(files: list[Path], method: str, folder: Path) -> list[str]:
-    """Names the overlays: no two alike, none that of an input in the same folder, none too long.
-
-    Examples::
-
-        >>> output_names([Path("a/cat.png"), Path("b/cat.jpg")], "group_cam", Path("out"))
-        ['cat_group_cam.png', 'cat_group_cam_2.png']
-    """
-    # Case does not tell files apart on every system.
-    taken = {file.name.casefold() for file in files if file.resolve().parent == folder.resolve()}
-    names = []
-    for file in files:
-        name, copy = _name(file.stem, method, ""), 1
-        while name.casefold() in taken:
-            copy += 1
-            name = _name(file.stem, method, f"_{copy}")
-        taken.add(name.casefold())
-        names.append(name)
-    return names
-
-
-def _name(stem: str, method: str, copy: str) -> str:
-    end = f"_{method}{copy}.png"
-    while len(os.fsencode(stem + end)) > _LONGEST:
-        stem = stem[:-1]
-    return stem + end
-
-
 def find_device(name: str | None) -> torch.device:
     """The device of this name; if none is given, a GPU if there is one.
 
@@ -423,14 +292,3 @@ def find_device(name: str | None) -> torch.device:
         return torch.zeros(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"Device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
-def _try_folder(folder: Path) -> None:
-    """Finds out whether files can be written to a folder, before anything is computed."""
-    trial = folder / f".{os.getpid()}.trial"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial.touch(exist_ok=False)
-        trial.unlink()
-    except OSError as error:
-        raise OSError(f"Nothing can be written to --out {folder}: {error.strerror}.") from error

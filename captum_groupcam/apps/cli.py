@@ -175,7 +175,7 @@ def demo(
 ) -> None:
     """Explains sample photos with EfficientNet-Lite0: Group-CAM beside Grad-CAM, in one picture."""
     with usage_errors():
-        from captum_groupcam.apps._explain import demo_figure
+        from captum_groupcam.apps._figures import demo_figure
         from captum_groupcam.visualization import is_own_picture, save_figure
 
         if not force and os.path.lexists(out) and not is_own_picture(out):

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 import captum_groupcam.apps
 from captum_groupcam import GroupCAM
 from captum_groupcam.__main__ import main
-from captum_groupcam.apps._explain import file_part, find_class, output_names
+from captum_groupcam.apps._explain import find_class
+from captum_groupcam.apps._files import file_part, output_names
 from captum_groupcam.apps.cli import app
 from captum_groupcam.images import open_image
 from captum_groupcam.methods import METHODS, MethodSpec, offered_methods
