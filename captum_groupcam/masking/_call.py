@@ -11,7 +11,7 @@ from torch import Tensor
 
 from captum_groupcam import _captum
 from captum_groupcam.masking._inputs import check_activations, is_spatial
-from captum_groupcam.masking._places import check_places
+from captum_groupcam.masking._places import check_places, warn_of_inputs_elsewhere
 from captum_groupcam.masking.masks import MaskSource, upsample
 from captum_groupcam.masking.network import Network, in_chunks
 from captum_groupcam.masking.queries import merge_masks, score_masks, score_samples
@@ -119,17 +119,21 @@ class Call(NamedTuple):
                 network=lambda: reached_modules(self.network.forward_func),
             )
         if not self.network.follows and sum(map(is_spatial, self.inputs)) > 1:
-            self._check_dependence(layer)
+            self._check_dependence(layer, activations.dim())
         return activations
 
-    def _check_dependence(self, layer: TargetLayer) -> None:
+    def _check_dependence(self, layer: TargetLayer, n_dims: int) -> None:
         """Refuses an input that the layer does not depend on, by the first sample."""
         first = self._part(slice(0, 1))
         explained = [which for which in range(len(self.inputs)) if self.has_map(which)]
-        still = independent_of(
-            first.inputs, lambda inputs: first.network.activations(layer, inputs), explained
-        )
+
+        def look(inputs: tuple[Tensor, ...]) -> Tensor:
+            return first.network.activations(layer, inputs)
+
+        still = independent_of(first.inputs, look, explained)
         if not still:
+            if self.only is None and n_dims == self.inputs[explained[0]].dim():
+                warn_of_inputs_elsewhere(first.inputs, explained, look, layer)
             return
         if self.only is not None:
             raise ValueError(

@@ -6,7 +6,7 @@ tokens or 64 positions. Only then the network is asked, by a few passes of the f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
 from torch.nn import Module
@@ -16,13 +16,14 @@ from captum_groupcam.networks._channels import may_come_last, surely_come_first
 from captum_groupcam.networks._following import (
     axes_that_follow,
     grid_that_follows,
+    inputs_that_lie_elsewhere,
     is_doubtful,
     order_that_follows,
 )
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import FoundGrid, channels_first
 
-__all__ = ["check_places"]
+__all__ = ["check_places", "warn_of_inputs_elsewhere"]
 
 
 def check_places(
@@ -103,6 +104,40 @@ def check_places(
         _captum.warn(
             f"{about}, whose patches are not square, and its positions do not show that they lie "
             f"so: the map may be wrong. {instead}, or ask captum_groupcam.networks.check_layer."
+        )
+
+
+def warn_of_inputs_elsewhere(
+    inputs: tuple[Tensor, ...],
+    asked: Sequence[int],
+    look: Callable[[tuple[Tensor, ...]], Tensor],
+    layer: TargetLayer,
+) -> None:
+    """Warns of inputs that do not lie over the layer, as another does.
+
+    Args:
+        inputs (tuple of Tensor): One sample of what the network takes, 1 x C x spatial each.
+        asked (sequence of int): Places of the inputs that are explained.
+        look (Callable): Gives the layer for inputs, on its grid.
+        layer (TargetLayer): The layer.
+
+    Warns:
+        UserWarning: If the layer's positions follow one of the inputs, but not another.
+
+    Examples::
+
+        >>> import torch
+        >>> pair = torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8)
+        >>> layer = TargetLayer(torch.nn.Identity())
+        >>> warn_of_inputs_elsewhere(pair, [0, 1], lambda pair: pair[0] + pair[1], layer)
+    """
+    elsewhere = inputs_that_lie_elsewhere(inputs, asked, look)
+    if elsewhere:
+        which = f"input{'s' if len(elsewhere) > 1 else ''} {' and '.join(map(str, elsewhere))}"
+        _captum.warn(
+            f"The positions of the layer {layer} do not lie where those of {which} are, as where "
+            "an image is averaged and scales the channels of another: its map says nothing of "
+            "where. Pass it as additional_forward_args."
         )
 
 

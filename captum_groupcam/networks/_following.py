@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from captum_groupcam.networks._evidence import AMOUNT
-from captum_groupcam.networks._location import DRAWS, centers, fit
+from captum_groupcam.networks._location import CLEAR, DRAWS, centers, fit
 
 __all__ = [
     "Followed",
     "axes_that_follow",
     "grid_that_follows",
+    "inputs_that_lie_elsewhere",
     "is_doubtful",
     "order_that_follows",
 ]
@@ -210,6 +211,54 @@ def order_that_follows(
         if not judged.unclear:
             break
     return judged
+
+
+def inputs_that_lie_elsewhere(
+    inputs: tuple[Tensor, ...], asked: Sequence[int], look: Callable[[tuple[Tensor, ...]], Tensor]
+) -> list[int]:
+    """Asks of several inputs over which of them the positions of a layer do not lie.
+
+    An image that is averaged, and scales the channels of another, moves all positions alike.
+
+    Args:
+        inputs (tuple of Tensor): One sample of what the network takes, 1 x C x spatial each.
+        asked (sequence of int): Places of inputs with as many dimensions as the layer.
+        look (Callable): Gives the layer for inputs, 1 x K x grid.
+
+    Returns:
+        list of int: Places of the inputs that no position follows, though another input is clearly
+        followed; none where the layer has few positions, or the input moves none.
+
+    Examples::
+
+        >>> pair = torch.rand(1, 1, 8, 8), torch.rand(1, 1, 8, 8)
+        >>> inputs_that_lie_elsewhere(pair, [0, 1], lambda pair: pair[0] * pair[1].mean())
+        [1]
+        >>> inputs_that_lie_elsewhere(pair, [0, 1], lambda pair: pair[0] + pair[1])
+        []
+    """
+    found = {which: _correlation(inputs, which, look) for which in asked}
+    if not any(one > CLEAR for one in found.values()):
+        return []
+    return [which for which, one in found.items() if one < NOT_FOLLOWED]
+
+
+def _correlation(
+    inputs: tuple[Tensor, ...], which: int, look: Callable[[tuple[Tensor, ...]], Tensor]
+) -> float:
+    """How well positions follow one input, at least: NaN where too few are moved to tell."""
+    found: list[Tensor] = []
+    for draws in DRAWS[:3]:
+        for draw in draws:
+            axes = range(2, inputs[which].dim())
+            found += _places(inputs, which, look, draw, axes, lambda squares: [squares.sum(0)])
+        mean = torch.stack(found).mean(0)
+        if fit(mean).n_positions < TOO_FEW:
+            return math.nan
+        correlation = _follows(mean).correlation
+        if correlation > CLEAR:
+            break
+    return correlation
 
 
 def _places(

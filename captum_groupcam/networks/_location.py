@@ -15,7 +15,7 @@ from torch import Tensor
 
 from captum_groupcam.networks._layouts import Layout
 
-__all__ = ["DRAWS", "Fit", "Judgement", "centers", "choose", "fit"]
+__all__ = ["CLEAR", "DRAWS", "Fit", "Judgement", "centers", "choose", "fit"]
 
 #: What holds for a grid whose positions lie where they should, however much they see beside that.
 LEAST_CORRELATION = 0.6

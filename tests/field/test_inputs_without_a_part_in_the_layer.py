@@ -134,7 +134,8 @@ def test_only_several_inputs_pay(batch_size, network, pair):
     alone = nn.Sequential(network.a, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     for net, layer, inputs, more in (
         (alone, alone[0], pair[0], 0),
-        (network, network.both, pair, 3),  # as it is, and with each input changed
+        # As it is, and with each input changed; then five to see where each lies.
+        (network, network.both, pair, 3 + 2 * 5),
     ):
         rows = []
         handle = net.register_forward_pre_hook(lambda _, args, rows=rows: rows.append(len(args[0])))
