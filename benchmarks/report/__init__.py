@@ -11,7 +11,7 @@ from ..run.rows import RowError
 from .files import markdown, tidy_csv
 from .merge import merge
 from .page import chapter, render
-from .verdict import together, verdict_markdown
+from .verdict import verdict_markdown
 
 __all__ = ["write_report"]
 
@@ -51,7 +51,7 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     chapters = [chapter(section) for section in sections]
     tables = {one.title: one.all_tables for one in chapters}
     files = {
-        "verdict.md": verdict_markdown(together({one.title: one.verdict for one in chapters})),
+        "verdict.md": verdict_markdown({one.title: one.verdict for one in chapters}),
         "table.md": markdown(tables),
         "table.csv": tidy_csv(tables),
         "index.html": render(chapters),

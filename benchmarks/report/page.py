@@ -33,7 +33,7 @@ from .tables import (
     make_table,
     section_tables,
 )
-from .verdict import LEGEND, Family, cell, families, heading, methods_of, together
+from .verdict import LEGEND, Family, families, verdict_tables
 
 __all__ = ["Chapter", "Study", "chapter", "render"]
 
@@ -154,16 +154,11 @@ def render(chapters: Sequence[Chapter]) -> str:
         name: getattr(files, name)
         for name in ("number", "spread", "marks", "column_decimals", "mean_decimals")
     }
-    environment.globals |= {
-        "LEGEND": LEGEND,
-        "standing": cell,
-        "heading": heading,
-        "methods_of": methods_of,
-    }
+    environment.globals["LEGEND"] = LEGEND
     environment.filters["breakable"] = _breakable
     return environment.get_template("page.html").render(
         chapters=chapters,
-        verdicts=together({one.title: one.verdict for one in chapters if one.verdict}),
+        verdicts=verdict_tables({one.title: one.verdict for one in chapters if one.verdict}),
         page_title=_page_title(chapters),
     )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -16,14 +17,13 @@ from .tables import ALL_SAMPLES, make_table
 
 __all__ = [
     "LEGEND",
+    "Cell",
     "Family",
     "Standing",
-    "cell",
+    "VerdictTable",
     "families",
-    "heading",
-    "methods_of",
-    "together",
     "verdict_markdown",
+    "verdict_tables",
 ]
 
 #: ``top``: no method is significantly better, and first in at least one in forty resamples.
@@ -33,8 +33,8 @@ Status: TypeAlias = Literal["top", "behind", "undecided"]
 
 #: The family that is no matter of ranks.
 _COST = "cost"
-#: Family to the scores that decide, of which the first that a run has counts. Where none is there,
-#: it is the first score of the family's category.
+#: Family to the scores that decide: of those that a run has, the one that most methods have, and
+#: the first of equals. Where none is there, it is the first score of the family's category.
 _DECIDING: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "faithfulness": (
         "faithfulness",
@@ -111,25 +111,33 @@ def families(measured: Measured, methods: Sequence[str]) -> list[Family]:
     """
     found = []
     for name, (category, deciding) in _DECIDING.items():
-        score = _score(measured, category, deciding)
+        score = _score(measured, methods, category, deciding)
         family = None if score is None else _family(measured, methods, name, score)
         if family is not None:
             found.append(family)
     return found
 
 
-def _score(measured: Measured, category: str, deciding: Sequence[str]) -> Score | None:
+def _score(
+    measured: Measured, methods: Sequence[str], category: str, deciding: Sequence[str]
+) -> Score | None:
     by_name = {score.name: score for score in measured.scores}
-    for name in deciding:
-        if name in by_name:
-            return by_name[name]
+    found = [by_name[name] for name in deciding if name in by_name]
+    if found:
+        return max(found, key=lambda score: len(_ranked(measured, methods, score)))
     return next((score for score in measured.scores if score.category == category), None)
+
+
+def _ranked(measured: Measured, methods: Sequence[str], score: Score) -> list[str]:
+    """The methods that have enough samples to be ranked."""
+    sizes = {method: int(measured.having(method, score).sum()) for method in methods}
+    most = max(sizes.values(), default=0)
+    return [method for method, n in sizes.items() if n and n >= _LEAST_SHARE * most]
 
 
 def _family(measured: Measured, methods: Sequence[str], name: str, score: Score) -> Family | None:
     sizes = {method: int(measured.having(method, score).sum()) for method in methods}
-    most = max(sizes.values(), default=0)
-    ranked = [method for method, n in sizes.items() if n and n >= _LEAST_SHARE * most]
+    ranked = _ranked(measured, methods, score)
     shared = np.ones(measured.n_samples, dtype=bool)
     for method in ranked:
         shared &= measured.having(method, score)
@@ -169,50 +177,107 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return torch.searchsorted(ordered, torch.from_numpy(values - slack)).numpy() + 1
 
 
-def together(verdicts: Mapping[str, Sequence[Family]]) -> dict[str, Sequence[Family]]:
-    """All sections in one, before each by itself, if there are several.
+@dataclass(frozen=True)
+class Cell:
+    """What a verdict says of a method in a column.
+
+    Attributes:
+        text (str): What it says.
+        status (str or None): The status, where all runs in the column agree on it.
+        rank (float or None): The mean rank.
+    """
+
+    text: str
+    status: Status | None = None
+    rank: float | None = None
+
+
+@dataclass(frozen=True)
+class VerdictTable:
+    """A verdict: one line a method.
+
+    Attributes:
+        title (str): What it is about.
+        heads (sequence of str): What stands above the columns after the method's.
+        lines (mapping of str to sequence of Cell): Of each method, the best one first.
+        notes (sequence of str): What the letters in it stand for, if there are any.
+    """
+
+    title: str
+    heads: Sequence[str]
+    lines: Mapping[str, Sequence[Cell]]
+    notes: Sequence[str] = ()
+
+
+def verdict_tables(verdicts: Mapping[str, Sequence[Family]]) -> list[VerdictTable]:
+    """The verdict of each run, and before them one over all, if there are several.
 
     Args:
-        verdicts (mapping of str to sequence of Family): Title of a section to its families.
+        verdicts (mapping of str to sequence of Family): Title of a run to its families.
 
     Returns:
-        dict of str to sequence of Family: With a first entry whose families are those of all
-        sections, each with its section's title in its name; a method's cost is the first that is
-        known.
+        list of VerdictTable: The first one has a column for each family, in which a method has its
+        standing in each run that measured it, and only methods that stand in two runs at least.
     """
-    if len(verdicts) < 2:
-        return dict(verdicts)
-    named = [(title, one) for title, found in verdicts.items() for one in found]
-    judged = [
-        replace(one, name=f"{one.name}, {title}") for title, one in named if one.name != _COST
+    each = [_table(title, found) for title, found in verdicts.items()]
+    return [_over_all(verdicts), *each] if len(each) > 1 else each
+
+
+def _table(title: str, found: Sequence[Family]) -> VerdictTable:
+    lines = {m: [_cell(one, m) for one in found] for m in _best_first(found)}
+    return VerdictTable(title, [_heading(one) for one in found], lines)
+
+
+def _over_all(verdicts: Mapping[str, Sequence[Family]]) -> VerdictTable:
+    judged = {
+        letter: (title, [one for one in found if one.name != _COST])
+        for letter, (title, found) in zip(string.ascii_lowercase, verdicts.items(), strict=False)
+    }
+    columns: dict[str, dict[str, Family]] = {}
+    for name in _DECIDING:
+        of_runs = {k: one for k, (_, found) in judged.items() for one in found if one.name == name}
+        if of_runs:
+            columns[name] = of_runs
+    heads = [f"{name} ({' '.join(of_runs)})" for name, of_runs in columns.items()]
+    standing = [one for of_runs in columns.values() for one in of_runs.values()]
+    costs = {
+        method: one.means[method]
+        for found in reversed(verdicts.values())
+        for one in found
+        if one.name == _COST
+        for method in one.means
+    }
+    lines = {}
+    for method in _best_first(standing):
+        if sum(method in one.standings for one in standing) < 2:
+            continue
+        lines[method] = [_joined(list(of_runs.values()), method) for of_runs in columns.values()]
+        if costs:
+            lines[method].append(Cell(f"{costs[method]:,.0f}" if method in costs else "-"))
+    notes = [
+        f"{letter}: {title} ({'; '.join(f'{one.score.name}, n = {one.n}' for one in found)})"
+        for letter, (title, found) in judged.items()
+        if found
     ]
-    costs = [one for _, one in named if one.name == _COST]
-    means = {method: mean for one in reversed(costs) for method, mean in one.means.items()}
-    cost = [replace(one, means=means) for one in costs[:1]]
-    return {"All together": [*judged, *cost], **verdicts}
+    return VerdictTable("All together", [*heads, *([_COST] if costs else [])], lines, notes)
 
 
 def verdict_markdown(verdicts: Mapping[str, Sequence[Family]]) -> str:
-    """The verdict in Markdown: one line a method, for each section.
+    """The verdict in Markdown: one line a method, for each run.
 
     Args:
-        verdicts (mapping of str to sequence of Family): Title of a section to its families.
+        verdicts (mapping of str to sequence of Family): As for :func:`verdict_tables`.
     """
     parts = []
-    for title, found in verdicts.items():
-        heads = ["method", *(heading(one) for one in found)]
-        lines = [heads, ["---"] * len(heads)]
-        lines += [[method, *(cell(one, method) for one in found)] for method in methods_of(found)]
-        parts.append(f"# {title}\n")
+    for table in verdict_tables(verdicts):
+        lines = [["method", *table.heads], ["---"] * (1 + len(table.heads))]
+        lines += [[m, *(cell.text for cell in cells)] for m, cells in table.lines.items()]
+        parts.append(f"# {table.title}\n")
         parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
         parts.append(LEGEND + "\n")
+        if table.notes:
+            parts.append("\n".join(f"- {note}" for note in table.notes) + "\n")
     return "\n".join(parts)
-
-
-def heading(family: Family) -> str:
-    """What stands above the column of a family."""
-    n = "" if family.name == _COST else f", n = {family.n}"
-    return f"{family.name}: {family.score.name}{n}"
 
 
 #: How to read it.
@@ -223,24 +288,43 @@ LEGEND = (
 )
 
 
-def methods_of(found: Sequence[Family]) -> list[str]:
-    """The methods of families: those that are at the top most often first, then by their ranks."""
+def _heading(family: Family) -> str:
+    n = "" if family.name == _COST else f", n = {family.n}"
+    return f"{family.name}: {family.score.name}{n}"
+
+
+def _best_first(found: Sequence[Family]) -> list[str]:
+    """The methods: those that are at the top most often first, then by their places among all."""
     methods = list(dict.fromkeys(m for one in found for m in (*one.standings, *one.unranked)))
     judged = [one for one in found if one.name != _COST] or list(found)
 
     def order(method: str) -> tuple[int, float]:
-        standings = [one.standings[method] for one in judged if method in one.standings]
-        tops = sum(standing.status == "top" for standing in standings)
-        ranks = [standing.rank for standing in standings]
-        return -tops, float(np.mean(ranks)) if ranks else float("inf")
+        in_them = [one for one in judged if method in one.standings]
+        tops = sum(one.standings[method].status == "top" for one in in_them)
+        places = [one.standings[method].rank / len(one.standings) for one in in_them]
+        return -tops, float(np.mean(places)) if places else float("inf")
 
     return sorted(methods, key=order)
 
 
-def cell(family: Family, method: str) -> str:
+def _cell(family: Family, method: str) -> Cell:
     """What a family says of a method: its standing, or what it costs."""
     if family.name == _COST and method in family.means:
-        return f"{family.means[method]:,.0f}"
+        return Cell(f"{family.means[method]:,.0f}")
     if method in family.standings:
-        return str(family.standings[method])
-    return f"n = {family.unranked[method]} only" if method in family.unranked else "-"
+        standing = family.standings[method]
+        return Cell(str(standing), standing.status, standing.rank)
+    only = f"n = {family.unranked[method]} only" if method in family.unranked else "-"
+    return Cell(only)
+
+
+def _joined(of_runs: Sequence[Family], method: str) -> Cell:
+    """Its standings in the same family of several runs."""
+    standings = [one.standings.get(method) for one in of_runs]
+    known = [one for one in standings if one is not None]
+    if not known:
+        return Cell("-")
+    text = " ".join("-" if one is None else f"{one.sign}{one.rank}" for one in standings)
+    statuses = {one.status for one in known}
+    rank = float(np.mean([one.rank for one in known]))
+    return Cell(text, statuses.pop() if len(statuses) == 1 else None, rank)

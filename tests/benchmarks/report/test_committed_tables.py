@@ -12,7 +12,7 @@ from benchmarks.report.files import markdown, tidy_csv
 from benchmarks.report.measured import Measured
 from benchmarks.report.merge import merge
 from benchmarks.report.tables import section_tables
-from benchmarks.report.verdict import families, together, verdict_markdown
+from benchmarks.report.verdict import families, verdict_markdown
 from benchmarks.run.folder import RunFolder
 
 RESULTS = Path(__file__).parents[3] / "benchmarks/results"
@@ -48,7 +48,7 @@ def test_the_verdict_over_all_runs_follows_from_their_rows() -> None:
     folders = [Path(name) for name in said[1].replace("\\\n", " ").split()]
     sections = merge([RunFolder(RESULTS.parents[1] / folder) for folder in folders])
     verdicts = {one.title: families(Measured(one), one.compared) for one in sections}
-    made = verdict_markdown(together(verdicts))
+    made = verdict_markdown(verdicts)
     assert made == (RESULTS / "verdict.md").read_text(encoding="utf-8")
 
 

@@ -6,23 +6,36 @@ import numpy as np
 import pytest
 
 from benchmarks.report.measured import Measured
-from benchmarks.report.verdict import Family, families, methods_of, together, verdict_markdown
+from benchmarks.report.verdict import Family, families, verdict_markdown, verdict_tables
 from benchmarks.run.rows import COST, Row
 from tests.benchmarks.report.report_runs import section
 
 
-def measured(values: dict[str, np.ndarray], score: str = "over_all", higher: bool = True):
-    category = "cost" if score == "queries" else "faithfulness"
+def measured(
+    values: dict[str, np.ndarray], score: str = "over_all", higher: bool = True
+) -> Measured:
+    return measured_together({score: values}, higher)
+
+
+def measured_together(scores: dict[str, dict[str, np.ndarray]], higher: bool = True) -> Measured:
+    """Values of several scores, each a measure of its own."""
     rows = [
-        Row(f"{index:03}", method, "M", scores={score: float(value)})
+        Row(f"{index:03}", method, name, scores={name: float(value)})
+        for name, values in scores.items()
         for method, column in values.items()
         for index, value in enumerate(column)
     ]
     configuration = {
-        "methods": dict.fromkeys(values),
-        "measures": {"M": {"scores": {score: higher}, "category": category}},
+        "methods": dict.fromkeys(m for values in scores.values() for m in values),
+        "measures": {
+            name: {"scores": {name: higher}, "category": _category(name)} for name in scores
+        },
     }
     return Measured(section(rows, configuration))
+
+
+def _category(score: str) -> str:
+    return {"queries": "cost", "grid.roc_auc": "localisation"}.get(score, "faithfulness")
 
 
 def drawn(n: int = 60) -> dict[str, np.ndarray]:
@@ -88,7 +101,8 @@ def test_equal_methods_share_a_rank() -> None:
 def test_one_line_a_method_the_best_first() -> None:
     values = drawn()
     found = families(measured(values), list(values))
-    assert methods_of(found)[:2] in (["good", "as good"], ["as good", "good"])
+    (table,) = verdict_tables({"network on data": found})
+    assert list(table.lines)[:2] in (["good", "as good"], ["as good", "good"])
     lines = verdict_markdown({"network on data": found}).splitlines()
     assert lines[0] == "# network on data"
     assert "faithfulness: over_all, n = 60" in lines[2]
@@ -112,10 +126,40 @@ def test_several_sections_have_one_verdict_before_their_own() -> None:
         return [*families(measured(values), list(values)), *families(costs, methods)]
 
     verdicts = {"one": verdict(34, *values), "two": verdict(26, *values, "a")}
-    found = together(verdicts)
-    assert list(found) == ["All together", "one", "two"]
-    first = found["All together"]
-    assert [one.name for one in first] == ["faithfulness, one", "faithfulness, two", "cost"]
-    assert [one.standings for one in first[:2]] == [v[0].standings for v in verdicts.values()]
-    assert (first[2].means["good"], first[2].means["a"]) == (34, 26)
-    assert together({"one": verdicts["one"]}) == {"one": verdicts["one"]}
+    first, *each = verdict_tables(verdicts)
+    assert [one.title for one in each] == ["one", "two"]
+    assert (first.title, first.heads) == ("All together", ["faithfulness (a b)", "cost"])
+    assert first.notes == ["a: one (over_all, n = 60)", "b: two (over_all, n = 60)"]
+    assert list(first.lines) == list(each[0].lines)  # without the one that has a cost alone
+    for method, (standing, cost) in first.lines.items():
+        alone = verdicts["one"][0].standings[method]
+        assert standing.text == f"{alone.sign}{alone.rank} {alone.sign}{alone.rank}"
+        assert (standing.status, standing.rank) == (alone.status, alone.rank)
+        assert cost.text == "34"
+    assert [one.title for one in verdict_tables({"one": verdicts["one"]})] == ["one"]
+
+
+def test_a_method_has_its_place_in_each_run_that_measured_it() -> None:
+    values = drawn()
+    part = {method: values[method] for method in ("good", "worse")}
+    both = {
+        "one": families(measured(values), list(values)),
+        "two": families(measured(part, "grid.roc_auc"), list(part)),
+        "three": families(measured(part), list(part)),
+    }
+    table = verdict_tables(both)[0]
+    assert table.heads == ["faithfulness (a c)", "localisation, truth known (b)"]
+    assert list(table.lines) == ["good", "worse"]  # the others stand in one run alone
+    assert [cell.text for cell in table.lines["worse"]][1] == "▼2"
+    assert table.lines["worse"][0].text.startswith("▼")
+    assert table.lines["worse"][0].text.endswith(" ▼2")
+
+
+def test_of_deciding_scores_the_one_counts_that_most_methods_have() -> None:
+    values = drawn()
+    few = dict(list(values.items())[:2])
+    scores = {"over_all": few, "official.over_all": values}
+    (family,) = families(measured_together(scores), list(values))
+    assert family.score.name == "official.over_all"
+    (family,) = families(measured_together({**scores, "over_all": values}), list(values))
+    assert family.score.name == "over_all"
