@@ -242,7 +242,7 @@ def _over_all(verdicts: Mapping[str, Sequence[Family]]) -> VerdictTable:
     standing = [one for of_runs in columns.values() for one in of_runs.values()]
     costs = {
         method: one.means[method]
-        for found in reversed(verdicts.values())
+        for found in reversed(list(verdicts.values()))
         for one in found
         if one.name == _COST
         for method in one.means
