@@ -26,6 +26,7 @@ html_theme = "furo"
 html_title = f"captum_groupcam {release}"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+smartquotes_action = "qe"  # quotes and ellipses; two dashes begin an option
 html_math_renderer = "mathml"  # what browsers draw themselves, so that pages need no network
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
@@ -93,11 +94,20 @@ def keep_colons(_app, what, _name, _obj, _options, lines):
         lines[:1] = re.split(r"(?<=:) ", lines[0], maxsplit=1)
 
 
+def mark_options(_app, _pagename, _templatename, context, _doctree):
+    """Marks the words of code that begin with a dash, which the style sheet keeps whole."""
+    if "body" in context:
+        context["body"] = re.sub(
+            r'<span class="pre">(?=-)', '<span class="pre option">', context["body"]
+        )
+
+
 def setup(app):
     """Draws equations; where examples are run, which needs no pictures, leaves the cells alone."""
     app.connect("autodoc-process-bases", name_public_bases)
     app.connect("autodoc-process-signature", name_defaults)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)  # Napoleon does at 500
+    app.connect("html-page-context", mark_options)
     app.add_html_math_renderer("mathml", (draw_math, None), (draw_math, None))
 
     def execute_for_pages(app):

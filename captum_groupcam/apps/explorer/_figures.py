@@ -27,12 +27,12 @@ def legend() -> str:
     return (
         '<div class="legend">'
         + "".join(
-            f"<span>{low}</span>"
+            f"<div><span>{low}</span>"
             f'<i style="background: linear-gradient(to right, {_colors(name)})"></i>'
-            f"<span>{high}</span>"
+            f"<span>{high}</span></div>"
             for low, name, high in (
                 ("nothing", POSITIVE_COLORS, "speaks for the class"),
-                ("speaks against it", SIGNED_COLORS, "for it, in maps with both signs"),
+                ("speaks against it", SIGNED_COLORS, "speaks for it, in maps with both signs"),
             )
         )
         + "</div>"

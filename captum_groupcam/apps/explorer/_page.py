@@ -49,9 +49,9 @@ CSS = """
 #status { min-height: 96px; }
 #samples .caption-label { font-size: 11px; padding: 1px 4px; }
 .map img { cursor: crosshair; }
-.legend { display: flex; flex-wrap: wrap; gap: 4px 8px; align-items: center; font-size: 13px; }
-.legend i { width: 120px; height: 12px; border-radius: 2px; }
-.legend i + span { margin-right: 24px; }
+.legend { display: flex; flex-wrap: wrap; gap: 4px 24px; font-size: 13px; }
+.legend div { display: flex; gap: 8px; align-items: center; }
+.legend i { flex: none; width: 120px; height: 12px; border-radius: 2px; }
 :focus-visible { outline: 3px solid #2563eb !important; outline-offset: 2px; }
 @media (max-width: 640px) { #photo, #photo *, .map, .map * { height: auto !important; } }
 """
