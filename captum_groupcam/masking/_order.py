@@ -42,8 +42,12 @@ def warn_of_order(layer: Module, together: Tensor, look: Callable[[Tensor], Tens
         again = look(some)
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, AssertionError):
-        return  # a network that takes one size of batches
+    except (RuntimeError, ValueError, AssertionError) as error:
+        try:
+            look(some)
+        except (RuntimeError, ValueError, AssertionError):
+            return  # a network that takes one size of batches
+        raise error  # which had another reason
     same_form = len(again) == len(some) and again.shape[1:] == together.shape[1:]
     if same_form and _captum.is_in_other_rows(together, again, some):
         _captum.warn(_captum.REORDERED.format(_captum.name_of(layer)))

@@ -155,6 +155,7 @@ class Tinted(TwoInputs):
         return super().forward(picture + 0.1 * other.mean((1, 2, 3), keepdim=True), other)
 
 
+@pytest.mark.filterwarnings("ignore:The positions of the layer")  # only the mean counts of one
 def test_second_input_of_another_size(network, x):
     """The same masks hide both; there is a map of its own size for each."""
     small = classifier(seed=5)

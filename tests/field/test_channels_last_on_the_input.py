@@ -110,7 +110,9 @@ def test_networks_that_begin_otherwise_are_no_alarm() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         RISE(Stacked().eval()).attribute(torch.rand(1, 3, 48, 48), target=1, n_masks=4)
-        RISE(small_vit().eval()).attribute(torch.rand(1, 3, 32, 32), target=1, n_masks=4)
+        vit = small_vit().eval()
+        nn.init.normal_(vit.heads.head.weight)  # which would be zero
+        RISE(vit).attribute(torch.rand(1, 3, 32, 32), target=1, n_masks=4)
         RISE(lambda x: x.mean((2, 3))).attribute(torch.rand(1, 3, 32, 32), target=1, n_masks=4)
 
 

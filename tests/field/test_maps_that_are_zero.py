@@ -142,6 +142,16 @@ def test_masks_that_move_it_are_no_alarm(method: str) -> None:
         MERGING[method](saturated, images(2, 12, 12), score_func=raw_score)
 
 
+def test_channels_that_are_all_alike_are_no_alarm() -> None:
+    """Then masks are one, whose score is that of the map."""
+    convolution = nn.Conv2d(3, 4, 3, bias=False)
+    nn.init.constant_(convolution.weight, 0.1)
+    network = nn.Sequential(convolution, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ScoreCAM(network, network[1]).attribute(images(2), 1).any()
+
+
 def test_group_cam_of_a_saturated_network_is_zero() -> None:
     explainer, x = GroupCAM(saturated, NETWORK.features), images(2, 12, 12)
     options = {"n_groups": 4, "gradient_free": True}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from captum_groupcam.attr._shared import shared_arguments
 from captum_groupcam.attr.functional.results import QueriedMaps
@@ -90,4 +91,15 @@ def score_cam(
     # Scores have the precision of the inputs, which the network may have left.
     maps = weighted_sum(activations, weights.to(activations))
     maps = maps.relu() if relu_attributions else maps
-    return QueriedMaps(call.upsample(maps), queried, all_alike(scores, queried))
+    unmoved = all_alike(scores, queried) & _differ(activations, queried)
+    return QueriedMaps(call.upsample(maps), queried, unmoved)
+
+
+def _differ(activations: Tensor, queried: Tensor) -> Tensor:
+    """Whether a sample has several masks, other than channels that are all alike: N booleans."""
+    flat = activations.flatten(2)
+    low, high = flat.aminmax(dim=2, keepdim=True)
+    masks = (flat - low) / (high - low)
+    asked = queried.unsqueeze(-1)
+    least, most = masks.masked_fill(~asked, 1).amin(1), masks.masked_fill(~asked, 0).amax(1)
+    return (most - least > 1e-3).any(1)
