@@ -44,7 +44,7 @@ def load_measure(name: str) -> str:
         str: The name of the measure, without the folders of a file.
 
     Raises:
-        ValueError: If there is no such object, it fails, or is no measure.
+        ValueError: If there is no such object, it fails, or is not a measure.
     """
     if not is_reference(name):
         return name
@@ -74,7 +74,7 @@ def load_measure(name: str) -> str:
         )
     else:
         raise ValueError(
-            f"{name} is no measure but {type(found).__name__}: expected a function of what was "
+            f"{name} is not a measure but {type(found).__name__}: expected a function of what was "
             "explained, or a Measure."
         )
     if MEASURES.setdefault(short, measure).compute is not measure.compute:
@@ -105,7 +105,7 @@ def load_dataset(name: str) -> str:
         make = found
     else:
         raise ValueError(
-            f"{name} is no data set but {type(found).__name__}: expected one of PyTorch, or a "
+            f"{name} is not a data set but {type(found).__name__}: expected one of PyTorch, or a "
             "function that makes it."
         )
     _arguments(make, name, None, None)

@@ -40,7 +40,7 @@ def above_mean(maps: Tensor) -> Tensor:
         maps (Tensor): N x 1 x spatial.
 
     Returns:
-        Tensor: Booleans of the same shape. All True for a flat map, which tells nothing apart.
+        Tensor: Booleans of the same shape. All True for a flat map, which carries no information.
 
     Raises:
         ValueError: If a value is NaN.

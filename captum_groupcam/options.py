@@ -143,7 +143,7 @@ class Option:
 
         Raises:
             TypeError: If it is of another type.
-            ValueError: If it is empty and has to be set, is no number where one is needed, is
+            ValueError: If it is empty and has to be set, is not a number where one is needed, is
                 outside the :attr:`limits`, or is none of the choices.
 
         Examples::
@@ -233,7 +233,7 @@ def parse_value(text: str) -> Any:
         text (str): The text.
 
     Returns:
-        Any: The value; a text that is no Python literal stands for itself.
+        Any: The value; a text that is not a Python literal stands for itself.
 
     Examples::
 

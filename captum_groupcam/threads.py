@@ -71,7 +71,7 @@ def reached_modules(owner: object) -> list[Module]:
     """The modules that a network, a forward function or an explainer can call.
 
     Of a function that is what it closes over, its defaults and the globals that it names; of an
-    object that is no module its attributes.
+    object that is not a module its attributes.
 
     Args:
         owner (object): The network, function or object.

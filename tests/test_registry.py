@@ -158,8 +158,8 @@ def test_classes_and_methods_on_layers_are_named(own: Path) -> None:
     [
         ("number", "is int; expected a function"),
         ("Other", "is the class Other; expected a function"),
-        ("misses", "misses is no method: too many positional arguments"),
-        ("untyped", "untyped is no method: name 'Nowhere' is not defined"),
+        ("misses", "misses is not a method: too many positional arguments"),
+        ("untyped", "untyped is not a method: name 'Nowhere' is not defined"),
         ("nothing", "has no 'nothing'"),
     ],
 )

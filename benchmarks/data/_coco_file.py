@@ -394,7 +394,7 @@ def _decode(segment: Any, width: int, height: int) -> NDArray[np.bool_]:
 def _from_run_lengths(counts: list[Any], width: int, height: int) -> NDArray[np.bool_]:
     """Pixels from lengths of runs, of background first, that go down column by column."""
     if not all(isinstance(count, int) and 0 <= count <= width * height for count in counts):
-        raise ValueError("a run length is no number of pixels")
+        raise ValueError("a run length is not a number of pixels")
     if sum(counts) != width * height:
         raise ValueError(f"its run lengths add up to {sum(counts)}, not to {width * height} pixels")
     values = np.arange(len(counts)) % 2 == 1

@@ -207,8 +207,8 @@ def _targets(
         for label in labels:
             if label not in known:
                 raise ValueError(
-                    f"{place}: {label} is no class of ImageNet. Expected a folder with {_CONTENT}, "
-                    f"{_FLAT}; folders of other names are explained by the data set 'images'."
+                    f"{place}: {label} is not a class of ImageNet. Expected a folder with "
+                    f"{_CONTENT}, {_FLAT}; folders of other names are explained by the data set 'images'."
                 )
         return {label: (known[label],) for label in labels}
     if place.is_file() and all(label.isdecimal() for label in labels):

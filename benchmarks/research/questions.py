@@ -99,7 +99,7 @@ def adaptive(
     maps, alphas = [], []
     for remaining in reversed(range(rounds + 1)):
         upto, before = (sums.take_along_dim(at[..., None, None], 1) for at in (ends, starts))
-        # What rounding leaves of an empty run, or of one without contributions, is no mask.
+        # What rounding leaves of an empty run, or of one without contributions, is not a mask.
         difference = (upto - before).relu()
         floor = torch.finfo(sums.dtype).eps * sums.abs().amax((1, 2, 3), keepdim=True) * channels
         maps.append(torch.where(difference.amax((2, 3), keepdim=True) > floor, difference, 0))

@@ -45,7 +45,7 @@ def gradients_of(
     Args:
         values (Tensor): N values with a graph.
         places (sequence of Tensor or GradientEdge): With respect to what.
-        dtype (torch.dtype, optional): That of places that are no tensors. Default: None.
+        dtype (torch.dtype, optional): That of places that are not tensors. Default: None.
         allow_unused (bool, optional): Whether values may not depend on a place. Default: True.
         retain_graph (bool, optional): Whether more gradients follow. Default: False.
 

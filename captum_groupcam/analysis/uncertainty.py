@@ -59,7 +59,7 @@ class ScoredMasks:
             tuple of Tensor: Masks, G x spatial in [0, 1], and their scores, G.
 
         Raises:
-            TypeError: If the index is no whole number.
+            TypeError: If the index is not a whole number.
             ValueError: If there is no such sample.
         """
         check_count("sample", sample, 0)
@@ -196,7 +196,7 @@ def maximum_probability(
 
     Raises:
         TypeError: As :func:`standard_error`.
-        ValueError: If regions are no booleans of shape N x 1 x spatial, or as
+        ValueError: If regions are not booleans of shape N x 1 x spatial, or as
             :func:`standard_error`.
 
     Examples::

@@ -43,7 +43,7 @@ def say(console: Console, text: str, style: str = "") -> None:
         text (str): The line.
         style (str, optional): A colour. Default: "".
     """
-    # Names are no markup, and a path that is broken over lines cannot be copied.
+    # Names are not markup, and a path that is broken over lines cannot be copied.
     console.print(
         printable(text, console.encoding),
         style=style,

@@ -32,7 +32,7 @@ _OTHERS = {
 
 @contextmanager
 def only_modules_guided(model: Module, title: str) -> Iterator[None]:
-    """Looks at the graph of the forward pass inside, and refuses it where a ReLU is no module.
+    """Looks at the graph of the forward pass inside, and refuses it where a ReLU is not a module.
 
     Args:
         model (torch.nn.Module): The network, without ``DataParallel`` or ``torch.compile``.

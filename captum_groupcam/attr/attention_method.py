@@ -64,7 +64,7 @@ class AttentionMethod(Unmasked):
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**: N x 1 x H x W, not negative. A
-            tuple if inputs is one, with a zero (N x 1) for an input that is no image.
+            tuple if inputs is one, with a zero (N x 1) for an input that is not an image.
 
         Raises:
             TypeError: If an argument has a wrong type.

@@ -30,7 +30,7 @@ def by_component(method: LayerFormula) -> LayerFormula:
         LayerFormula: The smoother method, with the same network and layer.
 
     Raises:
-        TypeError: If the method is no sum over channels of activations and gradients, such as
+        TypeError: If the method is not a sum over channels of activations and gradients, such as
             Eigen-CAM. Where only its map shows that, ``attribute`` raises it.
 
     Examples::
@@ -48,7 +48,7 @@ def by_component(method: LayerFormula) -> LayerFormula:
     whole = type(method)
     if not (isinstance(method, LayerFormula) and whole._maps is LayerFormula._maps):
         raise TypeError(
-            f"The map of {whole.__name__} is no sum over channels of activations and gradients."
+            f"The map of {whole.__name__} is not a sum over channels of activations and gradients."
         )
 
     def formula(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def by_component(method: LayerFormula) -> LayerFormula:
         expected = whole.formula(activations, gradients)
         error = (terms.sum(1, keepdim=True) - expected).abs().max()
         if error > 1e-3 * expected.abs().max():
-            raise TypeError(f"The map of {whole.__name__} is no sum over channels.")
+            raise TypeError(f"The map of {whole.__name__} is not a sum over channels.")
         return principal_component(terms)
 
     names = {"formula": staticmethod(formula), "title": f"{whole.get_name()}, smoothed"}

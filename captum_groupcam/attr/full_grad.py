@@ -70,7 +70,7 @@ class FullGrad(Unmasked):
             of the input. A tuple if inputs is one, with a zero (N x 1) for one without positions.
 
         Raises:
-            TypeError: If an argument has a wrong type, or the network is no module.
+            TypeError: If an argument has a wrong type, or the network is not a module.
             ValueError: If no convolution or norm with a bias runs, or biases are added in ways of
                 which nothing is known; if the target is out of range; if inputs or outputs are not
                 finite; or if batch sizes do not match.

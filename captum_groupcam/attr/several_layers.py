@@ -85,7 +85,8 @@ class SeveralLayers(Attribution):
             of the input, in [0, 1].
 
         Raises:
-            TypeError: If the method is no class that explains a layer, or the layers are no list.
+            TypeError: If the method is not a class that explains a layer, or the layers are not
+                a list.
             ValueError: If there are no layers, ``merge`` is none of the three, a class of Captum's
                 gives no map of one channel, or as the method.
         """

@@ -92,7 +92,7 @@ class Smoothed(Attribution):
             else the method returns.
 
         Raises:
-            TypeError: If ``flip`` is no bool, or ``factors`` are no numbers.
+            TypeError: If ``flip`` is not a bool, or ``factors`` are not numbers.
             ValueError: If there are no factors; if the channels of an input come last; or if a
                 baseline or another argument has positions, the target names a place, or the network
                 asks about a box or a region that would not be mirrored.

@@ -62,7 +62,7 @@ class XRAI(Unmasked):
 
         Returns:
             *Tensor* or *tuple[Tensor, ...]* of **attributions**: N x 1 x H x W. A tuple if inputs
-            is one, with a zero (N x 1) for an input that is no image.
+            is one, with a zero (N x 1) for an input that is not an image.
 
         Raises:
             ModuleNotFoundError: If the package saliency is missing.

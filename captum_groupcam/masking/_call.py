@@ -168,7 +168,7 @@ class Call(NamedTuple):
             and the layer at that call.
 
         Raises:
-            TypeError: If the layer's ``layer_call`` is no int, and no tuple of such.
+            TypeError: If the layer's ``layer_call`` is neither an int nor a tuple of them.
             ValueError: If the tuple has no entry for each input, or one for an input that has no
                 map.
         """

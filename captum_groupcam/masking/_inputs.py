@@ -17,7 +17,7 @@ __all__ = [
 
 
 def check_input(position: int, tensor: Tensor, first: Tensor) -> None:
-    """Refuses what is no tensor of as many samples as the first input has."""
+    """Refuses what is not a tensor of as many samples as the first input has."""
     if not isinstance(tensor, Tensor):
         raise TypeError(
             f"inputs must be a tensor or a tuple of tensors, got {type(tensor).__name__}."

@@ -112,7 +112,7 @@ def full_gradients(
         FullGradients: The terms, in the order of inputs and layers.
 
     Raises:
-        TypeError: If the forward function is no module.
+        TypeError: If the forward function is not a module.
         ValueError: If no layer with a bias runs, one adds a bias whose positions are not known, or
             a gradient is not finite.
 

@@ -17,7 +17,7 @@ def check_count(name: str, value: Any, least: int = 1) -> None:
         least (int, optional): The smallest that it can be. Default: 1.
 
     Raises:
-        TypeError: If it is no whole number.
+        TypeError: If it is not a whole number.
         ValueError: If it is smaller.
 
     Examples::
@@ -41,7 +41,7 @@ def check_seed(seed: Any, least: int = -(2**63)) -> None:
             Default: -9223372036854775808, torch's smallest.
 
     Raises:
-        TypeError: If it is no whole number.
+        TypeError: If it is not a whole number.
         ValueError: If it is out of range.
 
     Examples::
@@ -69,7 +69,7 @@ def check_between(
         hint (str, optional): What the message ends with. Default: "".
 
     Raises:
-        TypeError: If it is no number.
+        TypeError: If it is not a number.
         ValueError: If it is outside.
 
     Examples::

@@ -28,7 +28,7 @@ def denoise(maps: Tensor, percentile: float) -> Tensor:
         Tensor: Maps of the same shape: m where m > percentile of its map, else 0.
 
     Raises:
-        TypeError: If the percentile is no number.
+        TypeError: If the percentile is not a number.
         ValueError: If it is outside [0, 100).
 
     Examples::
@@ -55,7 +55,7 @@ def check_percentile(percentile: float | None) -> None:
         percentile (float or None): In [0, 100), or None.
 
     Raises:
-        TypeError: If it is no number.
+        TypeError: If it is not a number.
         ValueError: If it is outside [0, 100).
 
     Examples::
@@ -162,7 +162,7 @@ class LayerMasks:
 
     @property
     def informative(self) -> Tensor:
-        """N x G booleans: a flat map tells nothing apart."""
+        """N x G booleans: a flat map carries no information."""
         flat = self.maps.flatten(2)
         return flat.amax(-1) > flat.amin(-1)
 

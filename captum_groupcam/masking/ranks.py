@@ -27,7 +27,7 @@ def pixel_ranks(maps: Tensor, seed: int | Sequence[int] | None = None) -> Tensor
         Tensor: Ranks from 0, int32, N x M x spatial.
 
     Raises:
-        TypeError: If a seed is no whole number.
+        TypeError: If a seed is not a whole number.
         ValueError: If there are not as many seeds as samples.
 
     Examples::

@@ -260,7 +260,7 @@ def _row(element: int | Sequence[int]) -> tuple[int, ...]:
     parts = element if isinstance(element, tuple) else (element,)
     try:
         if any(isinstance(part, (bool, np.bool_)) for part in parts):
-            raise TypeError("True and False are no places in an output")
+            raise TypeError("True and False are not places in an output")
         return tuple(index(part) for part in parts)
     except TypeError as error:
         raise TypeError(

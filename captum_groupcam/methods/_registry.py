@@ -133,7 +133,7 @@ def load_method(reference: str) -> Method:
         Method: The method. Its name is the reference, without the folders of a file.
 
     Raises:
-        ValueError: If there is no such object, it fails, or is no method.
+        ValueError: If there is no such object, it fails, or is not a method.
 
     Examples::
 
@@ -158,7 +158,7 @@ def load_method(reference: str) -> Method:
     try:
         method.check_signature()
     except (TypeError, NameError) as error:
-        raise ValueError(f"{reference} is no method: {error}") from error
+        raise ValueError(f"{reference} is not a method: {error}") from error
     known = METHODS.setdefault(name, method)
     if known.explain is not method.explain:
         raise ValueError(f"Another method is called {name}, too: rename one of the files.")

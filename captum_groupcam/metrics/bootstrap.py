@@ -149,7 +149,7 @@ def bootstrap_curve(
     n_resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The percentile bootstrap interval of a mean curve, at each point for itself.
+    """The percentile bootstrap interval of a mean curve, at each point separately.
 
     Source: as for :func:`bootstrap_mean`, whose interval it is at each point, but for rounding.
 

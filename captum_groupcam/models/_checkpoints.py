@@ -207,7 +207,7 @@ def _loaded(path: Path) -> Any:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
             warnings.simplefilter("ignore")  # on formats; what matters is an error
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises nearly anything on a file that is no checkpoint
+    except Exception as error:  # torch raises nearly anything on a file that is not a checkpoint
         unsafe: list[str] = []
         with suppress(Exception), torch.serialization.safe_globals(_HARMLESS):
             found = torch.serialization.get_unsafe_globals_in_checkpoint(os.fspath(path))

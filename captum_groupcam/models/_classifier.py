@@ -59,7 +59,7 @@ class ImageClassifier:
         notes (tuple of str): What to tell the user about how it was loaded, a line each.
 
     Raises:
-        TypeError: If the network is no module.
+        TypeError: If the network is not a module.
         ValueError: If the network cannot take what preprocess gives, its output is not N x classes,
             there are more or fewer names than classes, or there is no such layer.
 
@@ -339,7 +339,7 @@ def _chosen(network: Module, layer: TargetLayer | Module | str) -> TargetLayer:
     # By its name it is found in a copy of the network, too.
     name = next((name for name, one in network.named_modules() if one is module), "")
     if not name:
-        raise ValueError(f"The layer, a {type(module).__name__}, is no part of the network.")
+        raise ValueError(f"The layer, a {type(module).__name__}, is not part of the network.")
     return replace(layer, name=name) if isinstance(layer, TargetLayer) else TargetLayer(layer, name)
 
 

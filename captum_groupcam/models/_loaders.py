@@ -250,7 +250,7 @@ def _hugging_face(name: str, weights: str | None, n_classes: int | None) -> Imag
         try:
             return SelectOutput(getattr(transformers, kind).from_config(config), "logits")
         except ValueError as error:
-            raise ValueError(f"hf:{name} is no image classifier.") from error
+            raise ValueError(f"hf:{name} is not an image classifier.") from error
 
     notes: list[str] = []
     if weights == "random":

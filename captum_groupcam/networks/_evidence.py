@@ -57,7 +57,7 @@ class Probe:
         size (torch.Size): Spatial size of the input that counts.
 
     Raises:
-        TypeError: If the network is no module, or an input no tensor.
+        TypeError: If the network is not a module, or an input is not a tensor.
         ValueError: If no input has spatial dimensions, the one that counts is a clip whose frames
             come before its channels, or the network is one of TorchScript.
     """

@@ -25,7 +25,7 @@ _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 @dataclass
 class FasterCopy:
-    """The copy, and how it is asked. No module, so that it is no part of one."""
+    """The copy, and how it is asked. No module, so that it is not part of one."""
 
     network: Module
     channels_last: bool = False

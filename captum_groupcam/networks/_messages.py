@@ -12,7 +12,7 @@ __all__ = ["no_tensor", "partly", "sizes"]
 
 
 def no_tensor(model: Module, output: Any) -> str:
-    """What to do about an output that is no tensor."""
+    """What to do about an output that is not a tensor."""
     if hasattr(output, "items"):
         named = dict(output.items())
     elif isinstance(output, (tuple, list)):

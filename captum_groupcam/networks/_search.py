@@ -74,7 +74,7 @@ class Search:
         self.output = output
         self.by_gradients = probe.reached is not None and bool(probe.reached.any())
         self.seen = sorted(set(grids([step.shape for step in self.trace.steps], n_dims)))
-        # What comes before any parameter, an image that is normalised or cropped, is no feature.
+        # What comes before any parameter, an image that is normalised or cropped, is not a feature.
         begin = self.trace.first_parameters
         steps = [] if begin is None else self.trace.steps[begin:]
         self.passed: set[int] = set()  # steps that something later is known to lead past

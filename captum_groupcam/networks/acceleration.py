@@ -67,7 +67,7 @@ def accelerate(
         Accelerated: The network, with a faster copy beside it.
 
     Raises:
-        TypeError: If the network is no module, or gives no tensors.
+        TypeError: If the network is not a module, or gives no tensors.
         ValueError: If it is in training mode, cannot be copied, fails with these inputs, or gives
             NaN or infinite values.
 

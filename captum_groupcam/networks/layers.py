@@ -59,7 +59,7 @@ def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLaye
         N x C x spatial.
 
     Raises:
-        TypeError: If the output is no tensor.
+        TypeError: If the output is not a tensor.
         ValueError: If no input or no layer has spatial dimensions; if no layer fits, or two of
             different grids lead to the output side by side. The candidates are listed, each with
             what speaks against it.

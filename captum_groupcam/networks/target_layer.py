@@ -132,7 +132,7 @@ class TargetLayer:
             Tensor: N x C x spatial.
 
         Raises:
-            TypeError: If the transform is no function, or does not return a tensor.
+            TypeError: If the transform is not a function, or does not return a tensor.
         """
         transform = self.reshape_transform
         if transform is None:

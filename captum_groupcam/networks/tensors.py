@@ -12,15 +12,15 @@ __all__ = ["check_samples", "check_tensor"]
 
 
 def check_tensor(what: str, value: Any) -> None:
-    """Refuses what is no tensor, or one that only some operations take.
+    """Refuses what is not a tensor, or one that only some operations take.
 
     Args:
         what (str): What it is, for the message.
         value (Any): The value.
 
     Raises:
-        TypeError: If it is no tensor, or masked, nested, sparse, quantised, complex, without values
-            (on the device "meta") or of a type that torch only stores.
+        TypeError: If it is not a tensor, or masked, nested, sparse, quantised, complex, without
+            values (on the device "meta") or of a type that torch only stores.
 
     Examples::
 
@@ -51,7 +51,7 @@ def check_tensor(what: str, value: Any) -> None:
 
 
 def check_samples(what: str, value: Any) -> None:
-    """Refuses what is no tensor with finite values of at least one sample.
+    """Refuses what is not a tensor with finite values of at least one sample.
 
     Args:
         what (str): What it is, for the message.

@@ -43,7 +43,7 @@ def draw_curve(
         linestyle (str, optional): As of matplotlib. Default: "-".
         marker (str, optional): As of matplotlib. Default: "", none.
         confidence (float, optional): Level of the band, which is of percentile bootstrap intervals
-            of the mean, at each point for itself; a single sample has none. Default: 0.95; None
+            of the mean, at each point separately; a single sample has none. Default: 0.95; None
             draws no band.
 
     Raises:

@@ -112,10 +112,10 @@ def test_the_first_component_of_every_sum_goes_along_with_it(method):
 
 def test_what_is_no_sum_over_channels_is_refused():
     network, inputs = classifier(seed=2), images(1)
-    with pytest.raises(TypeError, match="EigenGradCAM is no sum over channels"):
+    with pytest.raises(TypeError, match="EigenGradCAM is not a sum over channels"):
         by_component(EigenGradCAM(network, network.features)).attribute(inputs, 1)
     for method in (EigenCAM, CAM):
-        with pytest.raises(TypeError, match="is no sum over channels of activations and gradients"):
+        with pytest.raises(TypeError, match="is not a sum over channels of activations and gradients"):
             by_component(method(network, network.features))
 
 

@@ -86,7 +86,7 @@ def test_a_function_with_a_direction_is_a_measure(own: Path) -> None:
     [
         ("silent", r"does not say which direction is better: set silent\.higher_is_better = True"),
         ("greedy", "needs money: known are model, objects and explain"),
-        ("number", "is no measure but int"),
+        ("number", "is not a measure but int"),
         ("nothing_like_it", "has no 'nothing_like_it'"),
     ],
 )
@@ -111,7 +111,7 @@ def test_what_gives_a_data_set_of_pytorch(name: str, own: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("number", "is no data set but int"),
+        ("number", "is not a data set but int"),
         ("many", r"many must take \(root, class_names\), \(root\) or nothing, not \(a, b, c\)"),
         ("nothing", "nothing gives NoneType; expected a data set of PyTorch"),
         ("empty", "empty failed: ValueError: The data set is empty"),

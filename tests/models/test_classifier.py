@@ -138,7 +138,7 @@ def test_the_one_output_with_classes_is_taken(pack) -> None:
         ({"preprocess": None}, TypeError, "turns a PIL image into C x H x W, got NoneType"),
         ({"class_names": NAMES[:2]}, ValueError, "tells 5 classes apart, but there are 2 class"),
         ({"layer": "feature"}, ValueError, "no layer 'feature'; did you mean features"),
-        ({"layer": nn.ReLU()}, ValueError, "The layer, a ReLU, is no part of the network"),
+        ({"layer": nn.ReLU()}, ValueError, "The layer, a ReLU, is not part of the network"),
         ({"mean": (0, 0, 0)}, ValueError, "Give mean and std, or neither"),
         (
             {"network": Wrapped(lambda scores, inputs: (scores, scores))},

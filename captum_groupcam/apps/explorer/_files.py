@@ -85,7 +85,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _is_mine(path: Path) -> bool:
-    """Whether it belongs to this user, and is no link: the folder for it is everybody's."""
+    """Whether it belongs to this user, and is not a link: the folder for it is everybody's."""
     if path.is_symlink():
         return False
     return not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()

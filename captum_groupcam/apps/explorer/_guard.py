@@ -69,7 +69,7 @@ class Hosts:
         name = _name_of(given)
         if name in self.names:
             return True
-        # A number is no name that could lead elsewhere first.
+        # A number is not a name that could lead elsewhere first.
         return _is_loopback(name) or (not self.is_local and _is_address(name))
 
     def check(self, host: str, origin: str | None) -> None:
@@ -233,7 +233,7 @@ def _session_of(body: bytes) -> str:
     """The page that a form comes from.
 
     Raises:
-        Refused: If it is no form, or names a file elsewhere, which Gradio would download.
+        Refused: If it is not a form, or names a file elsewhere, which Gradio would download.
     """
 
     def no_address(found: dict[str, Any]) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def _session_of(body: bytes) -> str:
     try:
         return _session(json.loads(body, object_hook=no_address)["session_hash"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise Refused("This is no form of the page.", 400) from error
+        raise Refused("This is not a form of the page.", 400) from error
 
 
 def _session(given: Any) -> str:

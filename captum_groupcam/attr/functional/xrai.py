@@ -51,7 +51,8 @@ def xrai(
         show_progress (bool, optional): {show_progress}
 
     Returns:
-        tuple of Tensor: A map for each input, N x 1 x H x W; zero (N x 1) for one that is no image.
+        tuple of Tensor: A map for each input, N x 1 x H x W; zero (N x 1) for one that is not an
+        image.
 
     Raises:
         ModuleNotFoundError: If the package saliency is missing.

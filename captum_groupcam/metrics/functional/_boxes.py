@@ -110,7 +110,7 @@ def check_boxes(boxes: Any, sample: int) -> Tensor:
     """Checks the boxes of a sample, a tensor or lists of numbers; there may be none.
 
     Raises:
-        TypeError: If they are no numbers.
+        TypeError: If they are not numbers.
         ValueError: If they are not B x 4 finite numbers with x0 < x1 and y0 < y1.
     """
     try:

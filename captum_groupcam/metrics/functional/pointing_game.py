@@ -54,7 +54,7 @@ def pointing_game(
         Tensor: N hits in [0, 1].
 
     Raises:
-        TypeError: If boxes or the tolerance are no numbers.
+        TypeError: If boxes or the tolerance are not numbers.
         ValueError: If there is not exactly one of boxes and masks, their number or shape does not
             fit, a map or mask is not finite, a sample has nothing to hit (no box, a box outside the
             image, an empty mask), or the tolerance is negative.

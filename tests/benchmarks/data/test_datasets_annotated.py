@@ -470,7 +470,7 @@ def test_a_folder_that_is_no_imagenet(tmp_path):
     with pytest.raises(ValueError, match=r"10 classes, .* 3 categories"):
         DATASETS["imagenet"](tmp_path, numbered(10))
     picture(tmp_path / "cats/x.JPEG")
-    with pytest.raises(ValueError, match=r"cats is no class of ImageNet"):
+    with pytest.raises(ValueError, match=r"cats is not a class of ImageNet"):
         DATASETS["imagenet"](tmp_path)
 
 

@@ -124,7 +124,7 @@ def test_what_fits_nothing_is_named(tmp_path):
         (f"{NAMES[0]} cat\n{NAMES[1]} cat\n", "line 2: expected a file and its class"),
         (f"{NAMES[0]} 1\n{NAMES[0]} 2\n", "line 2: .* is of class 2, but of 1"),
         (f"{NAMES[0]} 1000\n", "is of class 1000, but the network has 1000 classes"),
-        (f"{NAMES[0]} n99999999\n", "n99999999 is no class of ImageNet"),
+        (f"{NAMES[0]} n99999999\n", "n99999999 is not a class of ImageNet"),
         ("n01440764\n", "it has 1 labels without names of files, for 3 images"),
         ("n01440764\ncat\nn01440764\n", "line 2: expected a class, got 'cat'"),
         ("1\n2\n3\n", "numbers alone do not say"),
