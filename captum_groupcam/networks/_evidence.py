@@ -18,6 +18,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -39,6 +40,8 @@ __all__ = ["AMOUNT", "QUANTIZED_AMOUNT", "Probe", "real"]
 AMOUNT = 0.3
 #: The same where steps of eight bits would swallow it.
 QUANTIZED_AMOUNT = 1.0
+#: Changed inputs that one pass takes, where there are more than those of one draw.
+AT_ONCE = 8
 
 
 class Probe:
@@ -86,6 +89,7 @@ class Probe:
         if self._scale != spread:
             self.inputs = self._with(counts + self._noise(-1))
         self.reached: Tensor | None = None
+        self._has_rows = True  # whether a row is answered alike beside others, as far as is known
         self._trace: Trace | None = None
         self._leaf: Any = None
         self._output: Any = None
@@ -277,24 +281,67 @@ class Probe:
         Returns:
             dict: For each place what the reader gave, [draw][axis][growing, shrinking].
         """
-        before = self.activations(readers)
+        before = {place: real(value) for place, value in self.activations(readers).items()}
         found: dict[Place, list[list[list[Any]]]] = {place: [] for place in readers}
-        for draw in draws:
-            noise = self._noise(draw) * amount
+        seeds = list(draws)
+        of_all = self._changes(before, self._changed(seeds, amount), len(seeds) > 1)
+        for _ in seeds:
             rows: dict[Place, list[list[Any]]] = {place: [] for place in readers}
-            for ramp in self._ramps():
-                pair: dict[Place, list[Any]] = {place: [] for place in readers}
-                for share in (ramp, 1 - ramp):
-                    changed = self._with(self.inputs[self._which] + noise * share)
-                    for place, value in self.activations(readers, changed).items():
-                        # NaN in a layer says nothing about where it looks.
-                        change = (real(value) - real(before[place])).nan_to_num()
-                        pair[place].append(readers[place](change))
-                for place, values in pair.items():
-                    rows[place].append(values)
+            for _ in self.size:
+                pair = [next(of_all), next(of_all)]
+                for place, row in rows.items():
+                    # NaN in a layer says nothing about where it looks.
+                    row.append([readers[place](one[place].nan_to_num()) for one in pair])
             for place, row in rows.items():
                 found[place].append(row)
         return found
+
+    def _changed(self, draws: Iterable[int], amount: float) -> Iterator[Tensor]:
+        """The input that counts with noise, growing and shrinking along each axis, by draw."""
+        for draw in draws:
+            noise = self._noise(draw) * amount
+            for ramp in self._ramps():
+                for share in (ramp, 1 - ramp):
+                    yield self.inputs[self._which] + noise * share
+
+    def _changes(
+        self, before: dict[Place, Tensor], changed: Iterator[Tensor], several: bool
+    ) -> Iterator[dict[Place, Tensor]]:
+        """What places change by for each of several inputs, of which a pass takes a few."""
+        while part := list(islice(changed, AT_ONCE if several and self._has_rows else 1)):
+            together = self._changes_together(before, part) if len(part) > 1 else None
+            if together is not None:
+                yield from together
+                continue
+            for one in part:
+                values = self.activations(before, self._with(one))
+                yield {place: real(value) - before[place] for place, value in values.items()}
+
+    def _changes_together(
+        self, before: dict[Place, Tensor], part: list[Tensor]
+    ) -> list[dict[Place, Tensor]] | None:
+        """The same in one pass; None if its first rows, the inputs as they are, tell otherwise."""
+        n_parts = 1 + len(part)
+        inputs = [one.repeat(n_parts, *[1] * (one.dim() - 1)) for one in self.inputs]
+        inputs[self._which] = torch.cat([self.inputs[self._which], *part])
+        self._has_rows = False
+        try:
+            values = self.activations(before, tuple(inputs))
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+            return None  # a network that takes one size of batches, or too little memory
+        parts: dict[Place, tuple[Tensor, ...]] = {}
+        for place, value in values.items():
+            alone = before[place]
+            if value.shape != (n_parts * len(alone), *alone.shape[1:]):
+                return None
+            parts[place] = real(value).chunk(n_parts)
+            rounding = 1e-4 * float(alone.abs().nan_to_num().amax())
+            if not torch.allclose(parts[place][0], alone, rtol=0, atol=rounding, equal_nan=True):
+                return None
+        self._has_rows = True
+        return [
+            {place: rows[n] - rows[0] for place, rows in parts.items()} for n in range(1, n_parts)
+        ]
 
     def responds(self, place: Place, mask: Tensor, *, nan: bool) -> bool:
         """Whether the output changes if some values of a layer do.

@@ -111,7 +111,7 @@ class SelectOutput(_Adapter):
         ...         return {"out": self.conv(images)}
         >>> model = Segmenter().eval()
         >>> group_cam = GroupCAM(SelectOutput(model, "out"), model.conv)
-        >>> group_cam.attribute(torch.rand(2, 3, 8, 8), target=(4, 3, 3)).shape
+        >>> group_cam.attribute(torch.rand(2, 3, 8, 8), (4, 3, 3), gradient_free=True).shape
         torch.Size([2, 1, 8, 8])
     """
 

@@ -16,7 +16,7 @@ from captum_groupcam.networks.check import check_layer
 from captum_groupcam.networks.layers import find_layer, find_reshape_transform
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.transformers import channels_first, tokens_to_grid
-from tests.toy_networks import CONVOLUTIONS, POOLS, small_timm, small_timm_vit, small_vit
+from tests.toy_networks import CONVOLUTIONS, POOLS, seeded, small_timm, small_timm_vit, small_vit
 
 
 def head(channels: int = 4, classes: int = 3) -> list[nn.Module]:
@@ -55,6 +55,7 @@ def test_finds_the_last_layer_with_positions(dims: int) -> None:
         ("swin_t", "permute"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:The maps of samples .* no mask moved")  # untrained ones
 def test_networks_of_torchvision(name: str, expected: str) -> None:
     net = torchvision.models.get_model(name, weights=None).eval()
     inputs = image(128)
@@ -428,3 +429,29 @@ def test_the_price_is_what_the_documentation_says(build, size: int, most: int) -
     net.register_forward_pre_hook(lambda *_: passes.append(1))
     find_layer(net, image(size))
     assert len(passes) <= most
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_few_positions_cost_a_few_dozen_passes(size: int) -> None:
+    network = seeded(lambda: torchvision.models.mobilenet_v3_small(weights=None)).eval()
+    passes: list[int] = []
+    network.register_forward_pre_hook(lambda _, args: passes.append(len(args[0])))
+    inputs = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    layer = find_layer(network, inputs)
+    assert len(passes) < 48
+    together, alone = len(passes), str(layer)
+
+    class OneRow(nn.Module):
+        """Refuses more than one row."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert len(x) == 1
+            return self.network(x)
+
+    passes.clear()
+    assert str(find_layer(OneRow().eval(), inputs)) == f"network.{alone}"
+    assert len(passes) > together
