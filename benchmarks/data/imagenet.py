@@ -208,7 +208,8 @@ def _targets(
             if label not in known:
                 raise ValueError(
                     f"{place}: {label} is not a class of ImageNet. Expected a folder with "
-                    f"{_CONTENT}, {_FLAT}; folders of other names are explained by the data set 'images'."
+                    f"{_CONTENT}, {_FLAT}; folders of other names are explained by the data set "
+                    "'images'."
                 )
         return {label: (known[label],) for label in labels}
     if place.is_file() and all(label.isdecimal() for label in labels):
