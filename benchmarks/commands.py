@@ -76,7 +76,7 @@ def sanity(
     run: dict[str, Any],
     network: dict[str, Any],
 ) -> None:
-    """Draws the network's layers anew and compares the maps, and writes a report."""
+    """Re-initialises the network's layers, compares the maps, and writes a report."""
     from .experiments import runs
 
     runs.sanity(methods, run, network)
@@ -126,7 +126,7 @@ def report(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
 ) -> None:
-    """Merges runs and writes their report anew."""
+    """Merges runs and writes their report again."""
     from .report import write_report
 
     typer.echo(write_report(folders, out))

@@ -115,11 +115,11 @@ def _notes(without: Sequence[str], n_images: int) -> list[str]:
         return []
     if len(without) == n_images:
         return [
-            "No folder is called like a class of the network: every picture is explained for the "
+            "No folder is named like a class of the network: every picture is explained for the "
             "class that the network predicts."
         ]
     return [
         f"{len(without)} of {n_images} pictures are explained for the class that the network "
-        "predicts, since no folder above them is called like a class of the network: "
+        "predicts, since no folder above them is named like a class of the network: "
         f"{', '.join(without[:10])}{', ...' * (len(without) > 10)}."
     ]

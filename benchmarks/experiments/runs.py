@@ -55,7 +55,7 @@ def ablate(
 
 
 def sanity(methods: list[str] | None, typed: dict[str, Any], network: dict[str, Any]) -> None:
-    """Draws the network's layers anew and compares the maps, and writes a report."""
+    """Re-initialises the network's layers, compares the maps, and writes a report."""
     orders = get_args(Order)
     settings = _settings(
         "sanity",

@@ -189,7 +189,7 @@ def demo(
 
 @app.command()
 def doctor() -> None:
-    """Prints versions, devices and what works: for a report of a fault."""
+    """Prints versions, devices and what works, to go with a bug report."""
     from captum_groupcam.apps._doctor import diagnosis
 
     console = Console()
