@@ -19,6 +19,8 @@ __all__ = ["random_states", "settled", "warn_of_company"]
 
 #: Queries of a single sample among which one more is no cost to speak of.
 _MANY = 100
+#: How often one that draws random numbers is asked for the same rows again.
+_TRIES = 5
 #: What a network raises for rows that it does not take.
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
@@ -152,16 +154,20 @@ def warn_of_company(
     size = scores.detach().abs().flatten(1).amax(1) if scores.dim() > 1 else scores.detach().abs()
     place = 1 + size[1:].argmax(0, keepdim=True)
     scale = Rounding((size[place].amax(),))
+    before = random_states(scores.device)
     alone, place = _asked_alone(ask, place, len(scores))
     expected = scores.detach()[place]
     dtype = precision_of(network.forward_func, scores)
     if _same(scale, alone, expected, dtype):
         return
-    before = random_states(scores.device)
-    if not _same(scale, ask(place), alone, dtype):
-        # Of numbers from torch's generators there is another warning.
-        if all(map(torch.equal, before, random_states(scores.device))):
-            _captum.warn(_STATE)
+    drawn = not all(map(torch.equal, before, random_states(scores.device)))
+    if drawn:
+        # Few answers of a network that draws may differ; of these there is another warning.
+        everyone = torch.arange(len(scores), device=scores.device)
+        if not all(_same(scale, ask(everyone), scores.detach(), dtype) for _ in range(_TRIES)):
+            return
+    elif not _same(scale, ask(place), alone, dtype):
+        _captum.warn(_STATE)
         return
     worst = int((alone - expected).abs().argmax())
     _captum.warn(

@@ -34,7 +34,7 @@ from captum_groupcam.masking._zero_maps import (
 from captum_groupcam.masking.baselines import Baseline, Baselines, for_inputs, resolve_baseline
 from captum_groupcam.masking.network import Network, ScoreFunc, class_probability
 from captum_groupcam.masking.targets import Target
-from captum_groupcam.networks.axes import check_axes, check_channels, check_frames
+from captum_groupcam.networks.axes import check_channels, check_frames
 from captum_groupcam.networks.training import has_batch_statistics, in_training
 
 __all__ = [
@@ -158,8 +158,6 @@ def prepare(
     for position, tensor in enumerate(whole):
         check_input(position, tensor, whole[0])
     spatial = [is_spatial(tensor) for tensor in whole]
-    for tensor in itertools.compress(whole, spatial):
-        check_axes(tensor)
     if not any(spatial):
         raise ValueError(
             "Expected an input of shape N x C x spatial, floating point, with one to three spatial "

@@ -81,7 +81,8 @@ class Probe:
         self.model = cast(Module, _compiled.eager(model))
         self.inputs = tuple(tensor.detach().as_subclass(Tensor) for tensor in whole)
         counts = self.inputs[self._which]
-        check_axes(counts)
+        with evaluating(self.model):
+            check_axes(self.model, self.inputs, self._which)
         self.size = counts.shape[2:]
         self.n_samples = len(counts)
         spread = float(counts.float().std()) if counts.numel() > 1 else 0.0

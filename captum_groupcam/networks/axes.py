@@ -19,37 +19,56 @@ __all__ = ["check_axes", "check_channels", "check_frames"]
 _CHANNELS = (1, 3)
 #: The same with an alpha channel.
 _FEW = (1, 3, 4)
+#: By the dimensions of what they get.
 _CONVOLUTIONS = {3: torch.nn.Conv1d, 4: torch.nn.Conv2d, 5: torch.nn.Conv3d}
+#: The functions that they call, and their spatial dimensions.
+_FUNCTIONS: dict[Any, int] = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
 
 
-def check_axes(inputs: Tensor) -> None:
-    """Refuses a clip whose frames come before its channels, where its shape says so.
+def check_axes(
+    forward_func: _captum.ForwardFunc,
+    inputs: tuple[Tensor, ...],
+    which: int = 0,
+    arguments: Callable[[], tuple[Any, ...]] = tuple,
+) -> None:
+    """Refuses a clip whose frames come before its channels, unless the network takes it otherwise.
 
     As a volume it would have a depth of one or three, its channels, and its frames would share one
-    map.
+    map. Nothing is asked of the network unless the shape looks so. Then the first convolution tells
+    which axis it takes for channels; where it does not, the shape decides.
 
     Args:
-        inputs (Tensor): N x C x spatial.
+        forward_func (Callable): The network or any modification of its forward function.
+        inputs (tuple of Tensor): What it runs on, N x ... each.
+        which (int, optional): The input that is looked at, N x C x spatial. Default: 0.
+        arguments (Callable, optional): Gives the additional forward arguments. Default: none.
 
     Raises:
-        ValueError: If it has three spatial dimensions and looks like N x T x C x H x W.
+        ValueError: If it has three spatial dimensions and looks like N x T x C x H x W, and the
+            first convolution does not take dimension 1 as its channels.
 
     Examples::
 
         >>> import torch
-        >>> check_axes(torch.zeros(1, 3, 8, 32, 32))
-        >>> check_axes(torch.zeros(1, 8, 3, 32, 32))
+        >>> frames = torch.nn.Conv2d(3, 4, 3)
+        >>> check_axes(lambda clip: frames(clip.flatten(0, 1)), (torch.zeros(1, 8, 3, 32, 32),))
         Traceback (most recent call last):
         ValueError: An input of shape (1, 8, 3, 32, 32) looks like N x T x C x H x W, ...
+        >>> check_axes(torch.nn.Conv3d(8, 4, 3), (torch.zeros(1, 8, 3, 32, 32),))
     """
-    if inputs.dim() != 5:
+    if not _looks_frames_first(inputs[which]):
         return
-    _, first, second, *sides = inputs.shape
-    frames_first = second in _CHANNELS and first not in _CHANNELS and first > 1
-    if frames_first and min(sides) > 2 * second:
-        raise ValueError(
-            f"{_frames_first(inputs)} A volume that is only so deep has its slices as channels."
-        )
+    role = _role(forward_func, inputs, arguments, which, 1)
+    if role == "channels":
+        return
+    _, first, second, *_ = inputs[which].shape
+    unsaid = (
+        f" The network has no convolution that tells. If this is a volume, {first} channels of "
+        f"{second} slices, give its slices as channels, inputs.flatten(1, 2), to a module around "
+        f"the network whose forward gives inputs.unflatten(1, ({first}, {second})) to it: they "
+        "share one map."
+    )
+    raise ValueError(_frames_first(inputs[which]) + ("" if role else unsaid))
 
 
 def check_frames(
@@ -57,11 +76,11 @@ def check_frames(
     inputs: tuple[Tensor, ...],
     arguments: Callable[[], tuple[Any, ...]] = tuple,
 ) -> None:
-    """Asks the network for the frames of a clip that has as many of them as pictures have channels.
+    """Refuses clips whose frames come before their channels, see :func:`check_axes`.
 
-    Of N x 3 x 1 x H x W or N x 3 x 3 x H x W the shape does not tell which axis has the frames. One
-    frame is changed: the first convolution shows whether that is an axis of positions, or of
-    samples, or one of channels.
+    There may be as many frames as pictures have channels: of N x 3 x 1 x H x W or
+    N x 3 x 3 x H x W the shape does not tell which axis has the frames. One frame is changed: the
+    first convolution shows whether that is an axis of positions, or of samples, or one of channels.
 
     Args:
         forward_func (Callable): The network or any modification of its forward function.
@@ -88,11 +107,12 @@ def check_frames(
     for which, one in enumerate(inputs):
         if not (one.dim() == 5 and one.is_floating_point()):
             continue
+        row = tuple(tensor[:1] for tensor in inputs)
+        check_axes(forward_func, row, which, arguments)
         _, first, second, *sides = one.shape
         few = first in _CHANNELS and second in _CHANNELS and first + second > 2
         if not few or min(sides) <= 2 * max(first, second):
             continue
-        row = tuple(tensor[:1] for tensor in inputs)
         roles = {axis: _role(forward_func, row, arguments, which, axis) for axis in (1, 2)}
         if roles[1] == "frames" or roles[2] == "channels":
             raise ValueError(_frames_first(one))
@@ -103,6 +123,15 @@ def check_frames(
                 "N x T x C x H x W, put a module around the network whose forward takes "
                 "N x C x T x H x W and gives clip.transpose(1, 2) to it, and transpose the input."
             )
+
+
+def _looks_frames_first(one: Tensor) -> bool:
+    """Whether an input has as many slices as pictures have channels, and other channels."""
+    if one.dim() != 5:
+        return False
+    _, first, second, *sides = one.shape
+    frames_first = second in _CHANNELS and first not in _CHANNELS and first > 1
+    return frames_first and min(sides) > 2 * second
 
 
 def _frames_first(clip: Tensor) -> str:
@@ -130,7 +159,14 @@ def _role(
     entry = changed.select(axis, 0)
     entry.copy_(entry.flip(-1) * 0.5 + 0.25)
     rows = (*row[:which], changed, *row[which + 1 :])
-    before, after = (_watched(forward_func, one, arguments).first for one in (row, rows))
+    seen, after = (_watched(forward_func, one, arguments) for one in (row, rows))
+    return _role_by_values(seen.first, after.first, len(row[which])) or _role_by_sizes(
+        seen.taken or _declared(forward_func), row[which].shape, axis
+    )
+
+
+def _role_by_values(before: Tensor | None, after: Tensor | None, n_samples: int) -> str:
+    """The same from what the first convolution gets before and after a change of one entry."""
     if before is None or after is None or before.shape != after.shape:
         return ""
     differs = before != after
@@ -144,10 +180,38 @@ def _role(
     if confined(0):
         return "frames"
     if differs.dim() < 5:  # frames stacked as channels look like channels
-        return "channels" if confined(1) and len(differs) > len(row[which]) else ""
+        return "channels" if confined(1) and len(differs) > n_samples else ""
     if confined(1) != confined(2):
         return "channels" if confined(1) else "frames"
     return ""
+
+
+def _role_by_sizes(taken: tuple[int, int] | None, shape: torch.Size, axis: int) -> str:
+    """The same from the dimensions and the channels of the first convolution."""
+    _, first, second, *_ = shape
+    if taken is None or first == second:
+        return ""
+    n_dims, channels = taken
+    if n_dims not in (2, 3) or channels not in (first, second):
+        return ""
+    # Images of N x T or N x C x D may be stacked along their channels.
+    if n_dims == 2 and channels == first * second:
+        return ""
+    of = 1 if channels == first else 2
+    return "channels" if axis == of else "frames"
+
+
+def _declared(forward_func: _captum.ForwardFunc) -> tuple[int, int] | None:
+    """Dimensions and channels of the first convolution, by its weights; None if there is none."""
+    # For TorchScript, exported and quantised networks, which call none by torch's functions.
+    for module in reached_modules(forward_func):
+        sides, channels = (getattr(module, name, None) for name in ("kernel_size", "in_channels"))
+        if isinstance(sides, tuple) and isinstance(channels, int):
+            return len(sides), channels
+        for weight in module.parameters(recurse=False):
+            if weight.dim() in (4, 5):
+                return weight.dim() - 2, weight.shape[1]
+    return None
 
 
 def check_channels(
@@ -222,21 +286,24 @@ def _fits_last(one: Tensor, forward_func: _captum.ForwardFunc) -> bool:
 
 
 class _Convolutions(WatchedFunctions):
-    """Records the sizes of what convolutions get, and what the first gets."""
+    """Records the sizes of what convolutions get, what the first gets, and what it takes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[int, ...]] = []
         self.first: Tensor | None = None  # what the first gets
+        self.taken: tuple[int, int] | None = None  # its dimensions and channels
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func in (F.conv1d, F.conv2d, F.conv3d):
+        if func in _FUNCTIONS:
             given = args[0] if args else kwargs["input"]
             self.calls.append(tuple(given.shape))
             if self.first is None:
                 self.first = given.detach().clone()
+                n_dims = _FUNCTIONS[func]
+                self.taken = n_dims, given.shape[-n_dims - 1]
         return func(*args, **(kwargs or {}))
 
 

@@ -132,6 +132,101 @@ def test_as_many_frames_as_channels_are_named(shape) -> None:
             call()
 
 
+def volumes(channels: int) -> nn.Module:
+    """A network of volumes of so many channels."""
+    features = nn.Sequential(nn.Conv3d(channels, 8, 3, padding=1), nn.ReLU())
+    head = nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(8, 5)
+    return nn.Sequential(features, *head).eval()
+
+
+class Modalities(nn.Module):
+    """The slices of a volume (N x C x D x H x W) through a network of images."""
+
+    def __init__(self, channels: int, *, one_by_one: bool) -> None:
+        super().__init__()
+        self.image = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU())
+        self.fc, self.one_by_one = nn.Linear(8, 5), one_by_one
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.one_by_one:
+            return self.fc(sum(self.image(one).mean((2, 3)) for one in x.unbind(2)))
+        rows = self.image(x.transpose(1, 2).flatten(0, 1)).mean((2, 3))
+        return self.fc(rows.unflatten(0, (len(x), -1)).mean(1))
+
+
+@pytest.mark.filterwarnings("ignore:The maps of samples")
+@pytest.mark.parametrize(
+    "shape", [(2, 4, 3, 16, 16), (1, 2, 1, 16, 16), (2, 8, 3, 12, 16), (1, 5, 1, 8, 8)]
+)
+def test_a_volume_of_few_slices_is_taken_by_a_network_of_volumes(shape) -> None:
+    """Say four modalities of a scanner, three slices: the first convolution has four channels."""
+    net, x = volumes(shape[1]), torch.rand(shape)
+    size = (len(x), 1, *shape[2:])
+    assert find_layer(net, x).name == "0"
+    assert check_layer(net, TargetLayer.of(net, "0"), x).fits
+    assert GroupCAM(net, net[0]).attribute(x, 1, n_groups=4).shape == size
+    assert GradCAM(net, net[0]).attribute(x, 1).shape == size
+    assert RISE(net).attribute(x, target=1, n_masks=4).shape == size
+    assert average_drop(net, torch.rand(size), x, 1).average_drop.shape == (len(x),)
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+@pytest.mark.parametrize("value", [None, 0.5])
+def test_so_it_is_by_a_network_of_its_slices(one_by_one, value) -> None:
+    x = torch.rand(1, 4, 3, 16, 16) if value is None else torch.full((1, 4, 3, 16, 16), value)
+    net = Modalities(4, one_by_one=one_by_one).eval()
+    assert RISE(net).attribute(x, target=1, n_masks=4).shape == (1, 1, 3, 16, 16)
+
+
+class FramesOneByOne(nn.Module):
+    """Frames (N x T x C x H x W) one after the other through a network of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.fc(sum(self.conv(frame).relu().mean((2, 3)) for frame in clip.unbind(1)))
+
+
+def test_frames_one_by_one_are_refused_by_the_channels_of_the_first_convolution() -> None:
+    clip = torch.rand(1, 4, 3, 16, 16)
+    with pytest.raises(ValueError, match="looks like N x T x C x H x W, 4 frames") as caught:
+        RISE(FramesOneByOne().eval()).attribute(clip, target=1, n_masks=4)
+    assert "no convolution that tells" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("form", ["script", "trace", "export", "fx", "channels 3"])
+def test_networks_that_call_no_function_of_torch_tell_by_their_weights(form) -> None:
+    channels = 3 if form == "channels 3" else 4
+    net, x = volumes(channels), torch.rand(1, channels, 3, 16, 16)
+    if form == "script":
+        net = torch.jit.script(net)
+    elif form == "trace":
+        net = torch.jit.trace(net, x)
+    elif form == "export":
+        net = torch.export.export(net, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},)).module()
+    elif form == "fx":
+        net = torch.fx.symbolic_trace(net)
+    maps = RISE(net).attribute(x, target=1, n_masks=4, internal_batch_size=1)
+    assert maps.shape == (1, 1, 3, 16, 16)
+
+
+def test_without_a_convolution_the_error_says_how_to_go_on() -> None:
+    x = torch.rand(1, 4, 3, 16, 16)
+    net = flat_network(x)
+    with pytest.raises(ValueError, match=r"no convolution that tells.*flatten\(1, 2\)") as caught:
+        RISE(net).attribute(x, target=1, n_masks=4)
+    assert "gives inputs.unflatten(1, (4, 3)) to it" in str(caught.value)
+
+    def of_slices(stacked: Tensor) -> Tensor:
+        return net(stacked.unflatten(1, (4, 3)))
+
+    maps = RISE(of_slices).attribute(x.flatten(1, 2), target=1, n_masks=4)
+    assert maps.shape == (1, 1, 16, 16)
+
+
 class Frames(nn.Module):
     """Takes N x T x C x H x W into a network of volumes."""
 
