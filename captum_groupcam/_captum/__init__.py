@@ -19,10 +19,11 @@ from captum_groupcam._captum._derivatives import (
     layer_gradients_and_activations,
 )
 from captum_groupcam._captum._hooks import name_of, replacing
-from captum_groupcam._captum._row_order import REORDERED, is_in_other_rows
+from captum_groupcam._captum._row_order import MIXED, REORDERED, is_in_other_rows, is_mixed_by
 
 __all__ = [
     "LRP_RULES",
+    "MIXED",
     "REORDERED",
     "ForwardFunc",
     "TargetType",
@@ -30,6 +31,7 @@ __all__ = [
     "gradients_of",
     "input_gradients",
     "is_in_other_rows",
+    "is_mixed_by",
     "layer_activations",
     "layer_curvature",
     "layer_gradients_and_activations",

@@ -15,7 +15,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from captum_groupcam._captum._calls import ForwardFunc, run_forward, warn
 from captum_groupcam._captum._hooks import NotStoredError, name_of, taking, watching
-from captum_groupcam._captum._row_order import REORDERED, distinct_weights, is_reordered
+from captum_groupcam._captum._row_order import (
+    MIXED,
+    REORDERED,
+    distinct_weights,
+    is_mixed,
+    is_reordered,
+)
 from captum_groupcam._compiled import eager, on_one_device, uncompiled
 
 __all__ = [
@@ -133,6 +139,7 @@ def layer_gradients_and_activations(
     layer_call: int | None = None,
     device_ids: list[int] | None = None,
     checks_order: bool = False,
+    to_grid: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the selected outputs with respect to the layer, and its activations.
 
@@ -151,19 +158,23 @@ def layer_gradients_and_activations(
         device_ids (list of int, optional): As in Captum, for DataParallel. Default: None.
         checks_order (bool): Whether to warn of a layer that has the samples in another order, at
             the price of one more pass back to it; not with DataParallel. Default: False.
+        to_grid (Callable, optional): What brings the layer to a row for each sample, to be checked
+            with its order. Default: None, nothing has to.
 
     Raises:
         ValueError: If the layer is never called, several times without a layer_call, does not have
-            exactly one tensor, or the selected output does not depend on it.
+            exactly one tensor, or the selected output does not depend on it; if ``to_grid`` mixes
+            the samples.
         RuntimeError: If the forward or backward pass fails otherwise.
     """
     network, device_ids = eager(forward_func), _devices(forward_func, device_ids)
     if layer_call is not None or device_ids is None:
         asked = (network, layer, inputs, additional_forward_args, select)
         place = (attribute_to_layer_input, layer_call)
+        checks = (checks_order, to_grid)
         with suppress(NotStoredError):
-            return _gradients_of_call(*asked, *place, checks_order, stores_all=False)
-        return _gradients_of_call(*asked, *place, checks_order, stores_all=True)
+            return _gradients_of_call(*asked, *place, *checks, stores_all=False)
+        return _gradients_of_call(*asked, *place, *checks, stores_all=True)
 
     # The replicas of DataParallel are gathered outside the layer's thread, where grad mode would
     # still be off; its graph covers the whole network, as Captum's always does.
@@ -198,6 +209,7 @@ def _gradients_of_call(
     at_input: bool,
     layer_call: int | None,
     checks_order: bool,
+    to_grid: Callable[[Tensor], Tensor] | None,
     *,
     stores_all: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -221,8 +233,11 @@ def _gradients_of_call(
             (gradients,) = gradients_of(values, *place)
     if gradients is None:
         raise ValueError(_without_gradient(layer))
-    if weights is not None and weighted is not None and is_reordered(gradients, weighted, weights):
-        warn(REORDERED.format(name_of(layer)))
+    if weights is not None and weighted is not None:
+        if is_reordered(gradients, weighted, weights):
+            warn(REORDERED.format(name_of(layer)))
+        elif to_grid is not None and is_mixed(to_grid(gradients), to_grid(weighted), weights):
+            raise ValueError(MIXED.format(name_of(layer)))
     return gradients, activations.detach()
 
 

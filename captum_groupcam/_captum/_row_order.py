@@ -1,15 +1,27 @@
-"""Whether the rows of a layer are the samples in another order."""
+"""Whether the rows of a layer are the samples in another order, or of several samples."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-__all__ = ["REORDERED", "distinct_weights", "is_in_other_rows", "is_reordered"]
+__all__ = ["MIXED", "REORDERED", "distinct_weights"]
+__all__ += ["is_in_other_rows", "is_mixed", "is_mixed_by", "is_reordered"]
 
 REORDERED = (
     "The rows of the layer {} are not in the order of the samples: the network sorts or turns them "
     "before the layer, so that a sample may get the map of another. Give internal_batch_size=1."
+)
+
+MIXED = (
+    "What reshape_transform makes of one sample of the layer {} has parts of others: its rows are "
+    "not put together as the network puts them, so that the map depends on which samples are in "
+    "one pass. Expected N x C x spatial with a row for each sample, made of nothing but its own. "
+    "If T rows of a sample follow each other, as after clip.flatten(0, 1), that begins with "
+    "rows.unflatten(0, (-1, T)); if those of the same place do, with "
+    "rows.unflatten(0, (T, -1)).transpose(0, 1)."
 )
 
 #: Share of a row's gradient by which it may differ: weights are powers of two, so all is rounding.
@@ -83,6 +95,84 @@ def is_in_other_rows(together: Tensor, again: Tensor, samples: Tensor) -> bool:
     own = distances.gather(1, samples.unsqueeze(1)).squeeze(1)
     other = own > _SHARE * asked.norm(dim=1)
     return bool((other & (distances.amin(1) <= _SHARE * own)).any())
+
+
+def is_mixed(gradients: Tensor, weighted: Tensor, weights: Tensor) -> bool:
+    """Whether weights of several samples are in one row of what gradients were brought to.
+
+    Args:
+        gradients (Tensor): Of the sum of N values, brought to N x K x spatial.
+        weighted (Tensor): Those of the weighted sum, in the same way.
+        weights (Tensor): N weights.
+
+    Returns:
+        bool: Whether all values have one of the weights, and some row has two of them. False where
+        there are values with none, as in a network that mixes the samples itself.
+
+    Examples::
+
+        >>> weights = distinct_weights(2)
+        >>> weighted = weights.view(2, 1).expand(2, 4)
+        >>> is_mixed(torch.ones(2, 4), weighted, weights)
+        False
+        >>> is_mixed(torch.ones(2, 4), weighted.reshape(4, 2).T, weights)
+        True
+    """
+    if gradients.shape != weighted.shape or len(gradients) != len(weights):
+        return False
+    wide = torch.promote_types(gradients.dtype, torch.float32)
+    before, after = (one.to(wide).flatten(1) for one in (gradients, weighted))
+    size = before.abs()
+    lives = size > 1e-3 * size.amax(1, keepdim=True)
+    n_alive = lives.sum(1)
+    shares = torch.stack(
+        [
+            ((after - w * before).abs() <= _SHARE * size).logical_and(lives).sum(1)
+            / n_alive.clamp(min=1)
+            for w in torch.unique(weights.to(before))
+        ]
+    )
+    known = bool(((shares.sum(0) >= 0.99) | (n_alive == 0)).all())
+    return known and bool(((shares > 0.01).sum(0) > 1).any())
+
+
+def is_mixed_by(
+    transform: Callable[[Tensor], Tensor], together: Tensor, again: Tensor, samples: Tensor
+) -> bool:
+    """Whether a transform gives for samples something else than in the whole, of the same rows.
+
+    Args:
+        transform (Callable): Turns what a layer gives into a row for each sample.
+        together (Tensor): What it gave for N samples.
+        again (Tensor): What it gave for Q of them.
+        samples (Tensor): Q indices of these.
+
+    Returns:
+        bool: Whether the rows of the layer, along the one axis that grows with the samples, are
+        those it had in the whole, and a row of what they become is not. False where the network
+        itself gives other rows.
+
+    Examples::
+
+        >>> rows, first = torch.arange(4.0).view(4, 1) + 1, torch.tensor([0])
+        >>> is_mixed_by(lambda some: some.view(-1, 2), rows, rows[:2], first)
+        False
+        >>> is_mixed_by(lambda some: some.view(2, -1).T, rows, rows[:2], first)
+        True
+    """
+    grown = [
+        axis
+        for axis, sizes in enumerate(zip(together.shape, again.shape, strict=True))
+        if sizes[0] != sizes[1]
+    ]
+    whole, some = transform(together), transform(again)
+    wide = torch.promote_types(whole.dtype, torch.float32)
+    before, after = whole[samples].to(wide).flatten(1), some.to(wide).flatten(1)
+    if ((before - after).norm(dim=1) <= _SHARE * after.norm(dim=1)).all() or len(grown) > 1:
+        return False
+    axis = grown[0] if grown else 0
+    rows, asked = (one.to(wide).movedim(axis, 0).flatten(1) for one in (together, again))
+    return all(bool(((rows - one).norm(dim=1) <= _SHARE * one.norm()).any()) for one in asked)
 
 
 def _verdict(gradients: Tensor, weighted: Tensor, weights: Tensor, axis: int) -> str:

@@ -55,7 +55,7 @@ class AblationCAM(LayerFormula):
                 "layer, too, as along a shortcut: without a channel there the network would still "
                 "see it. Choose the output of a layer, or GradCAM, which counts all ways."
             )
-        activations = call.activations(layer, check_order=True)
+        activations = call.activations(layer, checks_order=True)
         whole = score_samples(network, inputs).unsqueeze(1)
 
         def ask(samples: Tensor, channels: Tensor) -> Tensor:

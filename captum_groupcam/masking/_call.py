@@ -49,7 +49,7 @@ class Call(NamedTuple):
         )
 
     def activations(
-        self, layer: TargetLayer, *, check_target: bool = False, check_order: bool = False
+        self, layer: TargetLayer, *, check_target: bool = False, checks_order: bool = False
     ) -> Tensor:
         """The activations of a layer, without gradients.
 
@@ -57,8 +57,8 @@ class Call(NamedTuple):
             layer (TargetLayer): The layer.
             check_target (bool, optional): Whether the target is looked up in the output, for
                 methods that ask for no score. Default: False.
-            check_order (bool, optional): Whether to warn of a layer that has the samples in another
-                order, for methods that ask for many scores. Default: False.
+            checks_order (bool, optional): Whether to warn of a layer that has the samples in
+                another order, for methods that ask for many scores. Default: False.
 
         Returns:
             Tensor: A, N x K x spatial.
@@ -66,11 +66,12 @@ class Call(NamedTuple):
         Raises:
             ValueError: If they have no spatial dimensions, or not those that the masks of the
                 inputs need; if they are not finite; if the layer is never called; or if it does not
-                depend on one of several inputs that are explained.
+                depend on one of several inputs that are explained; if a reshape_transform mixes the
+                samples.
             TargetError: If the target is checked and there is no such output.
         """
         found = self.network.activations(
-            layer, self.inputs, check_target=check_target, check_order=check_order
+            layer, self.inputs, check_target=check_target, checks_order=checks_order
         )
         return self._checked(found, layer)
 

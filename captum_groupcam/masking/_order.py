@@ -10,11 +10,16 @@ from torch.nn import Module
 
 from captum_groupcam import _captum
 
-__all__ = ["warn_of_order"]
+__all__ = ["check_order"]
 
 
-def warn_of_order(layer: Module, together: Tensor, look: Callable[[Tensor], Tensor]) -> None:
-    """Warns of a layer that has the samples in another order.
+def check_order(
+    layer: Module,
+    together: Tensor,
+    look: Callable[[Tensor], Tensor],
+    to_grid: Callable[[Tensor], Tensor],
+) -> None:
+    """Warns of a layer that has the samples in another order, refuses a transform that mixes them.
 
     Of two samples one is asked alone. Of more the last, the first and the last again are asked
     together: a network that sorts them has sorted either these or all otherwise than they came, and
@@ -22,11 +27,13 @@ def warn_of_order(layer: Module, together: Tensor, look: Callable[[Tensor], Tens
 
     Args:
         layer (torch.nn.Module): The layer.
-        together (Tensor): What it gave for several samples, N x K x spatial.
+        together (Tensor): What it gave for N samples.
         look (Callable): What it gives for some of them, by their Q indices.
+        to_grid (Callable): Brings what it gives to N x K x spatial.
 
     Raises:
         OutOfMemoryError: If there is no memory for three rows.
+        ValueError: If a sample's grid has parts of other samples.
 
     Warns:
         UserWarning: If it gives for a sample what another had.
@@ -34,20 +41,33 @@ def warn_of_order(layer: Module, together: Tensor, look: Callable[[Tensor], Tens
     Examples::
 
         >>> rows = torch.eye(3).unsqueeze(-1)
-        >>> warn_of_order(torch.nn.Identity(), rows, lambda some: rows[some])
+        >>> check_order(torch.nn.Identity(), rows, lambda some: rows[some], lambda rows: rows)
     """
-    last = len(together) - 1
+    grid = to_grid(together)
+    last = len(grid) - 1
     some = torch.tensor([last, 0, last] if last > 1 else [0], device=together.device)
-    try:
+
+    def ask() -> tuple[Tensor, Tensor]:
         again = look(some)
+        return again, to_grid(again)
+
+    try:
+        again, grid_again = ask()
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, AssertionError) as error:
         try:
-            look(some)
+            ask()
         except (RuntimeError, ValueError, AssertionError):
             return  # a network that takes one size of batches
         raise error  # which had another reason
-    same_form = len(again) == len(some) and again.shape[1:] == together.shape[1:]
-    if same_form and _captum.is_in_other_rows(together, again, some):
+    if (
+        again.dim() != together.dim()
+        or len(grid_again) != len(some)
+        or grid_again.shape[1:] != grid.shape[1:]
+    ):
+        return
+    if _captum.is_in_other_rows(grid, grid_again, some):
         _captum.warn(_captum.REORDERED.format(_captum.name_of(layer)))
+    elif _captum.is_mixed_by(to_grid, together, again, some):
+        raise ValueError(_captum.MIXED.format(_captum.name_of(layer)))

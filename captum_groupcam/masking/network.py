@@ -13,7 +13,7 @@ from torch import Tensor
 from captum_groupcam import _captum, _compiled
 from captum_groupcam.masking._arguments import Shared, of_rows, of_samples, tensors_of
 from captum_groupcam.masking._chunks import DEFAULT_BATCH_SIZE, default_batch_size, in_chunks
-from captum_groupcam.masking._order import warn_of_order
+from captum_groupcam.masking._order import check_order
 from captum_groupcam.masking._scores import (
     ScoreFunc,
     at_least_float32,
@@ -209,7 +209,7 @@ class Network:
         inputs: tuple[Tensor, ...],
         *,
         check_target: bool = False,
-        check_order: bool = False,
+        checks_order: bool = False,
     ) -> Tensor:
         """The layer's activations A for all samples.
 
@@ -218,40 +218,57 @@ class Network:
             inputs (tuple of Tensor): Inputs, N x C x spatial each.
             check_target (bool, optional): Whether the target is looked up in the output.
                 Default: False.
-            check_order (bool, optional): Whether to warn of a layer that has the samples in another
-                order, at the price of one to three more rows. Default: False.
+            checks_order (bool, optional): Whether to warn of a layer that has the samples in
+                another order, at the price of one to three more rows; that is always done where the
+                caller has given a reshape_transform. Default: False.
 
         Returns:
             Tensor: Activations on the layer's grid, N x K x spatial.
 
         Raises:
-            ValueError: As :meth:`by_sample`.
+            ValueError: As :meth:`by_sample`, or if the reshape_transform mixes the samples.
             TargetError: If the target is checked and there is no such output.
         """
 
-        def look(rows: tuple[Tensor, ...], samples: Tensor) -> Tensor:
-            activations = _captum.layer_activations(
-                self.forward_func,
-                layer.module,
-                rows,
-                self.arguments(samples),
-                partial(self.select, samples=samples) if check_target else None,
-                **_place(layer),
-                device_ids=self.device_ids,
-            )
-            return layer.to_grid(activations)
-
         def work(rows: tuple[Tensor, ...], samples: Tensor) -> tuple[Tensor]:
-            found = look(rows, samples)
-            if check_order and self._checks_order(samples) and len(found) == len(samples):
-
-                def look_again(some: Tensor) -> Tensor:
-                    return look(tuple(tensor[some] for tensor in rows), samples[some])
-
-                warn_of_order(layer.module, found, look_again)
-            return (found,)
+            select = partial(self.select, samples=samples) if check_target else None
+            found = self._given(layer, rows, samples, select)
+            grid = layer.to_grid(found)
+            if len(grid) == len(samples) and (checks_order or layer.is_brought_by_hand):
+                self._check_order(layer, rows, samples, found)
+            return (grid,)
 
         return self.by_sample(inputs, work)[0]
+
+    def _given(
+        self,
+        layer: TargetLayer,
+        rows: tuple[Tensor, ...],
+        samples: Tensor,
+        select: Callable[[Tensor], object] | None = None,
+    ) -> Tensor:
+        """What the layer gives for some rows, in its own form."""
+        return _captum.layer_activations(
+            self.forward_func,
+            layer.module,
+            rows,
+            self.arguments(samples),
+            select,
+            **_place(layer),
+            device_ids=self.device_ids,
+        )
+
+    def _check_order(
+        self, layer: TargetLayer, rows: tuple[Tensor, ...], samples: Tensor, found: Tensor
+    ) -> None:
+        """Compares the layer's rows with the samples, if that has not been done."""
+        if not self._checks_order(samples):
+            return
+
+        def look(some: Tensor) -> Tensor:
+            return self._given(layer, tuple(tensor[some] for tensor in rows), samples[some])
+
+        check_order(layer.module, found, look, layer.to_grid)
 
     def gradients_and_activations(
         self, layer: TargetLayer, inputs: tuple[Tensor, ...]
@@ -279,6 +296,7 @@ class Network:
                 **_place(layer),
                 device_ids=self.device_ids,
                 checks_order=self._checks_order(samples),
+                to_grid=layer.to_grid if layer.is_brought_by_hand else None,
             )
             return tuple(map(layer.to_grid, found))
 
@@ -317,6 +335,8 @@ class Network:
                 partial(self.select, samples=samples),
                 **_place(layer),
             )
+            if layer.is_brought_by_hand and len(layer.to_grid(found[2])) == len(samples):
+                self._check_order(layer, rows, samples, found[2])
             return tuple(map(layer.to_grid, found))
 
         gradients, products, activations = self.by_sample(inputs, work)

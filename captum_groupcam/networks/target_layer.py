@@ -143,6 +143,12 @@ class TargetLayer:
         check_tensor("What reshape_transform returns", grid)
         return grid
 
+    @property
+    def is_brought_by_hand(self) -> bool:
+        """Whether its reshape_transform is not one that was found."""
+        found = isinstance(self.reshape_transform, FoundGrid)
+        return self.reshape_transform is not None and not found
+
     def without_channels(self, activations: Tensor, channels: Tensor) -> Tensor:
         """What the layer gives, with zero for all that one channel of each row's grid is made of.
 

@@ -6,7 +6,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_groupcam import RISE, XRAI, GradCAM, GroupCAM, ScoreCAM
+from captum_groupcam import (
+    RISE,
+    XRAI,
+    AblationCAM,
+    EigenCAM,
+    GradCAM,
+    GroupCAM,
+    LayerCAM,
+    ScoreCAM,
+    ShapleyCAM,
+)
 from captum_groupcam.metrics.functional import average_drop, deletion_insertion
 from captum_groupcam.networks import TargetLayer, check_layer, find_layer
 
@@ -80,6 +90,83 @@ def test_rows_that_are_no_samples_are_refused(network) -> None:
     clips = torch.rand(2, 3, STEPS, 16, 16)
     with pytest.raises(ValueError, match=r"batch size of \(8,\) for 2 inputs"):
         GroupCAM(network, network.image).attribute(clips, 1)
+
+
+def by_place(maps: Tensor) -> Tensor:
+    """What would be right for (T N) x K x h x w: rows of the same frame beside each other."""
+    return maps.unflatten(0, (STEPS, -1)).permute(1, 2, 0, 3, 4)
+
+
+class PlacesFirst(FramesAsSamples):
+    """The same network with the frames in the other order."""
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.head(by_place(self.image(clip.permute(2, 0, 1, 3, 4).flatten(0, 1))))
+
+
+WITH_A_TRANSFORM = {
+    "GradCAM": (GradCAM, {}),
+    "LayerCAM": (LayerCAM, {}),
+    "GroupCAM": (GroupCAM, {"n_groups": 4}),
+    "GroupCAM without gradients": (GroupCAM, {"n_groups": 4, "gradient_free": True}),
+    "ScoreCAM": (ScoreCAM, {}),
+    "AblationCAM": (AblationCAM, {}),
+    "EigenCAM": (EigenCAM, {}),
+    "ShapleyCAM": (ShapleyCAM, {}),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The maps of samples")
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+@pytest.mark.parametrize("method", WITH_A_TRANSFORM)
+def test_a_transform_that_mixes_the_samples_is_refused(method: str, n: int) -> None:
+    make, options = WITH_A_TRANSFORM[method]
+    clips = torch.rand(n, 3, STEPS, 16, 16)
+    for kind, right, wrong in (
+        (FramesAsSamples, by_clip, by_place),
+        (PlacesFirst, by_place, by_clip),
+    ):
+        net = kind().eval()
+
+        def explain(transform, net=net, **more) -> Tensor:
+            return make(net, net.image).attribute(
+                clips, target=1, reshape_transform=transform, **options, **more
+            )
+
+        torch.testing.assert_close(explain(right), explain(right, internal_batch_size=1))
+        with pytest.raises(
+            ValueError, match=r"reshape_transform .* has parts of others.*unflatten"
+        ):
+            explain(wrong)
+
+
+def test_clips_that_attend_to_each_other_are_no_fault_of_the_transform() -> None:
+    """The network mixes the samples; the transform does not."""
+
+    class Company(FramesAsSamples):
+        def forward(self, clip: Tensor) -> Tensor:
+            maps = by_clip(self.image(clip.transpose(1, 2).flatten(0, 1)))
+            return self.head(maps + 0.5 * maps.flip(0) + maps.mean(0, keepdim=True))
+
+    class CompanyBefore(FramesAsSamples):
+        def forward(self, clip: Tensor) -> Tensor:
+            return super().forward(clip + 3 * clip.flip(0).square())
+
+    clips = torch.rand(3, 3, STEPS, 16, 16)
+    for kind in (Company, CompanyBefore):
+        net = kind().eval()
+        for method in (GradCAM, EigenCAM):
+            method(net, net.image).attribute(clips, 1, reshape_transform=by_clip)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_rounding_is_no_fault_of_the_transform(dtype: torch.dtype) -> None:
+    net = FramesAsSamples().eval().to(dtype)
+    clips = torch.rand(3, 3, STEPS, 16, 16, dtype=dtype)
+    for method in (GradCAM, EigenCAM):
+        method(net, net.image).attribute(clips, 1, reshape_transform=by_clip)
+        with pytest.raises(ValueError, match="has parts of others"):
+            method(net, net.image).attribute(clips, 1, reshape_transform=by_place)
 
 
 class FramesSecond(nn.Module):

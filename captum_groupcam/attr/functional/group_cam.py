@@ -75,7 +75,7 @@ def group_cam(
 
     # 1. Weights: w_k, the mean gradient of the class's output over a channel's positions.
     if gradient_free:
-        activations = call.activations(layer, check_order=True)
+        activations = call.activations(layer, checks_order=True)
         weights = activations.new_ones(activations.shape[:2])
     else:
         gradients, activations = call.gradients_and_activations(layer)

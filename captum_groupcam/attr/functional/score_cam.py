@@ -70,7 +70,7 @@ def score_cam(
     smooth = smoother(smoothing, n_samples, noise_level, seed)
 
     # Masks H_k: the channels, upsampled and normalised when they are rendered.
-    activations = call.activations(layer, check_order=True)
+    activations = call.activations(layer, checks_order=True)
     masks = smooth(LayerMasks(activations))
 
     # Scores: f_c(X * H_k + X_b * (1 - H_k)), the mean over the variants of a mask.
