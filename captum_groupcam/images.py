@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
@@ -28,7 +29,7 @@ MAX_PIXELS = 2**26
 #: resizes the short side, and with 512 pixels there this one has as many as :data:`MAX_PIXELS`.
 MAX_ASPECT_RATIO = 2**8
 
-#: Depths that 16-bit greys are made of, if all values are that small.
+#: Depths that 16-bit greys are made of, if nearly all values are that small.
 _SMALL_DEPTHS = (8, 12)
 
 
@@ -182,8 +183,8 @@ def open_image(
     """Opens an image as 8-bit RGB, the way up that its camera noted (EXIF orientation).
 
     Transparent parts become white. Of an animation, or a file of several pages, it is the first
-    one. 16-bit greys are brought to 8 bits; if all of them are below 2**12 (2**8), as in X-rays and
-    pictures of microscopes, they are taken for greys of 12 (8) bits.
+    one. 16-bit greys are brought to 8 bits; if 99.9 % of them are below 2**12 (2**8), as in X-rays
+    and pictures of microscopes, they are taken for greys of 12 (8) bits, and the others are white.
 
     Args:
         path (str or Path): The file.
@@ -199,7 +200,7 @@ def open_image(
             (:data:`MAX_ASPECT_RATIO`).
 
     Warns:
-        UserWarning: If 16-bit pixels use a sixteenth of their range or less.
+        UserWarning: If 99.9 % of 16-bit pixels use less than a quarter of their range.
 
     Examples::
 
@@ -218,13 +219,11 @@ def open_image(
                 cut = _is_cut_to_8_bits(image)
                 if upright:
                     ImageOps.exif_transpose(image, in_place=True)
-                rgb, note = _to_rgb(image)
+                rgb, note = _to_rgb(image, cut=cut)
     except ImageError:
         raise
     except Exception as error:  # the decoders raise nearly anything on damaged files
         raise ImageError(f"{path}: cannot be read as an image ({error})") from error
-    if cut and np.asarray(rgb).max() < 16:
-        note = "its 16-bit colours use less than a sixteenth of their range, so it is nearly black"
     if note is not None:
         warnings.warn(f"{path}: {note}. Bring it to 8 bits first if that is wrong", stacklevel=2)
     return rgb
@@ -252,9 +251,21 @@ def _is_cut_to_8_bits(image: Image.Image) -> bool:
     )
 
 
-def _to_rgb(image: Image.Image) -> tuple[Image.Image, str | None]:
+def _high(values: np.ndarray) -> int:
+    """What 99.9 % of the values do not exceed: a bad pixel or a caption in white is no light."""
+    flat = values.reshape(-1)
+    place = math.ceil(0.999 * (flat.size - 1))
+    return int(np.partition(flat, place)[place])
+
+
+def _to_rgb(image: Image.Image, *, cut: bool) -> tuple[Image.Image, str | None]:
     """An image as 8-bit RGB, and what was assumed about it."""
     note = None
+    if cut:
+        pixels = np.asarray(image.convert("RGBA"))
+        shown = pixels[pixels[..., 3] > 0, :3].max(1)
+        share = "" if not shown.size else _share_of_range(_high(shown) << 8)
+        note = f"its 16-bit colours {share}" if share else None
     if image.mode == "F":
         raise ValueError("floating-point pixels of unknown range")
     if image.mode.startswith("I"):
@@ -263,14 +274,28 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, str | None]:
         largest = greys.max()
         if greys.min() < 0 or largest >= 2**16:
             raise ValueError("integer pixels of more than 16 bits, of unknown range")
-        depth = next((bits for bits in _SMALL_DEPTHS if largest < 2**bits), 16)
+        high = _high(greys.astype(np.uint16))
+        depth = next((bits for bits in _SMALL_DEPTHS if high < 2**bits), 16)
         if depth < 16 and largest > 0:
-            note = f"its 16-bit greys reach only {largest} and are taken for greys of {depth} bits"
-        image = Image.fromarray((greys >> (depth - 8)).astype(np.uint8))
+            few = ", but for a few pixels," if largest >= 2**depth else ""
+            note = (
+                f"its 16-bit greys reach only {high}{few} and are taken for greys of {depth} bits"
+            )
+        elif share := _share_of_range(high):
+            note = f"its 16-bit greys {share}"
+        image = Image.fromarray(np.minimum(greys >> (depth - 8), 255).astype(np.uint8))
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
     return image.convert("RGB"), note
+
+
+def _share_of_range(high: int) -> str:
+    """What to say of 16-bit values that reach so far, if most of their range is not used."""
+    if not 0 < high < 2**14:
+        return ""
+    share, how = ("sixteenth", "nearly black") if high < 2**12 else ("quarter", "dark")
+    return f"use less than a {share} of their range, so it is {how}"
 
 
 def sample_images() -> dict[str, Callable[[], Image.Image]]:

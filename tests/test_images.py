@@ -217,12 +217,35 @@ def test_greys_of_few_bits_in_16_are_not_black(tmp_path: Path, suffix: str, dept
     assert np.abs(opened[0, :, 0].astype(int) - np.arange(256)).max() <= 1
 
 
-def test_16_bit_greys_that_are_dark_or_black_stay_so(tmp_path: Path) -> None:
-    for largest in (0, 4096, 65535):
+def test_16_bit_greys_that_are_bright_or_black_stay_so(tmp_path: Path) -> None:
+    for largest in (0, 16384, 65535):
         greys = np.array([[0, largest]], dtype=np.uint16)
         Image.fromarray(greys).save(tmp_path / "a.png")
         opened = np.asarray(open_image(tmp_path / "a.png"))
         assert opened[0, :, 0].tolist() == [0, largest // 256]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_bad_pixel_is_no_light(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"ramp{suffix}"
+    ramp = np.linspace(0, 4095, 1600).reshape(40, 40).astype(np.uint16)
+    ramp[0, 0] = 65535
+    Image.fromarray(ramp).save(path)
+    with pytest.warns(UserWarning, match=r"but for a few pixels, and are taken .* of 12 bits"):
+        opened = np.asarray(open_image(path))
+    expected = (ramp >> 4).clip(max=255)
+    assert np.array_equal(opened, np.stack([expected] * 3, 2))
+    assert np.median(opened) == 128
+
+
+def test_16_bit_greys_of_a_part_of_their_range_are_warned_of(tmp_path: Path) -> None:
+    greys = np.linspace(0, 5000, 1600).reshape(40, 40).astype(np.uint16)
+    for bright in (False, True):  # one pixel is no more than a bad one
+        greys[5, 5] = 65535 if bright else 0
+        Image.fromarray(greys).save(tmp_path / "a.png")
+        with pytest.warns(UserWarning, match="16-bit greys use less than a quarter .* it is dark"):
+            opened = np.asarray(open_image(tmp_path / "a.png"))
+        assert np.array_equal(opened[..., 0], greys >> 8)
 
 
 def deep_png(path: Path, pixels: np.ndarray) -> None:
@@ -251,6 +274,19 @@ def test_16_bit_colours_that_turn_black_are_warned_of(tmp_path: Path) -> None:
     for few_bits in (pixels >> 4, np.dstack([pixels >> 4, np.full((5, 4), 2**16 - 1, np.uint16)])):
         deep_png(path, few_bits)
         with pytest.warns(UserWarning, match=r"deep\.png: its 16-bit colours .* nearly black"):
+            open_image(path)
+
+
+def test_16_bit_colours_of_a_part_of_their_range_are_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    pixels = np.random.default_rng(0).integers(0, 6000, (50, 40, 3), dtype=np.uint16)
+    pixels[3, 3] = 65535
+    # What is transparent becomes white, and is none of it.
+    alpha = np.full((50, 40, 1), 2**16 - 1, np.uint16)
+    alpha[:20] = 0
+    for dark in (pixels, np.concatenate([pixels, alpha], 2)):
+        deep_png(path, dark)
+        with pytest.warns(UserWarning, match=r"16-bit colours use less than a quarter .* is dark"):
             open_image(path)
 
 

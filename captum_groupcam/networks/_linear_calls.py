@@ -28,11 +28,20 @@ class LinearCall(NamedTuple):
         input: Tensor,  # noqa: A002 - torch's name
         weight: Tensor,
         bias: Tensor | None = None,
+        _stride: Any = 1,
+        _padding: Any = 0,
+        _dilation: Any = 1,
+        groups: int = 1,
         **_: Any,
     ) -> LinearCall:
-        """Binds the arguments by their names; what has one position loses its axes."""
+        """Binds the arguments by their names; what has one position loses its axes.
+
+        The weight of a grouped convolution gets zeros where a class does not see a channel.
+        """
         if weight.dim() > 2 and weight[0, 0].numel() == input[0, 0].numel() == 1:
             input, weight = input.flatten(1), weight.flatten(1)  # noqa: A001
+            if groups > 1:
+                weight = torch.block_diag(*weight.chunk(groups))  # type: ignore[no-untyped-call]
         return cls(input, weight, bias)
 
     def parameters(self, like: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -75,5 +84,5 @@ class LinearCalls(WatchedFunctions):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func in (F.linear, F.conv1d, F.conv2d, F.conv3d):
-            self.calls.append(LinearCall.of(*args[:3], **(kwargs or {})))
+            self.calls.append(LinearCall.of(*args, **(kwargs or {})))
         return func(*args, **(kwargs or {}))

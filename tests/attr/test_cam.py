@@ -93,6 +93,27 @@ def test_functional_layers_without_bias():
     )
 
 
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("groups", [2, 4])
+def test_a_grouped_convolution_sees_a_part_of_the_channels(groups, named):
+    features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    last = nn.Conv2d(8, 4, 1, groups=groups)
+    if named:
+        last.forward = lambda maps: F.conv2d(
+            maps, weight=last.weight, bias=last.bias, groups=groups
+        )
+    network = nn.Sequential(features, nn.AdaptiveAvgPool2d(1), last, nn.Flatten()).eval()
+    inputs, targets = torch.rand(2, 3, 12, 12), [1, 3]
+    maps = CAM(network, features).attribute(inputs, targets)
+    activations = features(inputs).detach()
+    for sample, target in enumerate(targets):
+        group = target // (4 // groups)
+        seen = range(group * 8 // groups, (group + 1) * 8 // groups)
+        weights = last.weight[target, :, 0, 0].detach()
+        expected = sum(w * activations[sample, k] for w, k in zip(weights, seen, strict=True))
+        torch.testing.assert_close(maps[sample, 0], expected)
+
+
 FACTORS = {
     "sum over positions": (lambda maps: maps.sum((2, 3)), 64),
     "twice the mean": (lambda maps: 2 * maps.mean((2, 3)), 2),
