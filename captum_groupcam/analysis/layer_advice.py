@@ -215,7 +215,7 @@ def candidate_layers(
     # By how often the resolution was halved, which neither padding nor its absence changes.
     outermost: dict[int, TargetLayer] = {}
     for step in trace.steps[trace.first_parameters :]:
-        name, at_input = trace.place(step) or ("", False)
+        name, at_input, _ = trace.place(step) or ("", False, None)
         halvings = _halvings(inputs.shape[2:], step.shape[2:])
         layer = f"input of {name}" if at_input else name
         if layer == str(last):

@@ -15,10 +15,10 @@ Three questions, each answered by a few passes:
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any, cast
 
 import torch
@@ -239,7 +239,7 @@ class Probe:
     def activations(
         self, places: Iterable[Place], inputs: tuple[Tensor, ...] | None = None
     ) -> dict[Place, Tensor]:
-        """What is to be seen at some places, at the last call of each."""
+        """What is to be seen at some places, at the last call of each or the one that it names."""
         found: dict[Place, Tensor] = {}
 
         def keep(place: Place, value: Tensor) -> None:
@@ -309,7 +309,7 @@ class Probe:
         self, before: dict[Place, Tensor], changed: Iterator[Tensor], several: bool
     ) -> Iterator[dict[Place, Tensor]]:
         """What places change by for each of several inputs, of which a pass takes a few."""
-        while part := list(islice(changed, AT_ONCE if several and self._has_rows else 1)):
+        while part := list(itertools.islice(changed, AT_ONCE if several and self._has_rows else 1)):
             together = self._changes_together(before, part) if len(part) > 1 else None
             if together is not None:
                 yield from together
@@ -400,7 +400,11 @@ class Probe:
         """Hooks at places, whose actions see the value and may give another."""
 
         def hook(place: Place) -> Any:
+            calls = itertools.count()
+
             def act(_module: Module, args: Any, output: Any = None) -> Any:
+                if place.call not in {None, next(calls)}:
+                    return None
                 whole = args if place.at_input else output
                 value = one_tensor(whole)
                 if value is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -37,7 +37,8 @@ class Candidate:
     """A step that may be chosen, or why it is not."""
 
     step: Step
-    place: Place | None
+    place: Place | None  # at a module that runs once
+    of_call: Place | None  # at a call of a module, whether it runs once or not
     admitted: list[Form]
     layout: Layout | None = None
     problem: str = ""
@@ -50,11 +51,7 @@ class Candidate:
         self.constant = fit is not None and fit.n_positions == 0
 
     def __str__(self) -> str:
-        if self.place is not None:
-            name = str(self.place)
-        else:
-            name = f"{self.step.givers[-1]} (call {self.step.call})" if self.step.givers else "?"
-        return f"{name}, {sizes(self.step.shape)}: {self.problem}"
+        return f"{self.place or self.of_call}, {sizes(self.step.shape)}: {self.problem}"
 
 
 class Search:
@@ -74,12 +71,18 @@ class Search:
         self.output = output
         self.by_gradients = probe.reached is not None and bool(probe.reached.any())
         self.seen = sorted(set(grids([step.shape for step in self.trace.steps], n_dims)))
+        self.locator = Locator(probe, self.seen, AMOUNT if self.by_gradients else QUANTIZED_AMOUNT)
         # What comes before any parameter, an image that is normalised or cropped, is not a feature.
         begin = self.trace.first_parameters
         steps = [] if begin is None else self.trace.steps[begin:]
         self.passed: set[int] = set()  # steps that something later is known to lead past
         self.candidates = [
-            Candidate(step, self.trace.place(step), forms(step.shape, probe.n_samples, n_dims))
+            Candidate(
+                step,
+                self.trace.place(step),
+                self.trace.place_of_call(step),
+                forms(step.shape, probe.n_samples, n_dims),
+            )
             for step in reversed(steps)
         ]
 
@@ -120,6 +123,7 @@ class Search:
                 "explain."
             )
         self._check_that_it_counts(one)
+        self._check_calls_after(one)
         self.probe.warn_of_other_inputs(one.place)
         return TargetLayer.of(
             self.probe.model, str(one.place), reshape_transform=one.layout.transform
@@ -158,6 +162,57 @@ class Search:
                     f"lie where the parts of the input are is {one.place}."
                 )
 
+    def _check_calls_after(self, chosen: Candidate) -> None:
+        """Refuses a layer if a call of a module that runs several times would do later."""
+        later = self.candidates[: self.candidates.index(chosen)]
+        for one in later:
+            if one.place is not None or one.of_call is None or not self._mixes(one.of_call):
+                continue
+            other = replace(one, place=one.of_call)
+            if self.by_gradients and not (one.step.reached is not None and one.step.reached.any()):
+                continue
+            other.judge(self.locator.judge(one.of_call, one.step.shape, one.admitted))
+            if (
+                other.layout is None
+                or self._influence(other)
+                or self._bypassed(other)
+                or self._is_class_map(other)
+                or self._is_projection(other)
+            ):
+                continue
+            raise ValueError(self._of_calls(other, chosen))
+
+    def _of_calls(self, later: Candidate, chosen: Candidate) -> str:
+        """What to do about a module whose call comes after the layer."""
+        assert later.place is not None
+        assert later.layout is not None
+        name, at_input, call = later.place
+        model = type(self.probe.model).__name__
+        at = ", attribute_to_layer_input=True" if at_input else ""
+        transform = (
+            f" find_reshape_transform(model, layer, inputs{at}) gives the reshape_transform."
+            if later.layout.transform is not None
+            else ""
+        )
+        given = f"layer_call={call}{at}"
+        return (
+            f"{name} of {model} runs {self.trace.calls[name]} times in one pass. The last layer "
+            f"that runs once is {chosen.place}, {sizes(chosen.step.shape)}, before {later.place}, "
+            f"{sizes(later.step.shape)}, which still knows where in the input something is. Say "
+            f"which call is meant, layer_call=0 to {self.trace.calls[name] - 1}: "
+            f"TargetLayer(model.get_submodule({name!r}), {name!r}, {given}), or give {given} to "
+            f"attribute.{transform} For the earlier layer choose "
+            f"TargetLayer.of(model, {str(chosen.place)!r})."
+        )
+
+    def _mixes(self, place: Place) -> bool:
+        """Whether a module does more than a norm or an activation, which any layer may share."""
+        module = self.probe.model.get_submodule(place.name)
+        return any(parameter.dim() > 1 for parameter in module.parameters()) or any(
+            type(part).__module__.startswith("torch.ao.nn") and hasattr(part, "weight")
+            for part in module.modules()
+        )
+
     def _constant_is_bypassed(self, one: Candidate) -> bool:
         if self.by_gradients:
             return self.probe.bypassed(one.step, None, self.trace.steps)
@@ -166,13 +221,12 @@ class Search:
 
     def _located(self) -> Iterator[Candidate]:
         """The candidates that the output depends on and that lie on a grid, the last first."""
-        locator = Locator(self.probe, self.seen, AMOUNT if self.by_gradients else QUANTIZED_AMOUNT)
         asked = (one for one in self.candidates if self._may_be(one))
         while batch := list(islice(asked, AT_ONCE)):
             unclear = batch
             for draws in DRAWS:
                 places = {one.place: (one.step.shape, one.admitted) for one in unclear if one.place}
-                found = locator.look(places, draws)
+                found = self.locator.look(places, draws)
                 for one in unclear:
                     assert one.place is not None
                     one.judge(found[one.place])
@@ -183,24 +237,27 @@ class Search:
                     break
             for one in batch:
                 if not one.clear:
-                    self._settle(one, locator)
+                    self._settle(one)
                 if one.layout is not None:
                     yield one
 
-    def _settle(self, one: Candidate, locator: Locator) -> None:
+    def _settle(self, one: Candidate) -> None:
         """Judges a candidate whose turn has come though one before it was sure to fit."""
         assert one.place is not None
         for draws in DRAWS[1:]:
             asked = {one.place: (one.step.shape, one.admitted)}
-            one.judge(locator.look(asked, draws)[one.place])
+            one.judge(self.locator.look(asked, draws)[one.place])
             if one.clear:
                 break
 
     def _may_be(self, one: Candidate) -> bool:
         """Whether a candidate is worth a look at where it lies."""
         if one.place is None:
-            times = self.trace.calls[one.step.givers[-1]] if one.step.givers else 0
-            one.problem = f"the module runs {times} times in one pass; say which call is meant"
+            times = self.trace.calls[one.of_call.name] if one.of_call else 0
+            one.problem = (
+                f"the module runs {times} times in one pass; say which call is meant, "
+                f"layer_call=0 to {times - 1}"
+            )
             return False
         if id(one.step) in self.passed:
             one.problem = PASSED

@@ -30,7 +30,9 @@ def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLaye
     - nothing else leads from the input to the output past it, but for a class token and its like.
 
     In a convolutional network that is usually the last block. If a block and its last child give
-    the same output, it is the block. If the module that makes the output is called several times (a
+    the same output, it is the block. A module that runs several times in one pass has several
+    candidates, and none is chosen: if one of them would do and comes later, an error says how to
+    name its call. If the module that makes the output is called several times (a
     shared ReLU), it is the input of the module that takes it, usually the pooling. Class maps that
     are pooled straight into the output are passed over if there is anything else: each class looks
     at one channel of them, so there is nothing to group.
@@ -61,7 +63,8 @@ def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLaye
     Raises:
         TypeError: If the output is not a tensor.
         ValueError: If no input or no layer has spatial dimensions; if no layer fits, or two of
-            different grids lead to the output side by side. The candidates are listed, each with
+            different grids lead to the output side by side, or a call of a module that runs several
+            times comes later. The candidates are listed, each with
             what speaks against it.
 
     Warns:

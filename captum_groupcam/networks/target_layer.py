@@ -200,7 +200,7 @@ class TargetLayer:
 
             >>> net = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.ReLU())
             >>> TargetLayer.of(net, "input of 1").place_in(net)
-            Place(name='1', at_input=True)
+            Place(name='1', at_input=True, call=None)
         """
         for name, module in model.named_modules():
             if module is self.module and name:

@@ -25,13 +25,17 @@ class Place(NamedTuple):
     Attributes:
         name (str): Dotted name of a module.
         at_input (bool): Whether its input is meant rather than its output.
+        call (int or None): In which of its calls, from 0. Default: None, it runs once, or the last
+            counts.
     """
 
     name: str
     at_input: bool
+    call: int | None = None
 
     def __str__(self) -> str:
-        return f"input of {self.name}" if self.at_input else self.name
+        place = f"input of {self.name}" if self.at_input else self.name
+        return place if self.call is None else f"{place} (call {self.call})"
 
 
 class Step:
@@ -46,6 +50,7 @@ class Step:
         givers (list of str): Modules that give it, the innermost first.
         takers (list of str): Modules that take it as their only argument, the outermost first.
         call (int): Which call of its last giver it is of, counted from 0.
+        taken_by_call (int): Which call of its first taker takes it, counted from 0.
         edge (GradientEdge or None): Where it is in the graph, if there is one.
         reached (Tensor or None): Whether each of its values had NaN in its gradient, once one went
             back while the trace was noting.
@@ -70,6 +75,7 @@ class Step:
         self.givers: list[str] = []
         self.takers: list[str] = []
         self.call = 0
+        self.taken_by_call = 0
         self.edge: GradientEdge | None = None
         self.reached: Tensor | None = None
         self.marked = False
@@ -191,9 +197,26 @@ class Trace:
                 return Place(name, at_input=True)
         return None
 
+    def place_of_call(self, step: Step) -> Place | None:
+        """Where a step is to be seen whose modules run several times.
+
+        Args:
+            step (Step): A step of the trace.
+
+        Returns:
+            Place or None: A call of the outermost module that gives it, or that takes it.
+        """
+        if step.givers:
+            return Place(step.givers[-1], at_input=False, call=step.call)
+        if step.takers:
+            return Place(step.takers[0], at_input=True, call=step.taken_by_call)
+        return None
+
     def _takes(self, name: str) -> Any:
         def hook(_module: Module, args: tuple[Any, ...]) -> None:
             if (step := self._step(one_tensor(args))) is not None:
+                if not step.takers:
+                    step.taken_by_call = self.calls[name]
                 step.takers.append(name)
 
         return hook

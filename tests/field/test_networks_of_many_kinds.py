@@ -201,12 +201,6 @@ FOUND: dict[str, tuple[Callable[[], nn.Module], tuple[int, int], str, tuple[int,
         "patches",
         (12, 12),
     ),
-    "a block that runs three times": (
-        lambda: Toy(lambda n, x: n.b(n.b(n.b(n.a(x))))),
-        (48, 48),
-        "a",
-        (24, 24),
-    ),
 }
 
 
