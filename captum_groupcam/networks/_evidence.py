@@ -229,12 +229,16 @@ class Probe:
 
     # --- passes without a graph
 
-    def shapes(self) -> list[torch.Size]:
-        """The shapes of all tensors that modules give or take."""
-        trace = Trace(lambda _: True)
+    def traced(self, is_step: Callable[[Tensor], bool]) -> Trace:
+        """The tensors of some kind that modules give or take, without a graph."""
+        trace = Trace(is_step)
         with trace.watching(self.model):
             self._run(self.inputs)
-        return [step.shape for step in trace.steps]
+        return trace
+
+    def shapes(self) -> list[torch.Size]:
+        """The shapes of all tensors that modules give or take."""
+        return [step.shape for step in self.traced(lambda _: True).steps]
 
     def activations(
         self, places: Iterable[Place], inputs: tuple[Tensor, ...] | None = None

@@ -25,6 +25,8 @@ __all__ = ["Search", "some_positions"]
 AT_ONCE = 24
 #: Candidates that an error lists.
 N_LISTED = 10
+#: Layers on frames or slices that it lists.
+_N_REGROUPED = 3
 _OF_SIGNALS = (
     " A signal is N x C x L: if this one is N x L x C, put a module around the network whose "
     "forward takes N x C x L and gives inputs.transpose(1, 2) to it, and transpose the input."
@@ -352,12 +354,14 @@ class Search:
     def _nothing(self) -> str:
         """The error that nothing was found."""
         name = type(self.probe.model).__name__
+        regrouped = self._regrouped()
         if not self.candidates:
             n_dims = len(self.probe.size)
             return (
                 f"No layer of {name} has an output with {n_dims} spatial dimensions and more than "
                 f"one position for an input of size {tuple(self.probe.size)}. Class activation "
                 "maps need a layer that keeps positions, as convolutional ones do."
+                f"{regrouped}"
             )
         return (
             f"No layer of {name} was found of which the output depends on every position and "
@@ -366,6 +370,41 @@ class Search:
             "reshape_transform if its activations are not N x C x spatial "
             "(captum_groupcam.networks.transformers has some); check_layer says whether they fit."
             + (_OF_SIGNALS if len(self.probe.size) == 1 else "")
+            + regrouped
+        )
+
+    def _regrouped(self) -> str:
+        """What to say of layers whose rows are the frames or slices of the samples; "" of none."""
+        size, n_samples = self.probe.size, self.probe.n_samples
+        if len(size) < 3:
+            return ""
+        of_axis = {
+            n_samples * side: axis for axis, side in reversed([*enumerate(size)]) if side > 1
+        }
+
+        def has_rows(tensor: Tensor) -> bool:
+            maps = tensor.dim() == len(size) + 1 and tensor.is_floating_point()
+            return maps and len(tensor) in of_axis and tensor.shape[2:].numel() > 1
+
+        trace = self.probe.traced(has_rows)
+        lines = []
+        for step in reversed(trace.steps[trace.first_parameters or 0 :]):
+            axis = of_axis[step.shape[0]]
+            if (place := trace.place(step)) is not None:
+                lines.append(
+                    f"  {place}, {sizes(step.shape)}: its rows are not the samples, but N x "
+                    f"{size[axis]} parts of them, along dimension {2 + axis} of the input. A "
+                    "reshape_transform may regroup them: lambda rows: "
+                    f"rows.unflatten(0, (-1, {size[axis]}))"
+                    f".movedim(1, {2 + axis})"
+                )
+        if not lines:
+            return ""
+        return (
+            "\nThese layers run on parts of the samples, as frames of a clip, as rows of their "
+            "own:\n" + "\n".join(lines[:_N_REGROUPED]) + "\nGive such a layer as "
+            "TargetLayer.of(model, name, reshape_transform=...); check_layer says whether the "
+            "rows of each sample come one after the other."
         )
 
 

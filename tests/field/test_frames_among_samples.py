@@ -169,6 +169,36 @@ def test_rounding_is_no_fault_of_the_transform(dtype: torch.dtype) -> None:
             method(net, net.image).attribute(clips, 1, reshape_transform=by_place)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_layer_of_frames_is_listed_with_its_transform(axis, network) -> None:
+    """The line of code of the error, as it stands there, gives the map."""
+    net = network if axis == 0 else AcrossRows(network).eval()
+    size = [16, 16, 16]
+    size[axis] = STEPS
+    clip = torch.rand(1, 3, *size)
+    with pytest.raises(ValueError, match=r"rows are not the samples, but N x 4 parts") as caught:
+        find_layer(net, clip)
+    (line,) = [one for one in str(caught.value).splitlines() if "image, 4 x 8 x 8 x 8" in one]
+    code = line.partition("regroup them: ")[2]
+    assert code == f"lambda rows: rows.unflatten(0, (-1, 4)).movedim(1, {2 + axis})"
+    transform = eval(code)
+    layer = TargetLayer(network.image, reshape_transform=transform)
+    assert check_layer(net, layer, clip).fits
+    maps = GradCAM(net, network.image).attribute(clip, 1, reshape_transform=transform)
+    assert maps.shape[2 + axis] == STEPS
+
+
+class AcrossRows(nn.Module):
+    """The slices of a volume lie along its second axis."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, volume: Tensor) -> Tensor:
+        return self.network(volume.transpose(2, 3))
+
+
 class FramesSecond(nn.Module):
     """Takes N x T x C x H x W, as datasets of video give it."""
 
