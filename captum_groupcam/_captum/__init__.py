@@ -9,6 +9,7 @@ from captum_groupcam._captum._calls import (
     progress_bar,
     run_forward,
     warn,
+    without_class,
 )
 from captum_groupcam._captum._derivatives import (
     goes_past,
@@ -18,7 +19,7 @@ from captum_groupcam._captum._derivatives import (
     layer_curvature,
     layer_gradients_and_activations,
 )
-from captum_groupcam._captum._hooks import name_of, replacing
+from captum_groupcam._captum._hooks import check_outside, name_of, replacing
 from captum_groupcam._captum._row_order import MIXED, REORDERED, is_in_other_rows, is_mixed_by
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "REORDERED",
     "ForwardFunc",
     "TargetType",
+    "check_outside",
     "goes_past",
     "gradients_of",
     "input_gradients",
@@ -42,4 +44,5 @@ __all__ = [
     "replacing",
     "run_forward",
     "warn",
+    "without_class",
 ]

@@ -27,6 +27,7 @@ __all__ = [
     "progress_bar",
     "run_forward",
     "warn",
+    "without_class",
 ]
 
 ForwardFunc: TypeAlias = Callable[..., Any]
@@ -64,6 +65,23 @@ def progress_bar(description: str, total: int, show: bool) -> Any:
     return progress(desc=description, total=total) if show else NullProgress()
 
 
+def without_class(tensor: Tensor) -> Tensor:
+    """A tensor without what only a class of its own knows, such as operations that it refuses.
+
+    It has the same values and the same graph. It is the tensor itself where that is plain, or where
+    its class holds the values in another form.
+
+    Examples::
+
+        >>> type(without_class(torch.nn.Parameter(torch.ones(2)))) is Tensor
+        True
+    """
+    in_another_form = type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    if type(tensor) is Tensor or in_another_form:
+        return tensor
+    return tensor.as_subclass(Tensor)
+
+
 def run_forward(
     forward_func: ForwardFunc, inputs: tuple[Tensor, ...], additional_forward_args: tuple[Any, ...]
 ) -> Tensor:
@@ -96,7 +114,7 @@ def run_forward(
         )
     if output.is_meta and not any(tensor.is_meta for tensor in inputs):
         raise TypeError("forward_func returned a tensor without values, on the device meta.")
-    return output
+    return without_class(output)
 
 
 def of_inference(error: Exception) -> str | None:

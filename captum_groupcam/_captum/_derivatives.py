@@ -13,7 +13,7 @@ from torch.autograd.graph import GradientEdge
 from torch.nn import Module
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from captum_groupcam._captum._calls import ForwardFunc, run_forward, warn
+from captum_groupcam._captum._calls import ForwardFunc, run_forward, warn, without_class
 from captum_groupcam._captum._hooks import NotStoredError, name_of, taking, watching
 from captum_groupcam._captum._row_order import (
     MIXED,
@@ -392,7 +392,7 @@ def _devices(forward_func: ForwardFunc, device_ids: list[int] | None) -> list[in
 
 
 def _dequantized(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach()
+    tensor = without_class(tensor.detach())
     return tensor.dequantize() if tensor.is_quantized else tensor
 
 

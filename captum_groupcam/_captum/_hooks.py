@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import Module
 
+from captum_groupcam._captum._calls import without_class
 from captum_groupcam._compiled import uncompiled
 
-__all__ = ["NotStoredError", "name_of", "replacing", "taking", "watching"]
+__all__ = ["NotStoredError", "check_outside", "name_of", "replacing", "taking", "watching"]
 
 
 class NotStoredError(Exception):
@@ -25,6 +26,20 @@ def name_of(layer: Module) -> str:
     return type(layer).__name__
 
 
+def check_outside(layer: Module, tensor: Tensor) -> None:
+    """Refuses what a layer takes or gives inside of a transform of torch.func.
+
+    Raises:
+        ValueError: If the tensor is one of vmap, which has no samples, or of another transform.
+    """
+    if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        raise ValueError(
+            f"The layer {name_of(layer)} runs inside of a transform of torch.func, such as vmap, "
+            "which hides the samples from it. Choose a layer outside of the transform, or call the "
+            "module with all samples at once, as batches are; RISE needs no layer."
+        )
+
+
 def _only_tensor(layer: Module, value: Any, at_input: bool) -> Tensor:
     values = value if isinstance(value, (tuple, list)) else (value,)
     if len(values) != 1 or not isinstance(values[0], Tensor):
@@ -33,6 +48,7 @@ def _only_tensor(layer: Module, value: Any, at_input: bool) -> Tensor:
             f"Expected the {'input' if at_input else 'output'} of the layer {name_of(layer)} to be "
             f"one tensor, got {found}. Choose a layer inside it, or beside it, that has one."
         )
+    check_outside(layer, values[0])
     if values[0].is_complex():
         raise ValueError(
             f"The {'input' if at_input else 'output'} of the layer {name_of(layer)} is complex, "
@@ -146,7 +162,8 @@ class Taken:
         return self.calls - 1 == (self._layer_call or 0)
 
     def keep(self, value: Tensor, place: Tensor | GradientEdge | None = None) -> None:
-        """Keeps the tensor, and where in the graph it is."""
+        """Keeps the tensor's values, and where in the graph it is."""
+        value = without_class(value.detach()).clone()  # layers after it may work in place
         self._found.append((value, value if place is None else place))
 
     @property
@@ -213,15 +230,13 @@ def taking(
         whole = args if at_input else output
         tensor = _only_tensor(layer, whole, at_input)
         if not (begin_graph and tensor.is_floating_point()):
-            taken.keep(tensor.detach().clone())  # layers after it may work in place
+            taken.keep(tensor)
             return None
         taken.stores = True
         torch.set_grad_enabled(True)  # also where the network itself runs without gradients
         given = tensor if tensor.requires_grad else _with_graph(tensor, layer)
         # Noted before the tensor changes in place. Inference mode, in the network, has no graph.
-        taken.keep(
-            given.detach().clone(), get_gradient_edge(given) if given.requires_grad else None
-        )
+        taken.keep(given, get_gradient_edge(given) if given.requires_grad else None)
         if apart:
             given = taken.inside = given.clone()
         if given is tensor:

@@ -9,6 +9,7 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from captum_groupcam._captum import without_class
 from captum_groupcam.networks.tensors import check_tensor
 
 __all__ = ["Baseline", "Baselines", "GaussianBlur", "gaussian_blur", "resolve_baseline"]
@@ -218,6 +219,7 @@ def resolve_baseline(baseline: Baseline, inputs: Tensor) -> Tensor:
             f"input into a tensor; got {type(baseline).__name__}."
         )
     check_tensor("The baseline", baseline)
+    baseline = without_class(baseline.detach())
     if baseline.dim() and (
         baseline.shape[1:] != inputs.shape[1:] or baseline.shape[0] not in (1, inputs.shape[0])
     ):
@@ -227,4 +229,4 @@ def resolve_baseline(baseline: Baseline, inputs: Tensor) -> Tensor:
         )
     if not baseline.isfinite().all():
         raise ValueError("The baseline contains NaN or infinite values.")
-    return baseline.detach().to(inputs).expand_as(inputs)
+    return baseline.to(inputs).expand_as(inputs)

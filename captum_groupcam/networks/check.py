@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from captum_groupcam._captum import check_outside
 from captum_groupcam.networks._evidence import AMOUNT, QUANTIZED_AMOUNT, Probe, real
 from captum_groupcam.networks._layouts import MAPS, Layout
 from captum_groupcam.networks._location import DRAWS, Judgement, centers, choose
@@ -192,6 +193,7 @@ def _traced(probe: Probe, place: Place) -> tuple[list[Step], Step, int]:
             raise ValueError(
                 f"The {'input' if place.at_input else 'output'} of {place.name} is not one tensor."
             )
+        check_outside(module, value)
         seen.append((value, value._version))
 
     module = probe.model.get_submodule(place.name)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import _compiled
+from captum_groupcam._captum import without_class
 from captum_groupcam.networks.tensors import check_tensor
 from captum_groupcam.networks.trace import Place
 from captum_groupcam.networks.transformers import FoundGrid, ReshapeTransform
@@ -141,7 +142,7 @@ class TargetLayer:
             raise TypeError(f"reshape_transform must be a function, got {transform!r}.")
         grid = transform(activations)
         check_tensor("What reshape_transform returns", grid)
-        return grid
+        return without_class(grid)
 
     @property
     def is_brought_by_hand(self) -> bool:

@@ -311,5 +311,6 @@ def test_one_query_for_each_group_and_one_for_the_baseline(network):
         x, 1, n_groups=4, gradient_free=True, internal_batch_size=5, return_group_scores=True
     )
     assert scores.ne(0).all()
-    # Queries of all samples in one stream; one of them is asked alone, too.
-    assert recorder.batch_sizes == [3, 5, 1, 5, 2, 3]
+    # The layer's rows are compared with the samples. Queries of all samples in one stream; one of
+    # them is asked alone, too.
+    assert recorder.batch_sizes == [3, 3, 5, 1, 5, 2, 3]

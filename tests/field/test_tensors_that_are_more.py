@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_groupcam import RISE, GradCAM, GroupCAM, ScoreCAM
+from captum_groupcam import (
+    RISE,
+    AblationCAM,
+    EigenCAM,
+    GradCAM,
+    GroupCAM,
+    ScoreCAM,
+    ShapleyCAM,
+)
+from captum_groupcam.metrics.functional import average_drop, deletion_insertion
 from captum_groupcam.networks import check_layer, find_layer
 from captum_groupcam.networks.target_layer import TargetLayer
 from tests.toy_networks import classifier
@@ -38,6 +47,58 @@ def test_a_subclass_is_the_plain_tensor(method: str) -> None:
     maps = explainer.attribute(x.as_subclass(Tagged), target=1, **options)
     assert type(maps) is Tensor
     torch.testing.assert_close(maps, explainer.attribute(x, target=1, **options))
+
+
+class Tagging(nn.Module):
+    """Gives its input as a subclass, which all that follows keeps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.as_subclass(Tagged)
+
+
+METHODS = {
+    "GroupCAM": (GroupCAM, {"n_groups": 4}),
+    "without gradients": (GroupCAM, {"n_groups": 4, "gradient_free": True}),
+    "ScoreCAM": (ScoreCAM, {}),
+    "GradCAM": (GradCAM, {}),
+    "EigenCAM": (EigenCAM, {}),
+    "AblationCAM": (AblationCAM, {}),
+    "ShapleyCAM": (ShapleyCAM, {}),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("place", ["before the layer", "after it", "at the end"])
+def test_what_a_network_gives_as_a_subclass_is_the_plain_tensor(method: str, place: str) -> None:
+    make, options = METHODS[method]
+    network, x = classifier(), torch.rand(3, 3, 16, 16)
+    parts = [network.features, network.head]
+    index = ["before the layer", "after it", "at the end"].index(place)
+    tagging = nn.Sequential(*parts[:index], Tagging(), *parts[index:]).eval()
+    options = options | {"internal_batch_size": 2}
+    maps = make(tagging, network.features).attribute(x, target=1, **options)
+    assert type(maps) is Tensor
+    expected = make(network, network.features).attribute(x, target=1, **options)
+    torch.testing.assert_close(maps, expected)
+
+
+def test_baselines_and_maps_that_are_a_subclass() -> None:
+    network, x = classifier(), torch.rand(2, 3, 16, 16)
+    explainer = ScoreCAM(network, network.features)
+    dark = torch.rand(2, 3, 16, 16)
+    tagged = dark.as_subclass(Tagged)
+    expected = explainer.attribute(x, target=1, baselines=dark)
+    for baselines in (tagged, lambda _: tagged, (tagged,)):
+        found = explainer.attribute(x, target=1, baselines=baselines)
+        torch.testing.assert_close(found, expected)
+    maps = torch.rand(2, 1, 16, 16)
+    for measure in (average_drop, deletion_insertion):
+        found = measure(network, maps.as_subclass(Tagged), x.as_subclass(Tagged), 1)
+        assert {type(one) for one in found} == {Tensor}
+        torch.testing.assert_close(tuple(found), tuple(measure(network, maps, x, 1)))
+    target = torch.tensor([1, 0]).as_subclass(Tagged)
+    found = explainer.attribute(x, target=target, baselines=tagged)
+    torch.testing.assert_close(found, explainer.attribute(x, target=[1, 0], baselines=dark))
 
 
 def test_a_layer_is_found_and_checked_with_a_subclass() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from captum_groupcam._captum import warn
+from captum_groupcam._captum import warn, without_class
 from captum_groupcam.networks.tensors import check_tensor
 
 __all__ = ["check_maps", "match_maps", "warn_if_constant"]
@@ -26,7 +26,7 @@ def check_maps(maps: Tensor, n_spatial: int) -> Tensor:
         ValueError: If the shape is another one, there is no sample, or a value is NaN or infinite.
     """
     check_tensor("maps", maps)
-    maps = maps.detach()
+    maps = without_class(maps.detach())
     checked = maps.unsqueeze(1) if maps.dim() == n_spatial + 1 else maps
     if checked.dim() != n_spatial + 2 or checked.shape[1] != 1 or checked.numel() == 0:
         raise ValueError(
