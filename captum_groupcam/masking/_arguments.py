@@ -7,9 +7,18 @@ import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
-__all__ = ["Shared", "dealt", "of_rows", "of_samples", "plain", "sharing", "tensors_of"]
+from captum_groupcam._captum import without_class
+
+__all__ = ["Entries", "Shared", "dealing", "dealt", "listed", "of_rows", "of_samples", "plain"]
+__all__ += ["sharing", "tensors_of"]
+
+
+#: What may have an entry for each sample, beside arrays; named tuples have fields.
+_LISTS = (list, tuple)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +28,9 @@ class Shared:
     A tensor in ``additional_forward_args`` with as many rows as there are samples goes with them,
     row by row, also inside tuples, lists, dicts and dataclasses. One that does not, such as the
     prompts of an image-text network, is wrapped. An error says so where the network shows it.
+
+    A list, a tuple or an array of NumPy with an entry for each sample, such as captions, goes with
+    them where the network answers a sample alone otherwise than beside others.
 
     Args:
         value (Any): The argument.
@@ -43,6 +55,47 @@ class Shared:
     value: Any
 
 
+@dataclasses.dataclass(frozen=True)
+class Entries:
+    """A list, a tuple or an array of which each sample has one entry.
+
+    Args:
+        value (list, tuple or numpy.ndarray): N entries.
+
+    Examples::
+
+        >>> import torch
+        >>> Entries(["a cat", "a dog"]).at(torch.tensor([1, 1, 0]))
+        ['a dog', 'a dog', 'a cat']
+    """
+
+    value: Any
+
+    @property
+    def shape(self) -> tuple[int]:
+        """The number of samples, as of a tensor."""
+        return (len(self.value),)
+
+    def __getitem__(self, n: int) -> Tensor:
+        """A number for an entry, the same for equal ones; 0 where it is the first."""
+        places = (k for k in range(n) if _is_same(self.value[k], self.value[n]))
+        return torch.tensor(next(places, n))
+
+    def at(self, samples: Tensor) -> Any:
+        """The entries of some samples, in the same form.
+
+        Args:
+            samples (Tensor): Q indices.
+
+        Returns:
+            list, tuple or numpy.ndarray: Q entries.
+        """
+        places = samples.tolist()
+        if isinstance(self.value, np.ndarray):
+            return self.value[places]
+        return type(self.value)(self.value[place] for place in places)
+
+
 def of_rows(arguments: tuple[Any, ...], samples: Tensor, n_samples: int) -> tuple[Any, ...]:
     """The arguments of some rows: what goes with the samples cut, what is shared unwrapped.
 
@@ -65,6 +118,8 @@ def of_rows(arguments: tuple[Any, ...], samples: Tensor, n_samples: int) -> tupl
     def cut(_name: str, leaf: Any) -> Any:
         if isinstance(leaf, Shared):
             return leaf.value
+        if isinstance(leaf, Entries):
+            return leaf.at(samples)
         return leaf[samples.to(leaf.device)] if _has_rows(leaf, n_samples) else leaf
 
     return tuple(_changed(argument, cut) for argument in arguments)
@@ -91,6 +146,8 @@ def of_samples(arguments: tuple[Any, ...], samples: Tensor, n_samples: int) -> t
     def cut(_name: str, leaf: Any) -> Any:
         if isinstance(leaf, Shared):
             return leaf
+        if isinstance(leaf, Entries):
+            return Entries(leaf.at(samples))
         # By its size it could be taken for rows of these samples.
         return leaf[samples.to(leaf.device)] if _has_rows(leaf, n_samples) else Shared(leaf)
 
@@ -123,15 +180,15 @@ def tensors_of(arguments: tuple[Any, ...]) -> dict[str, Tensor]:
     return found
 
 
-def dealt(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Tensor]:
-    """The tensors that go with the samples, by what they are called in messages.
+def dealt(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Any]:
+    """What goes with the samples, by what it is called in messages.
 
     Args:
         arguments (tuple): The arguments of all samples.
         n_samples (int): N.
 
     Returns:
-        dict of str to Tensor: The tensors, N x ... each.
+        dict of str to Tensor or Entries: The tensors, N x ... each, and the entries.
 
     Examples::
 
@@ -139,7 +196,15 @@ def dealt(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Tensor]:
         >>> list(dealt((torch.ones(2, 3), torch.ones(5)), 2))
         ['additional_forward_args[0]']
     """
-    return {n: leaf for n, leaf in tensors_of(arguments).items() if _has_rows(leaf, n_samples)}
+    found: dict[str, Any] = {}
+
+    def note(name: str, leaf: Any) -> Any:
+        if isinstance(leaf, Entries) or _has_rows(leaf, n_samples):
+            found[name] = leaf
+        return leaf
+
+    _of_all(arguments, note)
+    return found
 
 
 def sharing(arguments: tuple[Any, ...], names: Collection[str]) -> tuple[Any, ...]:
@@ -158,7 +223,64 @@ def sharing(arguments: tuple[Any, ...], names: Collection[str]) -> tuple[Any, ..
         >>> sharing((torch.ones(1), 2), ["additional_forward_args[0]"])
         (Shared(value=tensor([1.])), 2)
     """
-    return _of_all(arguments, lambda name, leaf: Shared(leaf) if name in names else leaf)
+
+    def share(name: str, leaf: Any) -> Any:
+        if name not in names:
+            return leaf
+        return Shared(leaf.value if isinstance(leaf, Entries) else leaf)
+
+    return _of_all(arguments, share)
+
+
+def listed(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Any]:
+    """What may have an entry for each sample and is no tensor, by what it is called in messages.
+
+    Args:
+        arguments (tuple): The arguments of all samples.
+        n_samples (int): N.
+
+    Returns:
+        dict of str to Any: Lists, tuples and arrays of N entries, none of which has a tensor whose
+        rows go with the samples, or something :class:`Shared`, in it.
+
+    Examples::
+
+        >>> listed((["a cat", "a dog"], {"size": (8, 8)}, [1, 2, 3]), 2)
+        {'additional_forward_args[0]': ['a cat', 'a dog'],
+         "additional_forward_args[1]['size']": (8, 8)}
+    """
+    found: dict[str, Any] = {}
+
+    def note(name: str, value: Any) -> Any:
+        found[name] = value
+        return value
+
+    _of_all(arguments, lambda _name, leaf: leaf, lambda v: _is_listed(v, n_samples), note)
+    return found
+
+
+def dealing(arguments: tuple[Any, ...], names: Collection[str]) -> tuple[Any, ...]:
+    """The arguments with some lists, tuples or arrays as :class:`Entries`.
+
+    Args:
+        arguments (tuple): The arguments of all samples.
+        names (collection of str): What :func:`listed` calls them.
+
+    Returns:
+        tuple: The arguments.
+
+    Examples::
+
+        >>> dealing((["a cat", "a dog"], 2), ["additional_forward_args[0]"])
+        (Entries(value=['a cat', 'a dog']), 2)
+    """
+
+    def change(name: str, value: Any) -> Any:
+        return Entries(value) if name in names else value
+
+    return _of_all(
+        arguments, lambda _name, leaf: leaf, lambda v: type(v) in (*_LISTS, np.ndarray), change
+    )
 
 
 def plain(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -184,33 +306,81 @@ def plain(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     def change(_name: str, leaf: Any) -> Any:
         if isinstance(leaf, Shared):
             return Shared(_changed(leaf.value, change))
-        if type(leaf) is not Tensor:
-            leaf = leaf.as_subclass(Tensor)
+        leaf = without_class(leaf)
         return leaf.clone() if leaf.is_inference() else leaf
 
     return _of_all(arguments, change)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether entries are equal, as far as they can be compared."""
+    if one is other or type(one) is not type(other):
+        return one is other
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, np.ndarray):
+        return np.array_equal(one, other)
+    try:
+        return bool(one == other)
+    except (RuntimeError, ValueError, TypeError):  # they hold arrays
+        return False
 
 
 def _has_rows(leaf: Any, n_samples: int) -> bool:
     return isinstance(leaf, Tensor) and leaf.shape[:1] == (n_samples,)
 
 
-def _of_all(arguments: tuple[Any, ...], change: Callable[[str, Any], Any]) -> tuple[Any, ...]:
+def _is_listed(value: Any, n_samples: int) -> bool:
+    if isinstance(value, np.ndarray):
+        return bool(value.shape[:1] == (n_samples,))
+    if type(value) not in _LISTS or len(value) != n_samples:
+        return False
+    own = False
+
+    def note(_name: str, leaf: Any) -> Any:
+        nonlocal own
+        own = own or not isinstance(leaf, Tensor) or _has_rows(leaf, n_samples)
+        return leaf
+
+    _changed(value, note)
+    return not own
+
+
+def _of_all(
+    arguments: tuple[Any, ...],
+    change: Callable[[str, Any], Any],
+    is_one: Callable[[Any], bool] | None = None,
+    change_one: Callable[[str, Any], Any] | None = None,
+) -> tuple[Any, ...]:
     return tuple(
-        _changed(argument, change, f"additional_forward_args[{place}]")
+        _changed(argument, change, f"additional_forward_args[{place}]", is_one, change_one)
         for place, argument in enumerate(arguments)
     )
 
 
-def _changed(value: Any, change: Callable[[str, Any], Any], name: str = "") -> Any:
+def _changed(
+    value: Any,
+    change: Callable[[str, Any], Any],
+    name: str = "",
+    is_one: Callable[[Any], bool] | None = None,
+    change_one: Callable[[str, Any], Any] | None = None,
+) -> Any:
     """A value with other tensors, wherever they are in it; itself where nothing changes.
 
-    What is in :class:`Shared` counts as one thing.
+    What is in :class:`Shared` or :class:`Entries` counts as one thing; so does what ``is_one`` says
+    is one, and is not left as it is by ``change_one``.
     """
-    if isinstance(value, (Tensor, Shared)):
+    if isinstance(value, (Tensor, Shared, Entries)):
         return change(name, value)
+    if is_one is not None and change_one is not None and is_one(value):
+        changed = change_one(name, value)
+        if changed is not value:
+            return changed
     parts = _parts(value)
-    found = {key: _changed(part, change, _called(name, value, key)) for key, part in parts.items()}
+    found = {
+        key: _changed(part, change, _called(name, value, key), is_one, change_one)
+        for key, part in parts.items()
+    }
     others = {key: part for key, part in found.items() if part is not parts[key]}
     return _with_parts(value, found, others) if others else value
 

@@ -21,6 +21,7 @@ from captum_groupcam.masking._inputs import (
     check_input,
     is_spatial,
 )
+from captum_groupcam.masking._lists import with_entries
 from captum_groupcam.masking._places import check_places
 from captum_groupcam.masking._rows import random_states, settled
 from captum_groupcam.masking._zero_maps import (
@@ -192,7 +193,7 @@ def prepare(
         internal_batch_size,
         device_ids,
     )
-    network = settled(network, whole)
+    network = settled(with_entries(network, whole), whole)
     first = torch.zeros(1, dtype=torch.long, device=whole[0].device)
     check_frames(forward_func, whole, lambda: network.arguments(first))
     if not at_layer:
