@@ -37,7 +37,8 @@ _ARGUMENTS = {
     "additional_forward_args": (
         "Arguments of forward_func after the inputs, a tuple if several. Tensors of batch size N "
         "go with their samples, also those in lists, dicts and dataclasses, unless they are "
-        ":class:`~captum_groupcam.masking.network.Shared`. Default: None."
+        ":class:`~captum_groupcam.masking.network.Shared`; lists and arrays with an entry for each "
+        "sample, such as captions, do so where the network shows it. Default: None."
     ),
     "attribute_to_layer_input": (
         "Whether the input of the layer is meant rather than its output. Default: False."

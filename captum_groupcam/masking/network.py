@@ -85,8 +85,8 @@ class Network:
         target (Target, Targets or Contrast): Which output is meant, for each sample; or which T of
             them, where one set of queries serves several targets.
         additional_forward_args (tuple): Passed on after the inputs; of tensors with batch size N,
-            also inside tuples, lists, dicts and dataclasses, each row gets its sample's part. What
-            is :class:`Shared` goes to all rows.
+            also inside tuples, lists, dicts and dataclasses, each row gets its sample's part, as
+            of lists that are known to have an entry for each. What is :class:`Shared` goes to all.
         n_samples (int): N.
         score_func (Callable): Turns the output into scores. Default: softmax over dimension 1.
         internal_batch_size (int, optional): Rows of one forward pass. Default: None, the size in

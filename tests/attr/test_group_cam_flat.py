@@ -26,7 +26,8 @@ def test_flat_masks_cost_no_query():
     )
     assert scores[:, 0].tolist() == [0, 0]
     assert scores[:, 1].ne(0).all()
-    assert recorder.batch_sizes == [2, 2, 1, 2]  # a row is asked alone, too
+    # A row is asked alone for the layer's order, and for its score.
+    assert recorder.batch_sizes == [2, 1, 2, 1, 2]
 
 
 @pytest.mark.parametrize("gradient_free", [False, True])
