@@ -199,6 +199,21 @@ class Probe:
                     ahead.append(following)
         return False
 
+    @staticmethod
+    def leads(later: Step, earlier: Step) -> bool:
+        """Whether the graph leads from a step back to another; not where there is none."""
+        if later.edge is None or earlier.edge is None:
+            return False
+        seen, ahead = set(), [later.edge.node]
+        while ahead:
+            for following, _ in ahead.pop().next_functions:
+                if following is earlier.edge.node:
+                    return True
+                if following is not None and following not in seen:
+                    seen.add(following)
+                    ahead.append(following)
+        return False
+
     def channels_of_one_output(self, step: Step, form: Form) -> int:
         """On how many channels of a step one of the outputs (N x outputs x ...) depends."""
         assert step.edge is not None

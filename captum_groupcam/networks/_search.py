@@ -180,9 +180,21 @@ class Search:
                 or self._bypassed(other)
                 or self._is_class_map(other)
                 or self._is_projection(other)
+                or not self._is_repeated(other)
             ):
                 continue
             raise ValueError(self._of_calls(other, chosen))
+
+    def _is_repeated(self, one: Candidate) -> bool:
+        """Whether calls of a module follow on one another; those of a shared head do not."""
+        assert one.of_call is not None
+        for step in self.trace.steps:
+            place = self.trace.place_of_call(step)
+            if place is None or place.name != one.of_call.name or place.call == one.of_call.call:
+                continue
+            if self.probe.leads(one.step, step) or self.probe.leads(step, one.step):
+                return True
+        return False
 
     def _of_calls(self, later: Candidate, chosen: Candidate) -> str:
         """What to do about a module whose call comes after the layer."""

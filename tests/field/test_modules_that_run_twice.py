@@ -202,6 +202,21 @@ class SharedHead(nn.Module):
         return self.fc(sum(self.head(level).mean((2, 3)) for level in levels))
 
 
+class HeadOfOneLevel(SharedHead):
+    """The output is that of one of its calls, as the score of a box is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        levels = x, nn.functional.avg_pool2d(x, 2)
+        first, _ = (self.head(level).mean((2, 3)) for level in levels)
+        return self.fc(first)
+
+
+def test_a_head_of_which_one_call_counts_is_no_alarm() -> None:
+    """Its calls do not follow on one another."""
+    assert find_layer(HeadOfOneLevel().eval(), torch.rand(1, 3, 16, 16)).name == "stem"
+
+
 def test_a_head_that_several_maps_share_is_no_alarm() -> None:
     """None of its calls leads all of the input on."""
     assert find_layer(SharedHead().eval(), torch.rand(1, 3, 16, 16)).name == "stem"
