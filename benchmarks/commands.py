@@ -125,11 +125,15 @@ def memory(
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("report"),
+    reference: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD", help="What methods are compared with. Otherwise group_cam."),
+    ] = None,
 ) -> None:
     """Merges runs and writes their report again."""
     from .report import write_report
 
-    typer.echo(write_report(folders, out))
+    typer.echo(write_report(folders, out, reference))
 
 
 def attack(

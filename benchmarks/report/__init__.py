@@ -16,7 +16,7 @@ from .verdict import verdict_markdown
 __all__ = ["write_report"]
 
 
-def write_report(folders: Sequence[Path], out: Path) -> Path:
+def write_report(folders: Sequence[Path], out: Path, reference: str | None = None) -> Path:
     """Merges runs and writes what they say.
 
     Runs of one configuration, which may differ in methods, measures, studies and environment, are
@@ -32,12 +32,14 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     Args:
         folders (sequence of Path): Folders of runs.
         out (Path): Where to; the folder is made.
+        reference (str, optional): The method that others are compared with, where it was run.
+            Default: None, Group-CAM, or the first where it was not run.
 
     Returns:
         Path: The page.
 
     Raises:
-        ValueError: If there are no folders, or no rows in them.
+        ValueError: If there are no folders, no rows in them, or the reference is in none.
         ConfigurationError: If a folder is not one of a run, or the same name stands for two
             methods or measures.
         RowError: If rows cannot be read, contradict each other, or files cannot be written.
@@ -48,7 +50,10 @@ def write_report(folders: Sequence[Path], out: Path) -> Path:
     for section in sections:
         if not len(section.rows):
             raise ValueError(f"There are no rows yet of {section.title}.")
-    chapters = [chapter(section) for section in sections]
+    compared = list(dict.fromkeys(method for one in sections for method in one.compared))
+    if reference is not None and reference not in compared:
+        raise ValueError(f"No run has the method {reference!r}: expected one of {compared}.")
+    chapters = [chapter(section, reference) for section in sections]
     tables = {one.title: one.all_tables for one in chapters}
     files = {
         "verdict.md": verdict_markdown({one.title: one.verdict for one in chapters}),

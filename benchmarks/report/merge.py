@@ -18,6 +18,9 @@ __all__ = ["Section", "merge"]
 
 #: What runs of one network on the same data may differ in.
 _FREE = (*GROWING, *TOLD)
+#: Where a run says which samples were chosen, and what depends on that.
+_CHOSEN = "chosen_samples"
+_OF_SAMPLES = {_CHOSEN, "n_samples", "samples"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,21 +56,37 @@ def merge(folders: Iterable[RunFolder]) -> list[Section]:
         folders (iterable of RunFolder): The runs.
 
     Returns:
-        list of Section: One for each configuration, in the order of `folders`.
+        list of Section: One for each configuration, in the order of `folders`; a run of chosen
+        samples goes with the one of the whole, if it is there.
 
     Raises:
         ConfigurationError: If a folder has no configuration, or the same name stands for two
             methods or measures.
         RowError: If two runs contradict each other.
     """
-    groups: dict[str, list[RunFolder]] = {}
-    for folder in folders:
-        groups.setdefault(json.dumps(_identity(folder), sort_keys=True), []).append(folder)
+    groups = _grouped(folders)
     titles = _titles([_identity(group[0]) for group in groups.values()])
     table = RowTable()
     return [
         _section(title, group, table) for title, group in zip(titles, groups.values(), strict=True)
     ]
+
+
+def _grouped(folders: Iterable[RunFolder]) -> dict[str, list[RunFolder]]:
+    """Runs of the same network, data and options; a run of chosen samples is part of the whole."""
+    groups: dict[str, list[RunFolder]] = {}
+    for folder in folders:
+        groups.setdefault(json.dumps(_identity(folder), sort_keys=True), []).append(folder)
+
+    def on_any_samples(group: str) -> dict[str, Any]:
+        return {k: v for k, v in json.loads(group).items() if k not in _OF_SAMPLES}
+
+    whole = [group for group in groups if _CHOSEN not in json.loads(group)]
+    for part in [group for group in groups if group not in whole]:
+        fitting = [one for one in whole if on_any_samples(one) == on_any_samples(part)]
+        if len(fitting) == 1:  # rows have digests of pictures, which are compared
+            groups[fitting[0]] += groups.pop(part)
+    return groups
 
 
 def _identity(folder: RunFolder) -> dict[str, Any]:

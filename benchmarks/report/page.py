@@ -90,18 +90,21 @@ class Chapter:
         return [figure for group in groups for figure in group]
 
 
-def chapter(section: Section) -> Chapter:
+def chapter(section: Section, reference: str | None = None) -> Chapter:
     """Computes and draws all that there is to say of a section.
 
     Args:
         section (Section): The section.
+        reference (str, optional): The method that others are compared with, if it is one of the
+            section's. Default: None, Group-CAM or the first.
     """
     measured = Measured(section)
     methods = section.compared
-    reference = REFERENCE if REFERENCE in methods else methods[0]
+    if reference not in methods:
+        reference = REFERENCE if REFERENCE in methods else methods[0]
     measures = section.configuration["measures"]
     rows = section.rows
-    tables = section_tables(measured, methods)
+    tables = section_tables(measured, methods, reference)
     fair = _fair(tables)
     cost = fair.get("cost")
     scored = [fair[name] for name in ("faithfulness", "localisation") if name in fair]

@@ -141,7 +141,9 @@ class Table:
         return [method for method in self.methods if (method, score.name) in self.cells]
 
 
-def section_tables(measured: Measured, methods: Sequence[str]) -> list[Table]:
+def section_tables(
+    measured: Measured, methods: Sequence[str], reference: str | None = None
+) -> list[Table]:
     """The tables of a section: a category each, and for localisation small objects apart.
 
     Where methods have different samples, a second table holds those that all have.
@@ -149,19 +151,30 @@ def section_tables(measured: Measured, methods: Sequence[str]) -> list[Table]:
     Args:
         measured (Measured): The values.
         methods (sequence of str): The methods.
+        reference (str, optional): As for :func:`make_table`. Default: None.
     """
     tables = []
     categories = dict.fromkeys((*CATEGORIES, *(score.category for score in measured.scores)))
     for category in categories:
         scores = [score for score in measured.scores if score.category == category]
         for subset, samples in _subsets(measured, category).items():
-            table = make_table(measured, methods, scores, subset, samples)
+            table = make_table(measured, methods, scores, subset, samples, reference=reference)
             if not table.cells:
                 continue
             tables.append(table)
             shared = _shared(measured, table, samples)
             if not table.comparable and shared.any():
-                tables.append(make_table(measured, methods, scores, subset, shared, common=True))
+                tables.append(
+                    make_table(
+                        measured,
+                        methods,
+                        scores,
+                        subset,
+                        shared,
+                        reference=reference,
+                        common=True,
+                    )
+                )
     return tables
 
 

@@ -153,6 +153,47 @@ def test_methods_of_several_runs_stand_together(rows: list[Row], out: Path, tmp_
     assert (tmp_path / "out" / "table.csv").read_bytes() == (out / "table.csv").read_bytes()
 
 
+def test_another_reference(rows: list[Row], out: Path, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", configuration(METHODS), rows)
+    write_report([folder], tmp_path / "out", "grad_cam")
+    lines = {(one["method"], one["score"]): one for one in lines_of(tmp_path / "out")}
+    before = {(one["method"], one["score"]): one for one in lines_of(out)}
+    assert {one["reference"] for one in lines.values()} == {"grad_cam"}
+    was = before["grad_cam", "over_all"]
+    assert was["reference"] == "group_cam"
+    now = lines["group_cam", "over_all"]
+    assert float(now["difference"]) == pytest.approx(-float(was["difference"]))
+    with pytest.raises(ValueError, match=r"No run has the method 'none': expected one of \['"):
+        write_report([folder], tmp_path / "out", "none")
+
+
+def test_a_run_of_chosen_samples_goes_with_the_whole(rows: list[Row], tmp_path: Path) -> None:
+    whole = write_run(
+        tmp_path / "whole",
+        configuration(METHODS[:2]),
+        [row for row in rows if row.method in METHODS[:2]],
+    )
+    changes = {"chosen_samples": "1::2", "n_samples": len(SAMPLES) // 2, "samples": "other"}
+    part = write_run(
+        tmp_path / "part",
+        configuration(METHODS[2:], **changes),
+        [row for row in rows if row.method in METHODS[2:] and SAMPLES.index(row.sample) % 2],
+    )
+    page = write_report([part, whole], tmp_path / "out")
+    lines = lines_of(page.parent)
+    assert len({one["section"] for one in lines}) == 1
+    counts = {
+        one["method"]: int(one["n"])
+        for one in lines
+        if (one["score"], one["subset"]) == ("over_all", "all samples")
+    }
+    assert counts[METHODS[2]] < counts[METHODS[0]]
+    # Without the whole it stands alone, and so it does beside another network's.
+    other = write_run(tmp_path / "other", configuration(METHODS[:2], model="other"), rows[:1])
+    page = write_report([part, other], tmp_path / "apart")
+    assert len({one["section"] for one in lines_of(page.parent)}) == 2
+
+
 def test_other_configurations_are_other_sections(tmp_path: Path) -> None:
     rows = rows_of(SAMPLES[:3], METHODS[:2], ["PointingGame"])
     folders = [
