@@ -82,6 +82,11 @@ FORMS = {
 every_form = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 
 
+#: How many passes watch the layer or go back to the input, where it is not one. Without gradients
+#: a second one asks whether the layer has the samples in their order.
+_AS_WRITTEN = {"RISE": 0, "SelectiveGroupCAM": 2, "GroupCAM, gradient-free": 2, "ScoreCAM": 2}
+
+
 @every_method
 @every_form
 def test_queries_run_compiled_and_the_layer_as_written(method, form):
@@ -89,7 +94,7 @@ def test_queries_run_compiled_and_the_layer_as_written(method, form):
     recorder = Recorder(plain)
     expected = METHODS[method](recorder, plain.features, x)
     # The passes that watch the layer or go back to the input come first.
-    as_written = [3] * {"RISE": 0, "SelectiveGroupCAM": 2}.get(method, 1)
+    as_written = [3] * _AS_WRITTEN.get(method, 1)
     assert recorder.batch_sizes[: len(as_written)] == as_written
     queries = recorder.batch_sizes[len(as_written) :]
 

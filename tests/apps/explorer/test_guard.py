@@ -165,11 +165,11 @@ def test_a_form_passes_as_it_was(guard: Guard, asked: Asked, visitors: Visitors)
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"{", "no form"),
-        (b"[]", "no form"),
-        (b"\xff", "no form"),
-        (b"[" * 100_000, "no form"),
-        (b'{"data": []}', "no form"),
+        (b"{", "not a form"),
+        (b"[]", "not a form"),
+        (b"\xff", "not a form"),
+        (b"[" * 100_000, "not a form"),
+        (b'{"data": []}', "not a form"),
         (form(None), "which page"),
         (form(["a"]), "which page"),
         (form(""), "which page"),
