@@ -100,7 +100,7 @@ def chapter(section: Section, reference: str | None = None) -> Chapter:
     """
     measured = Measured(section)
     methods = section.compared
-    if reference not in methods:
+    if reference is None or reference not in methods:
         reference = REFERENCE if REFERENCE in methods else methods[0]
     measures = section.configuration["measures"]
     rows = section.rows
