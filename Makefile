@@ -62,9 +62,10 @@ lint: $(READY) ## style, docstrings, types, phrases, and who imports what
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python scripts/check_phrases.py
 
+# One thread, as for tests: two wait for each other where something else runs beside.
 docs: $(READY) ## build the documentation and run its examples
-	$(VENV)/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
-	$(VENV)/bin/sphinx-build -W --keep-going -q -b doctest docs docs/_build/doctest
+	OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	OMP_NUM_THREADS=1 $(VENV)/bin/sphinx-build -W --keep-going -q -b doctest docs docs/_build/doctest
 	@echo docs/_build/html/index.html
 
 bench: $(READY) ## compare all methods on bundled pictures and print where the page is
