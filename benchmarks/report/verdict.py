@@ -324,7 +324,8 @@ def _joined(of_runs: Sequence[Family], method: str) -> Cell:
     known = [one for one in standings if one is not None]
     if not known:
         return Cell("-")
-    text = " ".join("-" if one is None else f"{one.sign}{one.rank}" for one in standings)
+    said = ["-" if one is None else f"{one.sign}{one.rank}" for one in standings]
+    text = "\N{NO-BREAK SPACE}".join(said)  # in one line, below the letters of the runs
     statuses = {one.status for one in known}
     rank = float(np.mean([one.rank for one in known]))
     return Cell(text, statuses.pop() if len(statuses) == 1 else None, rank)
