@@ -169,15 +169,7 @@ def tensors_of(arguments: tuple[Any, ...]) -> dict[str, Tensor]:
         >>> list(tensors_of((1.5, {"mask": torch.ones(2, 3)}, Shared(torch.ones(5)))))
         ["additional_forward_args[1]['mask']"]
     """
-    found: dict[str, Tensor] = {}
-
-    def note(name: str, leaf: Any) -> Any:
-        if isinstance(leaf, Tensor):
-            found[name] = leaf
-        return leaf
-
-    _of_all(arguments, note)
-    return found
+    return _leaves(arguments, lambda leaf: isinstance(leaf, Tensor))
 
 
 def dealt(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Any]:
@@ -196,15 +188,7 @@ def dealt(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Any]:
         >>> list(dealt((torch.ones(2, 3), torch.ones(5)), 2))
         ['additional_forward_args[0]']
     """
-    found: dict[str, Any] = {}
-
-    def note(name: str, leaf: Any) -> Any:
-        if isinstance(leaf, Entries) or _has_rows(leaf, n_samples):
-            found[name] = leaf
-        return leaf
-
-    _of_all(arguments, note)
-    return found
+    return _leaves(arguments, lambda leaf: isinstance(leaf, Entries) or _has_rows(leaf, n_samples))
 
 
 def sharing(arguments: tuple[Any, ...], names: Collection[str]) -> tuple[Any, ...]:
@@ -310,6 +294,19 @@ def plain(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         return leaf.clone() if leaf.is_inference() else leaf
 
     return _of_all(arguments, change)
+
+
+def _leaves(arguments: tuple[Any, ...], is_meant: Callable[[Any], bool]) -> dict[str, Any]:
+    """Those that are meant, by what they are called in messages."""
+    found: dict[str, Any] = {}
+
+    def note(name: str, leaf: Any) -> Any:
+        if is_meant(leaf):
+            found[name] = leaf
+        return leaf
+
+    _of_all(arguments, note)
+    return found
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_groupcam import RISE, AblationCAM, EigenCAM, GradCAM, GroupCAM, ScoreCAM
+from captum_groupcam import EigenCAM, GradCAM, GroupCAM
 from captum_groupcam.masking import Shared
 from captum_groupcam.metrics.functional import average_drop, deletion_insertion
-from tests.toy_networks import seeded
 
-CONV = seeded(lambda: nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Softplus()))
+from .beside_arguments import CONV, METHODS
+
 CAPTIONS = ["a cat", "two dogs", "a horse on the moon"]
 
 
@@ -35,18 +35,6 @@ def paired(images: Tensor, captions: Sequence[str]) -> Tensor:
     """Takes the first captions, however many there are."""
     rows = [x * encoded(one) for x, one in zip(CONV(images).mean((2, 3)), captions)]  # noqa: B905
     return torch.stack(rows)
-
-
-METHODS = {
-    "GroupCAM": (
-        lambda forward: GroupCAM(forward, CONV),
-        {"n_groups": 4, "relu_attributions": False},
-    ),
-    "ScoreCAM": (lambda forward: ScoreCAM(forward, CONV), {}),
-    "AblationCAM": (lambda forward: AblationCAM(forward, CONV), {}),
-    "GradCAM": (lambda forward: GradCAM(forward, CONV), {}),
-    "RISE": (lambda forward: RISE(forward), {"n_masks": 9}),
-}
 
 
 def explained(method: str, forward: Any, argument: Any, images: Tensor, **more: Any) -> Tensor:

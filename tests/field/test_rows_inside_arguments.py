@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_groupcam import RISE, AblationCAM, GradCAM, GroupCAM, ScoreCAM
+from captum_groupcam import GroupCAM
 from captum_groupcam.masking import Shared
-from tests.toy_networks import seeded
 
-CONV = seeded(lambda: nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Softplus()))
+from .beside_arguments import CONV, METHODS
+
 Named = namedtuple("Named", ["shift", "bank"])
 
 
@@ -75,18 +75,6 @@ def network_of(kind: str) -> Any:
         return torch.cat([seen, shift], 1)  # needs a row for each
 
     return forward
-
-
-METHODS = {
-    "GroupCAM": (
-        lambda forward: GroupCAM(forward, CONV),
-        {"n_groups": 4, "relu_attributions": False},
-    ),
-    "ScoreCAM": (lambda forward: ScoreCAM(forward, CONV), {}),
-    "AblationCAM": (lambda forward: AblationCAM(forward, CONV), {}),
-    "GradCAM": (lambda forward: GradCAM(forward, CONV), {}),
-    "RISE": (lambda forward: RISE(forward), {"n_masks": 9}),
-}
 
 
 @pytest.mark.parametrize("kind", KINDS)
