@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from captum_groupcam.networks._evidence import AMOUNT
 from captum_groupcam.networks._location import CLEAR, DRAWS, centers, fit
+from captum_groupcam.networks._watched import AMOUNT
 
 __all__ = [
     "Followed",

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_groupcam.networks._evidence import AMOUNT, Probe
+from captum_groupcam.networks._evidence import Probe
 from captum_groupcam.networks._layouts import Form, layouts
 from captum_groupcam.networks._location import DRAWS, Judgement, centers, choose
+from captum_groupcam.networks._watched import AMOUNT
 from captum_groupcam.networks.trace import Place
 
 __all__ = ["Locator", "grids"]

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Module
 
-from captum_groupcam.networks._evidence import AMOUNT, QUANTIZED_AMOUNT, Probe
+from captum_groupcam.networks._evidence import Probe
 from captum_groupcam.networks._layouts import Form, Layout, forms, layouts
 from captum_groupcam.networks._location import DRAWS, Judgement
 from captum_groupcam.networks._locator import Locator, grids
 from captum_groupcam.networks._messages import no_tensor, partly, sizes
+from captum_groupcam.networks._watched import AMOUNT, QUANTIZED_AMOUNT
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.trace import Place, Step
 

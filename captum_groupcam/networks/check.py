@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam._captum import check_outside
-from captum_groupcam.networks._evidence import AMOUNT, QUANTIZED_AMOUNT, Probe, real
+from captum_groupcam.networks._evidence import Probe
 from captum_groupcam.networks._layouts import MAPS, Layout
 from captum_groupcam.networks._location import DRAWS, Judgement, centers, choose
 from captum_groupcam.networks._messages import no_tensor
 from captum_groupcam.networks._search import some_positions
+from captum_groupcam.networks._watched import AMOUNT, QUANTIZED_AMOUNT, real
 from captum_groupcam.networks.target_layer import TargetLayer
 from captum_groupcam.networks.trace import Place, Step, one_tensor
 from captum_groupcam.threads import exclusive, of_this_thread
