@@ -1,71 +1,24 @@
+"""Deletion and insertion: the closed form, ties, what they ask the network, and errors."""
+
 from __future__ import annotations
 
-import pickle
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
 
-from captum_groupcam.masking.baselines import GaussianBlur, gaussian_blur
-from captum_groupcam.metrics import DeletionInsertion
+from captum_groupcam.masking.baselines import GaussianBlur
 from captum_groupcam.metrics.functional import (
     PRESETS,
     DeletionInsertionProtocol,
     deletion_insertion,
-    rise_blur,
 )
-from tests.toy_networks import FinishedMaps, SmallCNN, small_inputs
-
-ONE_BY_ONE = DeletionInsertionProtocol(step=1, deletion_baseline=0.0, insertion_baseline=0.0)
-
-
-class Linear:
-    """Scores an image by its weighted sum; records the batches that it is asked about."""
-
-    def __init__(self, weights: Tensor) -> None:
-        self.weights = weights
-        self.batches: list[Tensor] = []
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        self.batches.append(inputs)
-        return (inputs * self.weights).flatten(1).sum(1)
-
-
-def distinct_maps(samples: int, *size: int, seed: int = 0) -> Tensor:
-    """Maps without ties, of both signs."""
-    generator = torch.Generator().manual_seed(seed)
-    n = int(np.prod(size))
-    order = torch.stack([torch.randperm(n, generator=generator) for _ in range(samples)])
-    return (order / n - 0.4).view(samples, 1, *size)
-
-
-def naive_curve(
-    score: nn.Module,
-    start: NDArray[np.float64],
-    finish: NDArray[np.float64],
-    saliency: NDArray[np.float64],
-    counts: list[int],
-    target: int,
-) -> NDArray[np.float64]:
-    """One image and one step at a time, as the published evaluations do."""
-    image = start.copy().reshape(start.shape[0], -1)
-    order = np.argsort(-saliency.ravel())
-    values = []
-    for low, high in zip([0, *counts[:-1]], counts, strict=True):
-        image[:, order[low:high]] = finish.reshape(image.shape)[:, order[low:high]]
-        with torch.no_grad():
-            logits = score(torch.from_numpy(image.reshape(1, *start.shape)))[0].double().numpy()
-        exponentials = np.exp(logits - logits.max())
-        values.append(exponentials[target] / exponentials.sum())
-    return np.array(values)
-
+from tests.metrics.deletion_toys import ONE_BY_ONE, Linear, distinct_maps
+from tests.toy_networks import SmallCNN, small_inputs
 
 # Closed form
 
@@ -106,146 +59,6 @@ def test_random_maps_score_as_chance_predicts() -> None:
     for values in (result.deletion, result.insertion):
         assert abs(values.mean() - 0.5) < 3 * values.std() / n**0.5
     assert abs(result.over_all.mean()) < 3 * result.over_all.std() / n**0.5
-
-
-# Loops from the published descriptions
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    size=st.lists(st.integers(2, 6), min_size=1, max_size=3),
-    step=st.one_of(st.integers(1, 40), st.floats(0.02, 1.0)),
-    batch=st.integers(1, 9),
-    seed=st.integers(0, 5),
-)
-def test_equals_a_loop_of_one_step_at_a_time(
-    size: list[int], step: float, batch: int, seed: int
-) -> None:
-    network = SmallCNN(dims=len(size), stride=2)
-    inputs = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(seed)).double()
-    maps = distinct_maps(2, *size, seed=seed)
-    protocol = DeletionInsertionProtocol(
-        step, deletion_baseline=-1.0, insertion_baseline=GaussianBlur(3, 1.0)
-    )
-    result = deletion_insertion(
-        network, maps, inputs, [1, 3], protocol=protocol, internal_batch_size=batch
-    )
-    n = maps[0].numel()
-    counts = [
-        min(k * step, n) if isinstance(step, int) else round(k * step * n) for k in range(100)
-    ]
-    counts = sorted({int(c) for c in counts if c < n} | {n})
-    np.testing.assert_allclose(result.fractions.numpy(), np.array(counts) / n)
-    blurred = gaussian_blur(inputs, 3, 1.0).numpy()
-    for i, target in enumerate([1, 3]):
-        image, saliency = inputs[i].numpy(), maps[i].double().numpy()
-        gone = np.full_like(image, -1.0)
-        deleted = naive_curve(network, image, gone, saliency, counts, target)
-        inserted = naive_curve(network, blurred[i], image, saliency, counts, target)
-        np.testing.assert_allclose(result.deletion_curve[i], deleted, atol=1e-9)
-        np.testing.assert_allclose(result.insertion_curve[i], inserted, atol=1e-9)
-        fractions = np.array(counts) / n
-        area = ((deleted[1:] + deleted[:-1]) / 2 * np.diff(fractions)).sum()
-        assert result.deletion[i].item() == pytest.approx(area)
-        area = ((inserted[1:] + inserted[:-1]) / 2 * np.diff(fractions)).sum()
-        assert result.insertion[i].item() == pytest.approx(area)
-        assert result.over_all[i] == result.insertion[i] - result.deletion[i]
-
-
-def published_rise_blur(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    impulse = np.zeros((11, 11))
-    impulse[5, 5] = 1
-    kernel = ndimage.gaussian_filter(impulse, 5)
-    return np.stack([ndimage.correlate(c, kernel, mode="constant", cval=0.0) for c in image])
-
-
-def test_rise_blur_is_the_published_kernel() -> None:
-    images = torch.rand(2, 3, 14, 17, dtype=torch.double)
-    expected = [published_rise_blur(image.numpy()) for image in images]
-    np.testing.assert_allclose(rise_blur(images), np.stack(expected), atol=1e-6)
-    assert rise_blur(images.half()).dtype is torch.half
-
-
-@pytest.mark.parametrize(
-    ("name", "pixels", "n_points"), [("rise", 224, 225), ("official", 224 * 8, 29)]
-)
-def test_published_codes_on_their_image_size(name: str, pixels: int, n_points: int) -> None:
-    network = nn.Sequential(nn.AvgPool2d(28), nn.Flatten(), nn.Linear(64, 4)).double().eval()
-    nn.init.normal_(network[-1].weight)
-    image = small_inputs(1, size=224)[:, :1]
-    maps = distinct_maps(1, 224, 224)
-    result = deletion_insertion(network, maps, image, 2, protocol=name, internal_batch_size=64)
-    # The published loops: a fixed number of pixels at a time, first zeros, then from a blur.
-    counts = list(range(0, 224 * 224 + 1, pixels))
-    assert len(counts) == n_points == result.deletion_curve.shape[1]
-    whole, saliency = image[0].numpy(), maps[0].numpy()
-    blurred = {"rise": published_rise_blur, "official": lambda x: gaussian_blur(image)[0].numpy()}
-    deleted = naive_curve(network, whole, np.zeros_like(whole), saliency, counts, 2)
-    inserted = naive_curve(network, blurred[name](whole), whole, saliency, counts, 2)
-    for curve, area in ((deleted, result.deletion), (inserted, result.insertion)):
-        # RISE's `auc`
-        published = (curve.sum() - curve[0] / 2 - curve[-1] / 2) / (len(curve) - 1)
-        assert area.item() == pytest.approx(published, abs=1e-6)
-
-
-def test_paper_preset_blurs_both_ways_in_one_hundred_steps() -> None:
-    network = SmallCNN()
-    inputs, maps = small_inputs(1, size=20), distinct_maps(1, 20, 20)
-    result = deletion_insertion(network, maps, inputs, 1)
-    counts = list(range(0, 401, 4))
-    image, blurred = inputs[0].numpy(), gaussian_blur(inputs, 51, 50.0)[0].numpy()
-    saliency = maps[0].double().numpy()
-    deleted = naive_curve(network, image, blurred, saliency, counts, 1)
-    inserted = naive_curve(network, blurred, image, saliency, counts, 1)
-    np.testing.assert_allclose(result.deletion_curve[0], deleted, atol=1e-9)
-    np.testing.assert_allclose(result.insertion_curve[0], inserted, atol=1e-9)
-
-
-@pytest.mark.parametrize("baseline", [None, 0.5])
-def test_equals_torchcam(baseline: float | None) -> None:
-    pytest.importorskip("torchcam", minversion="0.5")  # before, its metrics were others
-    from torchcam import metrics
-
-    network = SmallCNN()
-    inputs, maps = small_inputs(3, size=8), distinct_maps(3, 8, 8).double()
-
-    hidden = None if baseline is None else torch.full((1, 1, 1, 1), baseline)
-    reference = metrics.DeletionInsertionMetric(
-        FinishedMaps(network, maps), lambda logits: logits.softmax(-1), steps=10, baseline=hidden
-    )
-    reference.update(inputs, [0, 2, 4])
-    protocol = DeletionInsertionProtocol(
-        7, baseline or 0.0, baseline or 0.0
-    )  # 64 pixels in 10 steps
-    ours = deletion_insertion(network, maps, inputs, [0, 2, 4], protocol=protocol)
-    summary = reference.summary()
-    assert ours.deletion.mean().item() == pytest.approx(summary["deletion_auc"], abs=1e-6)
-    assert ours.insertion.mean().item() == pytest.approx(summary["insertion_auc"], abs=1e-6)
-
-
-def test_deletion_equals_pixel_flipping_of_quantus() -> None:
-    quantus = pytest.importorskip("quantus")
-    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4)).eval()
-    inputs, maps = torch.rand(2, 1, 6, 6), distinct_maps(2, 6, 6)
-    measure = quantus.PixelFlipping(
-        features_in_step=4,
-        perturb_baseline=0.0,
-        abs=False,
-        normalise=False,
-        disable_warnings=True,
-    )
-    curves = measure(
-        model=network,
-        x_batch=inputs.numpy(),
-        y_batch=np.array([1, 2]),
-        a_batch=maps.numpy(),
-        softmax=True,
-        device="cpu",
-    )
-    ours = deletion_insertion(
-        network, maps, inputs, [1, 2], protocol=DeletionInsertionProtocol(4, 0.0, 0.0)
-    )
-    np.testing.assert_allclose(ours.deletion_curve[:, 1:], np.array(curves), atol=1e-5)
 
 
 # Ties
@@ -437,91 +250,6 @@ def test_shares_take_as_many_steps_at_any_size() -> None:
     for size in (56 * 56, 224 * 224, 299 * 299):
         steps = {name: len(protocol.counts(size)) - 1 for name, protocol in PRESETS.items()}
         assert steps == {"paper": 100, "rise": 224, "official": 28}
-
-
-# The metric
-
-
-def filled(network: nn.Module, samples: slice = slice(None), **options: object) -> SimpleNamespace:
-    inputs, maps = small_inputs(4, size=8), distinct_maps(4, 8, 8)
-    metric = DeletionInsertion(network, "official", **options)
-    targets, ids = torch.tensor([0, 1, 2, 3]), torch.tensor([10, 11, 12, 13])
-    arguments = [t[samples] for t in (maps, inputs, targets)]
-    metric.update(*arguments, ids=ids[samples])
-    return SimpleNamespace(metric=metric, arguments=arguments, ids=ids[samples])
-
-
-def test_metric_returns_means_and_keeps_every_sample() -> None:
-    network = SmallCNN()
-    full = filled(network)
-    maps, inputs, targets = full.arguments
-    expected = deletion_insertion(network, maps, inputs, targets, protocol="official")
-    result, rows = full.metric.compute(), full.metric.per_sample()
-    assert rows["ids"].tolist() == [10, 11, 12, 13]
-    for name in ("deletion", "insertion", "over_all"):
-        torch.testing.assert_close(rows[name], getattr(expected, name).float())
-        torch.testing.assert_close(result[name], rows[name].mean())
-
-
-def test_metric_contract() -> None:
-    network = SmallCNN()
-    full = filled(network)
-    expected = full.metric.compute()
-
-    restored = pickle.loads(pickle.dumps(full.metric))
-    assert restored.compute() == expected
-    copy = full.metric.clone()
-    assert copy.compute() == expected
-    copy.reset()
-    with (
-        pytest.raises(ValueError, match="call update first"),
-        pytest.warns(UserWarning, match="before the ``update`` method"),
-    ):
-        copy.compute()
-    assert full.metric.compute() == expected
-
-    # Parts give the whole, in any order, and a sample that comes again counts once.
-    for first, second in [(slice(0, 1), slice(1, 4)), (slice(2, 4), slice(0, 3))]:
-        merged = filled(network, first).metric
-        merged.merge_state(filled(network, second).metric)
-        torch.testing.assert_close(merged.compute(), expected)
-        assert merged.per_sample()["ids"].tolist() == [10, 11, 12, 13]
-
-    # `forward` returns the batch's value and accumulates.
-    stepwise = DeletionInsertion(network, "official")
-    for i in range(4):
-        batch = stepwise(*(t[i : i + 1] for t in full.arguments), ids=full.ids[i : i + 1])
-        torch.testing.assert_close(batch["over_all"], full.metric.per_sample()["over_all"][i])
-    torch.testing.assert_close(stepwise.compute(), expected)
-
-    moved = full.metric.to("meta")
-    assert {value.device.type for value in moved.deletion} == {"meta"}
-
-
-def test_samples_without_ids_all_count_and_conflicts_warn() -> None:
-    network = SmallCNN()
-    full = filled(network)
-    maps, inputs, targets = full.arguments
-    metric = DeletionInsertion(network, "official")
-    metric.update(maps, inputs, targets)
-    metric.update(maps, inputs, targets)
-    assert len(metric.per_sample()["ids"]) == 8
-    metric.reset()
-    for sample in (0, 1):
-        metric.update(maps[[sample]], inputs[[sample]], sample, ids=[3])
-    with pytest.warns(UserWarning, match=r"ids \[3\] came again with another value"):
-        assert len(metric.per_sample()["ids"]) == 1
-    with pytest.raises(ValueError, match="one integer id for each of 4"):
-        metric.update(maps, inputs, targets, ids=[1, 2])
-
-
-def test_network_stays_the_callers() -> None:
-    network = SmallCNN()
-    metric = DeletionInsertion(network)
-    metric.train()
-    assert not network.training
-    assert not list(metric.parameters())
-    assert not metric.state_dict()
 
 
 def test_a_step_of_less_than_a_pixel_takes_one_at_a_time() -> None:
