@@ -187,6 +187,11 @@ class Attentive(nn.Module):
         return self.head(self.features(inputs))
 
 
+def head(channels: int = 4, classes: int = 3) -> list[nn.Module]:
+    """The last layers of a network whose maps are averaged."""
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes)]
+
+
 def small_vit(**options: Any) -> nn.Module:
     """A vision transformer of torchvision for 32 x 32 pixels: 4 x 4 patches and a class token."""
     sizes = {"image_size": 32, "patch_size": 8, "num_layers": 2, "num_heads": 2}
@@ -201,6 +206,11 @@ def small_timm_vit(**options: Any) -> nn.Module:
     """A vision transformer of timm for 32 x 48 pixels, unless the options say otherwise."""
     sizes = {"img_size": (32, 48), "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
     return small_timm("vit_tiny_patch16_224", **{**sizes, **options})
+
+
+def image(size: int = 12) -> Tensor:
+    """One random image, 1 x 3 x size x size."""
+    return torch.rand(1, 3, size, size)
 
 
 def images(n: int = 2, *size: int, channels: int = 3, seed: int = 0) -> Tensor:
