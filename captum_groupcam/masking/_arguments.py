@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ __all__ = ["Entries", "Shared", "dealing", "dealt", "listed", "of_rows", "of_sam
 __all__ += ["sharing", "tensors_of"]
 
 
+#: What the arguments are called in messages.
+_ARGUMENTS = "additional_forward_args"
 #: What may have an entry for each sample, beside arrays; named tuples have fields.
 _LISTS = (list, tuple)
 
@@ -115,14 +117,14 @@ def of_rows(arguments: tuple[Any, ...], samples: Tensor, n_samples: int) -> tupl
         ({'shift': tensor([2]), 'scale': tensor([3, 4])},)
     """
 
-    def cut(_name: str, leaf: Any) -> Any:
-        if isinstance(leaf, Shared):
-            return leaf.value
-        if isinstance(leaf, Entries):
-            return leaf.at(samples)
-        return leaf[samples.to(leaf.device)] if _has_rows(leaf, n_samples) else leaf
+    def cut(_name: str, value: Any) -> Any:
+        if isinstance(value, Shared):
+            return value.value
+        if isinstance(value, Entries):
+            return value.at(samples)
+        return value[samples.to(value.device)] if _has_rows(value, n_samples) else value
 
-    return tuple(_changed(argument, cut) for argument in arguments)
+    return _of_all(arguments, cut)
 
 
 def of_samples(arguments: tuple[Any, ...], samples: Tensor, n_samples: int) -> tuple[Any, ...]:
@@ -143,15 +145,15 @@ def of_samples(arguments: tuple[Any, ...], samples: Tensor, n_samples: int) -> t
         (tensor([2]), Shared(value=tensor([3])))
     """
 
-    def cut(_name: str, leaf: Any) -> Any:
-        if isinstance(leaf, Shared):
-            return leaf
-        if isinstance(leaf, Entries):
-            return Entries(leaf.at(samples))
+    def cut(_name: str, value: Any) -> Any:
+        if isinstance(value, Entries):
+            return Entries(value.at(samples))
+        if not isinstance(value, Tensor):
+            return value
         # By its size it could be taken for rows of these samples.
-        return leaf[samples.to(leaf.device)] if _has_rows(leaf, n_samples) else Shared(leaf)
+        return value[samples.to(value.device)] if _has_rows(value, n_samples) else Shared(value)
 
-    return tuple(_changed(argument, cut) for argument in arguments)
+    return _of_all(arguments, cut)
 
 
 def tensors_of(arguments: tuple[Any, ...]) -> dict[str, Tensor]:
@@ -169,7 +171,7 @@ def tensors_of(arguments: tuple[Any, ...]) -> dict[str, Tensor]:
         >>> list(tensors_of((1.5, {"mask": torch.ones(2, 3)}, Shared(torch.ones(5)))))
         ["additional_forward_args[1]['mask']"]
     """
-    return _leaves(arguments, lambda leaf: isinstance(leaf, Tensor))
+    return _found(arguments, lambda value: isinstance(value, Tensor))
 
 
 def dealt(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Any]:
@@ -188,7 +190,7 @@ def dealt(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Any]:
         >>> list(dealt((torch.ones(2, 3), torch.ones(5)), 2))
         ['additional_forward_args[0]']
     """
-    return _leaves(arguments, lambda leaf: isinstance(leaf, Entries) or _has_rows(leaf, n_samples))
+    return _found(arguments, lambda one: isinstance(one, Entries) or _has_rows(one, n_samples))
 
 
 def sharing(arguments: tuple[Any, ...], names: Collection[str]) -> tuple[Any, ...]:
@@ -208,10 +210,10 @@ def sharing(arguments: tuple[Any, ...], names: Collection[str]) -> tuple[Any, ..
         (Shared(value=tensor([1.])), 2)
     """
 
-    def share(name: str, leaf: Any) -> Any:
+    def share(name: str, value: Any) -> Any:
         if name not in names:
-            return leaf
-        return Shared(leaf.value if isinstance(leaf, Entries) else leaf)
+            return value
+        return Shared(value.value if isinstance(value, Entries) else value)
 
     return _of_all(arguments, share)
 
@@ -233,14 +235,7 @@ def listed(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Any]:
         {'additional_forward_args[0]': ['a cat', 'a dog'],
          "additional_forward_args[1]['size']": (8, 8)}
     """
-    found: dict[str, Any] = {}
-
-    def note(name: str, value: Any) -> Any:
-        found[name] = value
-        return value
-
-    _of_all(arguments, lambda _name, leaf: leaf, lambda v: _is_listed(v, n_samples), note)
-    return found
+    return _found(arguments, lambda value: _is_listed(value, n_samples))
 
 
 def dealing(arguments: tuple[Any, ...], names: Collection[str]) -> tuple[Any, ...]:
@@ -259,12 +254,11 @@ def dealing(arguments: tuple[Any, ...], names: Collection[str]) -> tuple[Any, ..
         (Entries(value=['a cat', 'a dog']), 2)
     """
 
-    def change(name: str, value: Any) -> Any:
-        return Entries(value) if name in names else value
+    def deal(name: str, value: Any) -> Any:
+        meant = name in names and type(value) in (*_LISTS, np.ndarray)
+        return Entries(value) if meant else value
 
-    return _of_all(
-        arguments, lambda _name, leaf: leaf, lambda v: type(v) in (*_LISTS, np.ndarray), change
-    )
+    return _of_all(arguments, deal)
 
 
 def plain(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -287,26 +281,15 @@ def plain(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         [False]
     """
 
-    def change(_name: str, leaf: Any) -> Any:
-        if isinstance(leaf, Shared):
-            return Shared(_changed(leaf.value, change))
-        leaf = without_class(leaf)
-        return leaf.clone() if leaf.is_inference() else leaf
+    def strip(name: str, value: Any) -> Any:
+        if isinstance(value, Shared):
+            return Shared(_changed(value.value, strip, name))
+        if not isinstance(value, Tensor):
+            return value
+        value = without_class(value)
+        return value.clone() if value.is_inference() else value
 
-    return _of_all(arguments, change)
-
-
-def _leaves(arguments: tuple[Any, ...], is_meant: Callable[[Any], bool]) -> dict[str, Any]:
-    """Those that are meant, by what they are called in messages."""
-    found: dict[str, Any] = {}
-
-    def note(name: str, leaf: Any) -> Any:
-        if is_meant(leaf):
-            found[name] = leaf
-        return leaf
-
-    _of_all(arguments, note)
-    return found
+    return _of_all(arguments, strip)
 
 
 def _is_same(one: Any, other: Any) -> bool:
@@ -323,8 +306,8 @@ def _is_same(one: Any, other: Any) -> bool:
         return False
 
 
-def _has_rows(leaf: Any, n_samples: int) -> bool:
-    return isinstance(leaf, Tensor) and leaf.shape[:1] == (n_samples,)
+def _has_rows(value: Any, n_samples: int) -> bool:
+    return isinstance(value, Tensor) and value.shape[:1] == (n_samples,)
 
 
 def _is_listed(value: Any, n_samples: int) -> bool:
@@ -332,58 +315,52 @@ def _is_listed(value: Any, n_samples: int) -> bool:
         return bool(value.shape[:1] == (n_samples,))
     if type(value) not in _LISTS or len(value) != n_samples:
         return False
-    own = False
-
-    def note(_name: str, leaf: Any) -> Any:
-        nonlocal own
-        own = own or not isinstance(leaf, Tensor) or _has_rows(leaf, n_samples)
-        return leaf
-
-    _changed(value, note)
-    return not own
+    return not any(
+        isinstance(part, (Shared, Entries)) or _has_rows(part, n_samples)
+        for _name, part in _inside(value)
+    )
 
 
-def _of_all(
-    arguments: tuple[Any, ...],
-    change: Callable[[str, Any], Any],
-    is_one: Callable[[Any], bool] | None = None,
-    change_one: Callable[[str, Any], Any] | None = None,
-) -> tuple[Any, ...]:
+def _found(arguments: tuple[Any, ...], is_meant: Callable[[Any], bool]) -> dict[str, Any]:
+    """What is meant of all that is in the arguments, by what it is called in messages."""
+    inside = _inside(arguments, _ARGUMENTS)
+    return {name: value for name, value in inside if is_meant(value)}
+
+
+def _inside(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """All that is in a value, at any depth: each container, then what it holds."""
+    for key, part in _parts(value).items():
+        called = _called(name, value, key)
+        yield called, part
+        yield from _inside(part, called)
+
+
+def _of_all(arguments: tuple[Any, ...], change: Callable[[str, Any], Any]) -> tuple[Any, ...]:
+    """The arguments with what ``change`` makes of each value in them, by its name in messages."""
     return tuple(
-        _changed(argument, change, f"additional_forward_args[{place}]", is_one, change_one)
+        _changed(argument, change, _called(_ARGUMENTS, arguments, place))
         for place, argument in enumerate(arguments)
     )
 
 
-def _changed(
-    value: Any,
-    change: Callable[[str, Any], Any],
-    name: str = "",
-    is_one: Callable[[Any], bool] | None = None,
-    change_one: Callable[[str, Any], Any] | None = None,
-) -> Any:
-    """A value with other tensors, wherever they are in it; itself where nothing changes.
+def _changed(value: Any, change: Callable[[str, Any], Any], name: str) -> Any:
+    """What ``change`` makes of a value or, where it leaves that as it is, of what is in it.
 
-    What is in :class:`Shared` or :class:`Entries` counts as one thing; so does what ``is_one`` says
-    is one, and is not left as it is by ``change_one``.
+    A container in which nothing changes is given back itself.
     """
-    if isinstance(value, (Tensor, Shared, Entries)):
-        return change(name, value)
-    if is_one is not None and change_one is not None and is_one(value):
-        changed = change_one(name, value)
-        if changed is not value:
-            return changed
+    changed = change(name, value)
+    if changed is not value:
+        return changed
     parts = _parts(value)
-    found = {
-        key: _changed(part, change, _called(name, value, key), is_one, change_one)
-        for key, part in parts.items()
-    }
+    found = {key: _changed(part, change, _called(name, value, key)) for key, part in parts.items()}
     others = {key: part for key, part in found.items() if part is not parts[key]}
     return _with_parts(value, found, others) if others else value
 
 
 def _parts(value: Any) -> dict[Any, Any]:
-    """What a container holds."""
+    """What a container holds; :class:`Shared` and :class:`Entries` count as one thing."""
+    if isinstance(value, (Tensor, Shared, Entries)):
+        return {}
     if isinstance(value, Mapping):
         return dict(value.items())
     if isinstance(value, (list, tuple)):
