@@ -12,6 +12,9 @@ from captum_groupcam import _captum
 
 __all__ = ["check_order"]
 
+#: What a network, or a transform, raises for a number of rows that it does not take.
+_FAILURES = (RuntimeError, ValueError, AssertionError)
+
 
 def check_order(
     layer: Module,
@@ -55,12 +58,11 @@ def check_order(
         again, grid_again = ask()
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, AssertionError) as error:
-        try:
-            ask()
-        except (RuntimeError, ValueError, AssertionError):
-            return  # a network that takes one size of batches
-        raise error  # which had another reason
+    except _FAILURES:
+        # A network that takes one size of batches fails each time, and can't be asked.
+        if _fails(ask):
+            return
+        raise
     if (
         again.dim() != together.dim()
         or len(grid_again) != len(some)
@@ -71,3 +73,11 @@ def check_order(
         _captum.warn(_captum.REORDERED.format(_captum.name_of(layer)))
     elif _captum.is_mixed_by(to_grid, together, again, some):
         raise ValueError(_captum.MIXED.format(_captum.name_of(layer)))
+
+
+def _fails(ask: Callable[[], object]) -> bool:
+    try:
+        ask()
+    except _FAILURES:
+        return True
+    return False
