@@ -188,17 +188,16 @@ def _role_by_values(before: Tensor | None, after: Tensor | None, n_samples: int)
 
 def _role_by_sizes(taken: tuple[int, int] | None, shape: torch.Size, axis: int) -> str:
     """The same from the dimensions and the channels of the first convolution."""
-    _, first, second, *_ = shape
-    if taken is None or first == second:
+    if taken is None:
         return ""
     n_dims, channels = taken
-    if n_dims not in (2, 3) or channels not in (first, second):
+    _, first, second, *_ = shape
+    fits_one_axis = (channels == first) != (channels == second)
+    # As images whose channels are those of all frames, or of all slices.
+    may_be_stacked = n_dims == 2 and channels == first * second
+    if n_dims not in (2, 3) or not fits_one_axis or may_be_stacked:
         return ""
-    # Images of N x T or N x C x D may be stacked along their channels.
-    if n_dims == 2 and channels == first * second:
-        return ""
-    of = 1 if channels == first else 2
-    return "channels" if axis == of else "frames"
+    return "channels" if channels == shape[axis] else "frames"
 
 
 def _declared(forward_func: _captum.ForwardFunc) -> tuple[int, int] | None:
