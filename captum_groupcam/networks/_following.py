@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -109,20 +109,15 @@ def grid_that_follows(
         (4, 6)
     """
     size = inputs[which].shape[2:]
-    found: list[Tensor] = []
-    for draws in DRAWS[:3]:
-        for draw in draws:
-            found += _places(
-                inputs, which, look, draw, range(2, len(size) + 2), lambda squares: [squares.sum(0)]
-            )
-        mean = torch.stack(found).mean(0)
-        grid = tuple(mean.shape[1:])
-        scores = {grid: _follows(mean)}
+    axes = range(2, len(size) + 2)
+    for (places,) in _mean_places(inputs, which, look, axes, _channels_first):
+        grid = tuple(places.shape[1:])
+        scores = {grid: _follows(places)}
         if chosen:
             for other in _grids(grid, size):
-                scores.setdefault(other, _follows(mean.reshape(len(size), *other)))
+                scores.setdefault(other, _follows(places.reshape(len(size), *other)))
         else:
-            turned = mean.transpose(-1, -2)
+            turned = places.transpose(-1, -2)
             scores[tuple(turned.shape[1:])] = _follows(turned)
         judged = _judged(scores, grid, dict.fromkeys(scores, math.prod(grid)))
         if not judged.unclear:
@@ -152,20 +147,14 @@ def axes_that_follow(
         >>> axes_that_follow((signal.mT,), 0, lambda inputs: inputs[0]).other is None
         True
     """
-
-    def both(squares: Tensor) -> list[Tensor]:
-        return [squares.sum(0), squares.sum(1)]
-
     axes = [axis for axis in (1, 2) if inputs[which].shape[axis] > 1]
-    found: list[list[Tensor]] = []
-    for draws in DRAWS[:3]:
-        found += [_places(inputs, which, look, draw, axes, both) for draw in draws]
-        scores: dict[tuple[int, ...], _Score] = {
-            (layer_axis, axis): _follows(torch.stack(several).mean(0)[[index]])
-            for layer_axis, several in zip((2, 1), zip(*found, strict=True), strict=True)
-            for index, axis in enumerate(axes)
-        }
-        counts = {reading: found[0][2 - reading[0]].shape[-1] for reading in scores}
+    for first, last in _mean_places(inputs, which, look, axes, _channels_first_and_last):
+        scores: dict[tuple[int, ...], _Score] = {}
+        counts: dict[tuple[int, ...], int] = {}
+        for layer_axis, places in ((2, first), (1, last)):
+            for index, axis in enumerate(axes):
+                scores[layer_axis, axis] = _follows(places[[index]])
+                counts[layer_axis, axis] = places.shape[-1]
         judged = _judged(scores, (2, 2), counts)
         if not judged.unclear:
             break
@@ -195,18 +184,10 @@ def order_that_follows(
         True
     """
     axes = range(2, inputs[which].dim())
-    found: list[list[Tensor]] = []
-    for draws in DRAWS[:3]:
-        for draw in draws:
-            found.append(
-                _places(inputs, which, look, draw, axes, lambda one: [one.sum(0), one.sum(-1)])
-            )
-        means = [torch.stack(several).mean(0) for several in zip(*found, strict=True)]
-        readings = [(axis,) for axis in (1, axes[-1])]
-        scores: dict[tuple[int, ...], _Score] = dict(
-            zip(readings, map(_follows, means), strict=True)
-        )
-        counts = dict(zip(scores, (mean[0].numel() for mean in means), strict=True))
+    for first, last in _mean_places(inputs, which, look, axes, _channels_first_and_last):
+        readings: dict[tuple[int, ...], Tensor] = {(1,): first, (axes[-1],): last}
+        scores = {reading: _follows(places) for reading, places in readings.items()}
+        counts = {reading: places[0].numel() for reading, places in readings.items()}
         judged = _judged(scores, (1,), counts)
         if not judged.unclear:
             break
@@ -247,18 +228,36 @@ def _correlation(
     inputs: tuple[Tensor, ...], which: int, look: Callable[[tuple[Tensor, ...]], Tensor]
 ) -> float:
     """How well positions follow one input, at least: NaN where too few are moved to tell."""
-    found: list[Tensor] = []
-    for draws in DRAWS[:3]:
-        for draw in draws:
-            axes = range(2, inputs[which].dim())
-            found += _places(inputs, which, look, draw, axes, lambda squares: [squares.sum(0)])
-        mean = torch.stack(found).mean(0)
-        if fit(mean).n_positions < TOO_FEW:
+    axes = range(2, inputs[which].dim())
+    for (places,) in _mean_places(inputs, which, look, axes, _channels_first):
+        if fit(places).n_positions < TOO_FEW:
             return math.nan
-        correlation = _follows(mean).correlation
+        correlation = _follows(places).correlation
         if correlation > CLEAR:
             break
     return correlation
+
+
+def _channels_first(squares: Tensor) -> list[Tensor]:
+    return [squares.sum(0)]
+
+
+def _channels_first_and_last(squares: Tensor) -> list[Tensor]:
+    return [squares.sum(0), squares.sum(-1)]
+
+
+def _mean_places(
+    inputs: tuple[Tensor, ...],
+    which: int,
+    look: Callable[[tuple[Tensor, ...]], Tensor],
+    axes: Sequence[int],
+    read: Callable[[Tensor], list[Tensor]],
+) -> Iterator[list[Tensor]]:
+    """Where the positions of each reading look, on average: after one draw, two and four."""
+    found: list[list[Tensor]] = []
+    for draws in DRAWS[:3]:
+        found += [_places(inputs, which, look, draw, axes, read) for draw in draws]
+        yield [torch.stack(several).mean(0) for several in zip(*found, strict=True)]
 
 
 def _places(
