@@ -10,7 +10,7 @@ counts three.
 from captum_groupcam.masking.call import isolated
 from captum_groupcam.methods import METHODS, Method
 
-from . import choices, joint, judged, looks, questions
+from . import agreed, choices, joint, judged, looks, questions
 
 __all__ = ["RESEARCH"]
 
@@ -22,7 +22,7 @@ RESEARCH: dict[str, Method] = {
         isolated()(getattr(module, name)),
         kind="research",
     )
-    for module in (choices, joint, judged, looks, questions)
+    for module in (agreed, choices, joint, judged, looks, questions)
     for name in module.__all__
 }
 METHODS.update(RESEARCH)

@@ -1,0 +1,83 @@
+"""What two maps agree on, each with the weight that the network gives it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from captum_groupcam.attr.functional.group_cam import group_cam
+from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
+from captum_groupcam.masking.call import prepare
+from captum_groupcam.masking.targets import TargetType
+from captum_groupcam.networks.target_layer import TargetLayer
+
+from .finish import detail
+from .looks import averaged
+from .questions import mean_effect
+from .steps import Probe
+
+__all__ = ["agreed"]
+
+_SHARES = (0.15, 0.45)  # as in Selective Group-CAM
+
+
+def agreed(
+    model: Module,
+    layer: TargetLayer,
+    inputs: Tensor,
+    target: TargetType,
+    *,
+    n_groups: int = 19,
+    contrast: float = 0.6,
+    prior: float = 0.1,
+    exponent: float = 4.0,
+    floor: float = 0.02,
+    power: float = 0.2,
+    sigma: float = 6.0,
+    guide: int = 8,
+) -> Tensor:
+    """The geometric mean of Finer-CAM and Group-CAM, weighted by their effects: 34 queries.
+
+    Where one map shows nothing, a mean of the logarithms shows little, whatever the other shows.
+    Weights are powers of effects, so they depend on how many times larger one is, not on how sure
+    the network is.
+
+    Args:
+        model (torch.nn.Module): The network.
+        layer (TargetLayer): The layer that is explained.
+        inputs (Tensor): N x C x H x W.
+        target (int, Tensor or list): The class.
+        n_groups (int, optional): Groups of Group-CAM. Default: 19.
+        contrast (float, optional): As in :func:`~benchmarks.research.looks.views`; Finer-CAM is the
+            mean over the image and its mirror image. Default: 0.6.
+        prior (float, optional): Share of Finer-CAM that is added to Group-CAM. Default: 0.1.
+        exponent (float, optional): To which power effects are taken. Default: 4.0.
+        floor (float, optional): What is added to maps, whose maximum is 1, before the logarithm.
+            Zero is lost everywhere where one map is zero. Default: 0.02.
+        power (float, optional): As in :func:`~benchmarks.research.judged.judged`. Default: 0.2.
+        sigma (float, optional): As in :func:`~benchmarks.research.choices.detailed`. Default: 6.0.
+        guide (int, optional): As in :func:`~benchmarks.research.choices.group_cam`. Default: 8.
+    """
+    call = prepare(model, inputs, target, None, None)
+    merged = group_cam(call, layer, n_groups=n_groups, denoise_at="input")
+    probe = Probe(call, merged.activations, merged.weights)
+    seen = averaged(probe, model, layer, target, 1, contrast=contrast)
+    of_groups = divide_by_maximum(merged.maps[0]) + prior * seen
+    maps = guided_filter(torch.cat([seen, of_groups], 1), inputs, guide)
+    maps = divide_by_maximum(maps.flatten(0, 1).unsqueeze(1)).view_as(maps)
+    weights = weights_of(mean_effect(probe, maps, _SHARES), exponent).to(maps)
+    logs = (weights[..., None, None] * (maps.clamp(min=0) + floor).log()).sum(1, keepdim=True)
+    mean = (logs.exp() - floor).relu()
+    return mean * detail(model, inputs, target, sigma=sigma) ** power if power else mean
+
+
+def weights_of(effects: Tensor, exponent: float) -> Tensor:
+    """Shares of the powers of effects (N x M), of which those below zero count as zero.
+
+    Where none is above zero, all weigh the same.
+    """
+    positive = effects.relu()
+    positive = torch.where(positive.any(1, keepdim=True), positive, 1)
+    powers = (positive / positive.amax(1, keepdim=True)) ** exponent
+    return powers / powers.sum(1, keepdim=True)
