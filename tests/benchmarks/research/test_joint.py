@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.research.agreed import weights_of
 from captum_groupcam import GroupCAM
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.methods import METHODS
@@ -140,33 +141,71 @@ def test_an_unknown_factor(network: SmallCNN, image: Tensor) -> None:
         explain("research.mask", network, image, times="cam")
 
 
+def effect_of(network: SmallCNN, image: Tensor, scores: Tensor) -> Tensor:
+    """What showing 15 and 45 % of a map's first pixels gains over hiding them, on average."""
+    order, found = scores.flatten().argsort(descending=True), []
+    for share in (0.15, 0.45):
+        shown = torch.zeros(576, dtype=torch.double)
+        shown[order[: round(share * 576)]] = 1
+        found.append(-lost(network, image, shown.view(1, 1, 24, 24), gaussian_blur(image)))
+    return sum(found, torch.zeros(1, dtype=torch.double)) / 2
+
+
+def two_maps(network: SmallCNN, image: Tensor, prior: float) -> list[Tensor]:
+    """Finer-CAM of the image and its mirror image, and Group-CAM of four groups with some of it."""
+    views = explain("research.views", network, image, n_shifts=1, contrast=0.4)
+    groups = GroupCAM(network, network.features).attribute(
+        image, TARGET, n_groups=4, denoise_at="input"
+    )
+    groups = groups / groups.amax() + prior * views
+    return [one / one.amax() for one in (views, groups)]
+
+
 @pytest.mark.parametrize("sharpness", [0.0, 7.0, 1e9])
 def test_judged_maps_are_weighted_by_what_is_scored(
     network: SmallCNN, image: Tensor, sharpness: float
 ) -> None:
-    options: dict[str, Any] = {"n_shifts": 1, "contrast": 0.4}
-    views = explain("research.views", network, image, **options)
-    groups = GroupCAM(network, network.features).attribute(
-        image, TARGET, n_groups=4, denoise_at="input"
-    )
-    groups = groups / groups.amax() + 0.2 * views
-    maps = [one / one.amax() for one in (views, groups, views * groups)]
-    effects = []
-    for one in maps:
-        order = one.flatten().argsort(descending=True)
-        lost_with = []
-        for share in (0.15, 0.45):
-            shown = torch.zeros(576, dtype=torch.double)
-            shown[order[: round(share * 576)]] = 1
-            lost_with.append(-lost(network, image, shown.view(1, 1, 24, 24), gaussian_blur(image)))
-        effects.append(sum(lost_with) / 2)
+    views, groups = two_maps(network, image, 0.2)
+    both = views * groups
+    maps = [views, groups, both / both.amax()]
+    effects = torch.cat([effect_of(network, image, one) for one in maps])
     if sharpness == 1e9:
-        expected = maps[int(torch.stack(effects).argmax())]
+        expected = maps[int(effects.argmax())]
     else:
-        shares = (sharpness * torch.stack(effects)).softmax(0)
+        shares = (sharpness * effects).softmax(0)
         expected = sum(share * one for share, one in zip(shares, maps, strict=True))
     found = explain(
-        "research.judged", network, image, **options, n_groups=4, prior=0.2, guide=0,
+        "research.judged", network, image, n_shifts=1, contrast=0.4, n_groups=4, prior=0.2, guide=0,
         sharpness=sharpness,
     )  # fmt: skip
     torch.testing.assert_close(found, expected.detach())
+
+
+@pytest.mark.parametrize("exponent", [0.0, 2.0])
+def test_what_two_maps_agree_on_is_their_geometric_mean(
+    network: SmallCNN, image: Tensor, exponent: float
+) -> None:
+    maps = two_maps(network, image, 0.2)
+    effects = torch.cat([effect_of(network, image, one) for one in maps]).relu()
+    first, second = effects**exponent if effects.any() else torch.ones(2)
+    share = first / (first + second)
+    expected = (maps[0] + 0.1) ** share * (maps[1] + 0.1) ** (1 - share) - 0.1
+    found = explain(
+        "research.agreed", network, image, contrast=0.4, n_groups=4, prior=0.2, guide=0,
+        exponent=exponent, floor=0.1, power=0.0,
+    )  # fmt: skip
+    torch.testing.assert_close(found, expected.detach())
+
+
+@pytest.mark.parametrize(
+    ("effects", "expected"),
+    [
+        ([0.2, 0.1], [0.8, 0.2]),
+        ([2e-4, 1e-4], [0.8, 0.2]),  # how many times larger counts, not by how much
+        ([0.3, -0.1], [1.0, 0.0]),
+        ([-0.3, -0.1], [0.5, 0.5]),
+        ([0.0, 0.0], [0.5, 0.5]),
+    ],
+)
+def test_weights_are_powers_of_effects(effects: list[float], expected: list[float]) -> None:
+    torch.testing.assert_close(weights_of(torch.tensor([effects]), 2.0), torch.tensor([expected]))
