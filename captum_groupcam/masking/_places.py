@@ -166,7 +166,7 @@ def _check_signal(
     *,
     masked: bool,
 ) -> None:
-    if min(shape[1:]) < 2:
+    if min(shape[1:]) < 2 or inputs[which].numel() < 2:
         return
     found = axes_that_follow(inputs, which, look)
     if found.other is None:

@@ -149,8 +149,9 @@ def axes_that_follow(
     """
     axes = [axis for axis in (1, 2) if inputs[which].shape[axis] > 1]
     for first, last in _mean_places(inputs, which, look, axes, _channels_first_and_last):
-        scores: dict[tuple[int, ...], _Score] = {}
-        counts: dict[tuple[int, ...], int] = {}
+        # An input of one position along its last axis is followed by nothing there.
+        scores: dict[tuple[int, ...], _Score] = {(2, 2): _Score(0.0, 0.0)}
+        counts: dict[tuple[int, ...], int] = {(2, 2): first.shape[-1]}
         for layer_axis, places in ((2, first), (1, last)):
             for index, axis in enumerate(axes):
                 scores[layer_axis, axis] = _follows(places[[index]])

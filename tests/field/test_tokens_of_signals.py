@@ -117,3 +117,45 @@ class Convolutions(nn.Module):
 def test_channels_first_are_no_alarm(method, channels, stride) -> None:
     net, x = Convolutions(channels, stride).eval(), torch.randn(1, 4, 40)
     assert method(net, net.features).attribute(x, 1).shape[:2] == (1, 1)
+
+
+class Values(nn.Module):
+    """A sequence of single numbers, N x L x 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.head = nn.Linear(1, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.hidden(x).relu().mean(1))
+
+
+class Expanded(nn.Module):
+    """Four tokens of what has no positions, N x C x 1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.expand, self.hidden = nn.Linear(channels, 32), nn.Linear(8, 8)
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.hidden(self.expand(x.flatten(1)).view(-1, 4, 8)).relu().flatten(1))
+
+
+@pytest.mark.filterwarnings("ignore:An input of shape .* looks as if its channels came last")
+@pytest.mark.parametrize("method", [*FORMULAS, *MASKED])
+def test_one_channel_after_the_positions(method) -> None:
+    torch.manual_seed(0)
+    net, x = Values().eval(), torch.randn(2, 32, 1)
+    with pytest.raises(ValueError, match="the 32 positions come before the channels"):
+        method(net, net.hidden).attribute(x, 1)
+
+
+@pytest.mark.filterwarnings("ignore:An input of shape .* looks as if its channels came last")
+@pytest.mark.parametrize("channels", [1, 6])
+@pytest.mark.parametrize("method", [*FORMULAS, *MASKED])
+def test_an_input_of_one_position_places_nothing(method, channels) -> None:
+    torch.manual_seed(0)
+    net, x = Expanded(channels).eval(), torch.randn(2, channels, 1)
+    maps = method(net, net.hidden).attribute(x, 1)
+    assert maps.shape == (2, 1, 1 if method in MASKED else 8)
