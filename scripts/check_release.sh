@@ -90,7 +90,7 @@ grep -F "captum_groupcam[bench]" needs.log
 
 step "The benchmark, for a network of one's own: [bench]"
 user/bin/python -m pip install --quiet "$wheel[bench]" "$@"
-# The cv2 of opencv-python, which quantus needs, does not do without libGL.
+# The cv2 of opencv-python, which quantus needs, cannot do without libGL.
 user/bin/python -m pip install --quiet --force-reinstall --no-deps opencv-python-headless
 user/bin/python -m pip check
 mkdir mypkg

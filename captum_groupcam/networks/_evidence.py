@@ -6,7 +6,7 @@ Three questions, each answered by a few passes:
   goes back from the output reaches all that it depends on, even by a weight that is zero, as those
   of a new head often are. Where there are no gradients, or something like a maximum lets only a few
   through, positions are changed and the output is looked at.
-- *Location*: does each position lie where the part of the input is that it depends on? The input is
+- *Location*: does each position lie over the part of the input that it depends on? The input is
   changed by noise that grows along an axis, and by the same noise shrinking along it. By which of
   both a position changes more says where its influences lie, whatever it depends on besides.
 - *Bypass*: does the output depend on the input past the layer, too? NaN that is stopped at the

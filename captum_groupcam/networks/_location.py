@@ -1,4 +1,4 @@
-"""Whether positions lie where the part of the input is that they depend on.
+"""Whether positions lie over the part of the input that they depend on.
 
 For each position and axis the *centre* is the mean coordinate of its influences in the input,
 0 at the beginning of the axis and 1 at its end. A grid is right where the centres follow it.

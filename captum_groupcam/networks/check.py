@@ -77,7 +77,7 @@ def check_layer(
     """Asks a network whether a layer and its grid are right.
 
     That is what :func:`~captum_groupcam.networks.layers.find_layer` asks of each candidate: the
-    output depends on every position, and each position lies where the part of the input is that it
+    output depends on every position, and each position lies over the part of the input that it
     depends on, along every axis. It is for a layer or a ``reshape_transform`` of your own; methods
     do not call it. It takes about eight passes, more where positions see nearly all of the input.
 

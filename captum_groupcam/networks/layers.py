@@ -26,7 +26,7 @@ def find_layer(model: Module, inputs: Tensor | tuple[Tensor, ...]) -> TargetLaye
     It is the last one, in execution order, of which the network confirms that
 
     - the output depends on it, at every position of its grid;
-    - each position lies where the part of the input is that it depends on, along every axis;
+    - each position lies over the part of the input that it depends on, along every axis;
     - nothing else leads from the input to the output past it, but for a class token and its like.
 
     In a convolutional network that is usually the last block. If a block and its last child give
@@ -100,8 +100,8 @@ def find_reshape_transform(
 ) -> ReshapeTransform | None:
     """Finds what brings the activations of a chosen layer to N x C x spatial.
 
-    It is the arrangement by which each position lies where the part of the input is that it depends
-    on; grids that the network has had before come first. About six passes tell.
+    It is the arrangement by which each position lies over the part of the input that it depends on;
+    grids that the network has had before come first. About six passes tell.
 
     Args:
         model (torch.nn.Module): The network, see :func:`find_layer`.
@@ -116,8 +116,8 @@ def find_reshape_transform(
         no positions, or the layer is not called: then a method on the layer says so.
 
     Raises:
-        ValueError: If no input has spatial dimensions, or the layer's values lie on no grid where
-            the parts of the input are that they depend on, or on several.
+        ValueError: If no input has spatial dimensions, or the layer's values lie on no grid over
+            the parts of the input that they depend on, or on several.
 
     Examples::
 
