@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import matplotlib
 import torch
 from torch import Tensor, nn
 
@@ -57,6 +58,7 @@ def main() -> None:
     volumes, classes, _ = examples(8, 12, 12, 12, seed=1)
     volume = volumes[classes == 1][:1]
     maps = GroupCAM(network, network[3]).attribute(volume, 1, n_groups=8)
+    matplotlib.rcParams["font.size"] = 16  # the page shows it at half its size
     save_figure(volume_slices(volume[0], maps[0]), images / "volume.png", dpi=70)
 
 
