@@ -20,6 +20,8 @@ __all__ += ["coco_masks", "folder", "imagenet", "imagenet_classes", "images", "i
 __all__ += ["grid", "open_dataset", "planted", "printable", "to_inputs", "voc"]
 
 #: Every data set: name to a function of its root folder and the names of the network's classes.
+#:
+#: :meta hide-value:
 DATASETS: dict[str, Source] = {
     "bundled": bundled,
     "images": images,

@@ -36,7 +36,7 @@ _N_DETECTION = 91
 def coco(root: str | Path | None = None, class_names: Sequence[str] | None = None) -> Dataset:
     """COCO with boxes: each image with each of its categories is a sample, ``file:category``.
 
-    ::
+    .. code-block:: text
 
         root/annotations/instances_val2017.json
         root/val2017/      the images (or root/images/val2017/)

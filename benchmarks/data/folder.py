@@ -29,7 +29,7 @@ _Box: TypeAlias = tuple[tuple[float, ...], int]
 def folder(root: str | Path | None = None, class_names: Sequence[str] | None = None) -> Dataset:
     r"""A folder of images with a CSV of boxes, or of labels only.
 
-    ::
+    .. code-block:: text
 
         root/boxes.csv    file,label,x0,y0,x1,y1
         root/images/      the files

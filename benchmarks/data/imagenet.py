@@ -48,7 +48,7 @@ _FLAT = f"or val/ with all images and a label file beside it ({', '.join(LABEL_F
 def imagenet(root: str | Path | None = None, class_names: Sequence[str] | None = None) -> Dataset:
     """ImageNet's validation images: one folder a class, or all in one folder with a label file.
 
-    ::
+    .. code-block:: text
 
         root/val/n01440764/*.JPEG      or root/n01440764/*.JPEG
         root/val/*.JPEG, root/val.txt  or another label file

@@ -21,7 +21,7 @@ _WNID = re.compile(r"n\d{8}")
 def images(root: str | Path | None = None, class_names: Sequence[str] | None = None) -> Dataset:
     """Any folder of pictures, nested or flat, or a single picture.
 
-    ::
+    .. code-block:: text
 
         root/tabby/*.jpg      of the class tabby
         root/more/*.png       of the class that the network predicts, if it has no class "more"

@@ -38,7 +38,7 @@ _CONTENT = "VOCdevkit/VOC2007 or another year"
 def voc(root: str | Path | None = None, class_names: Sequence[str] | None = None) -> Dataset:
     """PASCAL VOC: each image with each of its classes is a sample, ``image:class``.
 
-    ::
+    .. code-block:: text
 
         root/VOCdevkit/VOC2012/    as torchvision's VOCDetection reads it
 

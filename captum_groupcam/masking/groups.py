@@ -41,6 +41,8 @@ def agglomerative(activations: Tensor, n_groups: int) -> Tensor:
 
 
 #: Ways to split channels, by name.
+#:
+#: :meta hide-value:
 GROUPINGS: dict[str, Grouping] = {
     "contiguous": contiguous,
     "k_means": k_means,
