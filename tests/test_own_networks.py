@@ -22,7 +22,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "how-to" / "own-networks.md").read_
 TOML = PAGE.partition("```toml\n")[2].partition("```")[0]
 WELL, _, WRONGLY = PAGE.partition("## Mistakes in a command")
 ROWS = re.findall(r"^\| ([^|]+) \| `captum-groupcam ([^`|]+)` \|$", WELL, re.MULTILINE)
-WRONG = re.findall(r"^\| `captum-groupcam ([^`|]+)` \| ([^|]+) \|$", WRONGLY, re.MULTILINE)
+WRONG = re.findall(r"^\| `captum-groupcam ([^`|]+)` \| `([^`|]+)` \|$", WRONGLY, re.MULTILINE)
 
 
 def rows_of(*commands: str) -> list[Any]:
