@@ -2,6 +2,7 @@
 
 import doctest
 import re
+from collections import namedtuple
 from html import escape
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -50,6 +51,9 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 python_maximum_signature_line_length = 88
 
+#: The type of what a named tuple has for each of its fields.
+FIELD = type(namedtuple("Pair", "field").field)
+
 # Examples in docstrings are run by pytest; the builder runs those of the pages.
 doctest_test_doctest_blocks = ""
 # The same flags as in pytest's configuration.
@@ -72,34 +76,68 @@ def name_public_bases(_app, _name, cls, _options, bases):
     """Names what stands behind a base of this package that is private: a class of Captum."""
 
     def is_private(base):
-        return base.__module__.startswith("captum_groupcam.") and "._" in base.__module__
+        return base.__module__.startswith("captum_groupcam.") and (
+            "._" in base.__module__ or base.__name__.startswith("_")
+        )
 
     if any(map(is_private, bases)):
         bases[:] = [base for base in cls.__mro__[1:] if not is_private(base)][:1]
 
 
 def name_defaults(_app, _what, _name, _obj, _options, signature, returns):
-    """Writes functions and classes among the defaults by their names, as source code does."""
+    """Writes functions and classes among the defaults by their names, and numbers shortly."""
     # `<function f>` is no Python, and Sphinx would not lay the signature out.
     if signature is not None:
         signature = re.sub(r"<(?:function|class) '?(?:[\w.]*\.)?(\w+)'?>", r"\1", signature)
+        signature = re.sub(r"\d\.\d{6,}", lambda digits: f"{float(digits[0]):.4f}", signature)
         signature = signature.replace("<factory>", "...").replace("<lambda>", "...")
     return signature, returns
 
 
 def keep_colons(_app, what, _name, _obj, _options, lines):
-    """Keeps what stands before a colon in the description of a constant."""
+    """Keeps what stands before a colon in the description of a constant or a property."""
     # Napoleon takes it for a type and moves it, but where the line ends there.
-    if what in ("attribute", "data") and lines and ": " in lines[0]:
+    if what in ("attribute", "data", "property") and lines and ": " in lines[0]:
         lines[:1] = re.split(r"(?<=:) ", lines[0], maxsplit=1)
 
 
-def mark_options(_app, _pagename, _templatename, context, _doctree):
-    """Marks the words of code that begin with a dash, which the style sheet keeps whole."""
+def mark_strings(_app, _what, _name, _obj, _options, lines):
+    """Sets the strings among the defaults as code, where their quotes stay straight."""
+    lines[:] = re.sub(r'(Default:\s+)("[^"\n]*")', r"\1``\2``", "\n".join(lines)).split("\n")
+
+
+def skip_fields(_app, _what, _name, obj, skip, _options):
+    """Leaves out the fields of named tuples, which the class describes."""
+    return True if isinstance(obj, FIELD) else skip
+
+
+def adapt_texts(_app, doctree):
+    """Writes the dash after a parameter's type; says what of a table needs room or stays whole."""
+    # Sphinx and Napoleon write two hyphens there, for smart quotes to make a dash of.
+    for text in list(doctree.findall(nodes.Text)):
+        if text.startswith(" -- "):
+            text.parent.replace(text, nodes.Text(" \N{EN DASH} " + text[4:]))
+    for row in doctree.findall(nodes.row):
+        if len(row[-1].astext()) > 30:
+            row[-1]["classes"].append("prose")
+        for text in list(row.findall(nodes.Text)):
+            whole = re.sub(r"(\[[-+]?[\d.]+,) (?=[-+]?[\d.]+\])", "\\1\N{NO-BREAK SPACE}", text)
+            text.parent.replace(text, nodes.Text(whole))
+    for head in list(doctree.findall(nodes.thead)):
+        if not head.astext().strip():
+            head.parent.remove(head)
+
+
+def mark_code(_app, _pagename, _templatename, context, _doctree):
+    """Marks in code where a line may end, and the words that the style sheet keeps whole."""
+
+    def mark(words):
+        kind = "pre option" if words[1].startswith("-") else "pre"
+        parted = re.sub(r"([/_:,=]|\.(?!\d))(?=\w)", r"\1<wbr>", words[1])
+        return f'<span class="{kind}">{parted}'
+
     if "body" in context:
-        context["body"] = re.sub(
-            r'<span class="pre">(?=-)', '<span class="pre option">', context["body"]
-        )
+        context["body"] = re.sub(r'<span class="pre">([^<]+)', mark, context["body"])
 
 
 def setup(app):
@@ -107,7 +145,10 @@ def setup(app):
     app.connect("autodoc-process-bases", name_public_bases)
     app.connect("autodoc-process-signature", name_defaults)
     app.connect("autodoc-process-docstring", keep_colons, priority=400)  # Napoleon does at 500
-    app.connect("html-page-context", mark_options)
+    app.connect("autodoc-process-docstring", mark_strings)
+    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("doctree-read", adapt_texts)
+    app.connect("html-page-context", mark_code)
     app.add_html_math_renderer("mathml", (draw_math, None), (draw_math, None))
 
     def execute_for_pages(app):
