@@ -133,7 +133,8 @@ def mark_code(_app, _pagename, _templatename, context, _doctree):
 
     def mark(words):
         kind = "pre option" if words[1].startswith("-") else "pre"
-        parted = re.sub(r"([/_:,=]|\.(?!\d))(?=\w)", r"\1<wbr>", words[1])
+        ends = r"[/:,]|\.(?!\d)" if "=" in words[1] else r"[/:_]|\.(?!\d)"
+        parted = re.sub(rf"({ends})(?=\w)", r"\1<wbr>", words[1])
         return f'<span class="{kind}">{parted}'
 
     if "body" in context:

@@ -17,8 +17,10 @@ measures += ["quantus.RelevanceRankAccuracy", "quantus.AUC", "quantus.Sparseness
 
 model = load_model("efficientnet_lite0")
 samples = list(islice(DATASETS["folder"](folder), n_images))
-inputs, targets = to_inputs(samples, model), torch.tensor([one.targets[0] for one in samples])
-boxes, sizes = [one.boxes for one in samples], torch.tensor([one.image_size for one in samples])
+inputs = to_inputs(samples, model)
+targets = torch.tensor([one.targets[0] for one in samples])
+boxes = [one.boxes for one in samples]
+sizes = torch.tensor([one.image_size for one in samples])
 scores = []
 for method in ("group_cam", "grad_cam"):
     maps = model.explain(method, inputs, targets)
@@ -26,7 +28,8 @@ for method in ("group_cam", "grad_cam"):
     scores.append({k: v for name in measures for k, v in MEASURES[name](seen).items()})
 
 print(f"{model.name}, {len(samples)} samples: {samples[0].id} to {samples[-1].id}")
-print("labelled class; deletion and insertion: preset paper; mean [95 % bootstrap interval]\n")
+print("labelled class; deletion and insertion: preset paper; ", end="")
+print("mean [95 % bootstrap interval]\n")
 print(f"{'':29}  {'GroupCAM':24}  {'LayerGradCam':24}  paired difference")
 for name, ours in scores[0].items():
     theirs = scores[1][name]
