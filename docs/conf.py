@@ -85,7 +85,7 @@ def name_public_bases(_app, _name, cls, _options, bases):
 
 
 def name_defaults(_app, _what, _name, _obj, _options, signature, returns):
-    """Writes functions and classes among the defaults by their names, and numbers shortly."""
+    """Writes functions and classes among the defaults by their names, and rounds numbers."""
     # `<function f>` is no Python, and Sphinx would not lay the signature out.
     if signature is not None:
         signature = re.sub(r"<(?:function|class) '?(?:[\w.]*\.)?(\w+)'?>", r"\1", signature)
@@ -120,8 +120,9 @@ def adapt_texts(_app, doctree):
     for row in doctree.findall(nodes.row):
         if len(row[-1].astext()) > 30:
             row[-1]["classes"].append("prose")
-        for text in list(row.findall(nodes.Text)):
-            whole = re.sub(r"(\[[-+]?[\d.]+,) (?=[-+]?[\d.]+\])", "\\1\N{NO-BREAK SPACE}", text)
+        for text in [one for cell in row for par in cell for one in par if type(one) is nodes.Text]:
+            within = r"\[[-+]?[\d.]+, [-+]?[\d.]+\](?: (?=\*))?"
+            whole = re.sub(within, lambda one: one[0].replace(" ", "\N{NO-BREAK SPACE}"), text)
             text.parent.replace(text, nodes.Text(whole))
     for head in list(doctree.findall(nodes.thead)):
         if not head.astext().strip():
@@ -133,6 +134,8 @@ def mark_code(_app, _pagename, _templatename, context, _doctree):
 
     def mark(words):
         kind = "pre option" if words[1].startswith("-") else "pre"
+        if len(words[1]) < 20:
+            return f'<span class="{kind}">{words[1]}'
         ends = r"[/:,]|\.(?!\d)" if "=" in words[1] else r"[/:_]|\.(?!\d)"
         parted = re.sub(rf"({ends})(?=\w)", r"\1<wbr>", words[1])
         return f'<span class="{kind}">{parted}'
