@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from captum_groupcam import GroupCAM
 
@@ -17,12 +18,14 @@ def test_code_runs_as_written(tmp_path, monkeypatch):
     assert blocks, "The README has no ```python block."
     monkeypatch.chdir(tmp_path)  # where the code may write what it likes
     monkeypatch.setenv("MPLBACKEND", "agg")
+    torch.manual_seed(0)
     namespace: dict[str, Any] = {}
     for number, block in enumerate(blocks, start=1):
         try:
             exec(compile(block, f"README.md, block {number}", "exec"), namespace)
         except Exception as error:
             pytest.fail(f"Block {number} of the README: {error!r}\n{block}")
+    assert namespace["maps"].amax() > 0
 
 
 def test_every_option_has_a_row() -> None:

@@ -273,10 +273,12 @@ def verdict_markdown(verdicts: Mapping[str, Sequence[Family]]) -> str:
         lines = [["method", *table.heads], ["---"] * (1 + len(table.heads))]
         lines += [[m, *(cell.text for cell in cells)] for m, cells in table.lines.items()]
         parts.append(f"# {table.title}\n")
-        parts.append("\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
-        parts.append(LEGEND + "\n")
-        if table.notes:
-            parts.append("\n".join(f"- {note}" for note in table.notes) + "\n")
+        whole = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+        if table.notes:  # without them nobody knows what the heads mean
+            notes = "\n".join(f"- {note}" for note in table.notes) + "\n"
+            parts += [LEGEND + "\n", notes, whole]
+        else:
+            parts += [whole, LEGEND + "\n"]
     return "\n".join(parts)
 
 

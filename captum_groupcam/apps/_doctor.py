@@ -17,6 +17,8 @@ __all__ = ["diagnosis"]
 _PACKAGE = "captum_groupcam"
 #: Extras that a user installs; the others are for those who work on the package.
 _EXTRAS = ("cli", "hf", "cluster", "explorer", "insights", "bench")
+#: What is true of an extra whatever is installed.
+_NOTES = {"insights": " (goes with captum 0.8 only: use an environment of its own)"}
 
 
 def diagnosis() -> list[str]:
@@ -30,7 +32,10 @@ def diagnosis() -> list[str]:
         f"Python {platform.python_version()} on {platform.platform()}",
         *(_describe(requirement) for requirement in _requirements("")),
         "",
-        *(f"extra {extra}: {_missing(extra) or 'installed'}" for extra in _EXTRAS),
+        *(
+            f"extra {extra}: {_missing(extra) or 'installed'}{_NOTES.get(extra, '')}"
+            for extra in _EXTRAS
+        ),
         "",
         *(f"{device}: {_explains(device)}" for device in _devices()),
     ]

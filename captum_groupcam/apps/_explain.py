@@ -133,7 +133,7 @@ class Explaining:
             for line in said:
                 say(self.console, line)
         replace(self, model=model)._explain_files(files)
-        if self._failures:
+        if self._failures and files:
             say(
                 self.errors,
                 f"{_counted(len(self._failures), 'failure')}, {_counted(len(files), 'file')} found",

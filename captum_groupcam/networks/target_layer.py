@@ -79,7 +79,7 @@ class TargetLayer:
 
         Raises:
             ValueError: If the network has no module of this name; names that come close are
-                listed.
+                listed, or the network's parts.
         """
         network = cast(Module, _compiled.eager(model))
         if name.startswith(_INPUT_OF):
@@ -87,11 +87,13 @@ class TargetLayer:
         modules = {name: module for name, module in network.named_modules() if name}
         if name not in modules:
             close = difflib.get_close_matches(name, modules, n=5, cutoff=0.5)
-            known = close or [*list(modules)[:10], *["..."] * (len(modules) > 10)]
+            parts = [name for name in modules if "." not in name]
+            known = close or [*parts[:6], *["..."] * (len(parts) > 12), *parts[6:][-6:]]
             raise ValueError(
                 f"{type(network).__name__} has no layer {name!r}; "
-                f"{'did you mean' if close else 'it has'} {', '.join(known)}"
-                f"{'?' if close else '.'}"
+                f"{'did you mean' if close else 'its parts are'} {', '.join(known)}"
+                f"{'?' if close else ', and named_modules() gives all layers.'} "
+                "Without a name one is found (captum_groupcam.networks.find_layer)."
             )
         return cls(modules[name], name, attribute_to_layer_input, reshape_transform)
 
