@@ -9,6 +9,7 @@ import os
 import threading
 import traceback
 import types
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar, copy_context
@@ -223,6 +224,7 @@ def _holding(locks: list[Any], work: Callable[[], _Result]) -> _Result:
 
 def _cleanly(modules: list[Module], work: Callable[[], _Result]) -> _Result:
     put_back = _State(modules).put_back
+    filters = list(warnings.filters)
     try:
         return work()
     except BaseException as error:
@@ -230,8 +232,17 @@ def _cleanly(modules: list[Module], work: Callable[[], _Result]) -> _Result:
             # Context managers that an interrupt has left open close now: closed later, when the
             # error is dropped, they would undo what is put back here.
             traceback.clear_frames(error.__traceback__)
+            surely(lambda: _filter(filters), lambda: _filter(filters))
         surely(put_back, put_back)
         raise
+
+
+def _filter(filters: list[Any]) -> None:
+    """Puts filters of warnings back, where an interrupt came as another library did so."""
+    if warnings.filters != filters:
+        cast(list[Any], warnings.filters)[:] = filters
+        with warnings.catch_warnings():  # Python notices as it ends that they have changed
+            pass
 
 
 class _State:

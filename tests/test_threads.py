@@ -278,3 +278,17 @@ def test_passes_of_other_threads_are_none_of_a_hook() -> None:
     network(torch.ones(1, 2))
     handle.remove()
     assert seen == [1]
+
+
+def test_filters_that_an_interrupt_leaves_behind():
+    before = list(warnings.filters)
+
+    def work() -> None:
+        # As where the interrupt comes in the end of another library's `with catch_warnings()`.
+        warnings.catch_warnings().__enter__()
+        warnings.simplefilter("ignore")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_alone(net(), work)
+    assert list(warnings.filters) == before
