@@ -65,9 +65,9 @@ def _hooked(
     """Calls a hook with what the layer takes or gives, in a network that runs as written."""
     # Passes of other threads are none of it, unless they are those of replicas.
     if not isinstance(layer, Module):
-        hint = f" Give network.get_submodule({layer!r})." if isinstance(layer, str) else ""
         raise TypeError(
-            f"layer must be a torch.nn.Module of the network, got {type(layer).__name__}.{hint}"
+            f"layer must be a torch.nn.Module of the network, got {type(layer).__name__}."
+            + (f" Give network.get_submodule({layer!r})." if isinstance(layer, str) else "")
         )
     if isinstance(layer, torch.jit.ScriptModule):
         raise ValueError(
