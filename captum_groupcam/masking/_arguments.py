@@ -255,8 +255,7 @@ def dealing(arguments: tuple[Any, ...], names: Collection[str]) -> tuple[Any, ..
     """
 
     def deal(name: str, value: Any) -> Any:
-        meant = name in names and type(value) in (*_LISTS, np.ndarray)
-        return Entries(value) if meant else value
+        return Entries(value) if name in names else value
 
     return _of_all(arguments, deal)
 

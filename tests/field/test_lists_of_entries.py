@@ -74,6 +74,7 @@ class Batch:
 KINDS = {
     "tuple": (tuple, lambda argument: argument),
     "array": (np.array, lambda argument: [str(one) for one in argument]),
+    "masked array": (np.ma.array, lambda argument: [str(one) for one in argument]),
     "dict": (lambda c: {"captions": c, "size": (4, 4)}, lambda argument: argument["captions"]),
     "dataclass": (lambda c: Batch(c, Shared(torch.rand(3, 8))), lambda argument: argument.captions),
     "beside rows": (
