@@ -232,13 +232,14 @@ def _cleanly(modules: list[Module], work: Callable[[], _Result]) -> _Result:
             # Context managers that an interrupt has left open close now: closed later, when the
             # error is dropped, they would undo what is put back here.
             traceback.clear_frames(error.__traceback__)
-            surely(lambda: _filter(filters), lambda: _filter(filters))
+            put_filters_back = functools.partial(_put_filters_back, filters)
+            surely(put_filters_back, put_filters_back)
         surely(put_back, put_back)
         raise
 
 
-def _filter(filters: list[Any]) -> None:
-    """Puts filters of warnings back, where an interrupt came as another library did so."""
+def _put_filters_back(filters: list[Any]) -> None:
+    """Puts filters of warnings back, where an interrupt kept another library from it."""
     if warnings.filters != filters:
         cast(list[Any], warnings.filters)[:] = filters
         with warnings.catch_warnings():  # Python notices as it ends that they have changed

@@ -111,12 +111,16 @@ def skip_fields(_app, _what, _name, obj, skip, _options):
     return True if isinstance(obj, FIELD) else skip
 
 
-def adapt_texts(_app, doctree):
-    """Writes the dash after a parameter's type; says what of a table needs room or stays whole."""
+def write_dashes(_app, doctree):
+    """Writes a dash after a parameter's type."""
     # Sphinx and Napoleon write two hyphens there, for smart quotes to make a dash of.
     for text in list(doctree.findall(nodes.Text)):
         if text.startswith(" -- "):
             text.parent.replace(text, nodes.Text(" \N{EN DASH} " + text[4:]))
+
+
+def lay_tables_out(_app, doctree):
+    """Says which cells of a table need room, keeps intervals whole, and drops empty heads."""
     for row in doctree.findall(nodes.row):
         if len(row[-1].astext()) > 30:
             row[-1]["classes"].append("prose")
@@ -151,7 +155,8 @@ def setup(app):
     app.connect("autodoc-process-docstring", keep_colons, priority=400)  # Napoleon does at 500
     app.connect("autodoc-process-docstring", mark_strings)
     app.connect("autodoc-skip-member", skip_fields)
-    app.connect("doctree-read", adapt_texts)
+    app.connect("doctree-read", write_dashes)
+    app.connect("doctree-read", lay_tables_out)
     app.connect("html-page-context", mark_code)
     app.add_html_math_renderer("mathml", (draw_math, None), (draw_math, None))
 

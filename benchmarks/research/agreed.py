@@ -6,20 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from captum_groupcam.attr.functional.group_cam import group_cam
-from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
-from captum_groupcam.masking.call import prepare
 from captum_groupcam.masking.targets import TargetType
 from captum_groupcam.networks.target_layer import TargetLayer
 
+from .candidates import two_kinds, with_effects
 from .finish import detail
-from .looks import averaged
-from .questions import mean_effect
-from .steps import Probe
 
 __all__ = ["agreed"]
-
-_SHARES = (0.15, 0.45)  # as in Selective Group-CAM
 
 
 def agreed(
@@ -59,14 +52,12 @@ def agreed(
         sigma (float, optional): As in :func:`~benchmarks.research.choices.detailed`. Default: 6.0.
         guide (int, optional): As in :func:`~benchmarks.research.choices.group_cam`. Default: 8.
     """
-    call = prepare(model, inputs, target, None, None)
-    merged = group_cam(call, layer, n_groups=n_groups, denoise_at="input")
-    probe = Probe(call, merged.activations, merged.weights)
-    seen = averaged(probe, model, layer, target, 1, contrast=contrast)
-    of_groups = divide_by_maximum(merged.maps[0]) + prior * seen
-    maps = guided_filter(torch.cat([seen, of_groups], 1), inputs, guide)
-    maps = divide_by_maximum(maps.flatten(0, 1).unsqueeze(1)).view_as(maps)
-    weights = weights_of(mean_effect(probe, maps, _SHARES), exponent).to(maps)
+    probe, seen, of_groups = two_kinds(
+        model, layer, inputs, target,
+        n_groups=n_groups, n_shifts=1, contrast=contrast, prior=prior,
+    )  # fmt: skip
+    maps, effects = with_effects(probe, [seen, of_groups], inputs, guide)
+    weights = weights_of(effects, exponent).to(maps)
     logs = (weights[..., None, None] * (maps.clamp(min=0) + floor).log()).sum(1, keepdim=True)
     mean = (logs.exp() - floor).relu()
     return mean * detail(model, inputs, target, sigma=sigma) ** power if power else mean

@@ -20,6 +20,8 @@ def test_it_names_versions_devices_and_what_works() -> None:
     for name in ("torch", "torchvision", "captum", "numpy", "torchmetrics"):
         assert f"{name} {version(name)}" in lines
     assert "extra cli: installed" in lines
+    (insights,) = (line for line in lines if line.startswith("extra insights: "))
+    assert insights.endswith("(goes with captum 0.8 only: use an environment of its own)")
     devices = [line.partition(": ")[0] for line in lines if "GroupCAM works" in line]
     assert devices[0] == "cpu"
     assert len(devices) >= 1 + torch.cuda.device_count()

@@ -15,6 +15,12 @@ from captum_groupcam.methods import MethodSpec
 from tests.apps.command_line import explain
 
 
+def test_a_file_that_is_not_there_is_said_once(tmp_path: Path) -> None:
+    result = explain(tmp_path / "missing.png")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [f"{tmp_path / 'missing.png'}: no such file or folder"]
+
+
 def test_a_damaged_image_does_not_stop_the_others(
     cat_file: Path, damaged_file: Path, tmp_path: Path
 ) -> None:

@@ -271,7 +271,7 @@ def test_argument(network, inputs, target, options, error, message):
 
 
 def test_layer_that_is_no_module(network):
-    with pytest.raises(TypeError, match=r"layer must be a torch.nn.Module .*, got str"):
+    with pytest.raises(TypeError, match=r"layer must be a torch.nn.Module .* str\. Give network"):
         GroupCAM(network, "features").attribute(X, 2)
 
 

@@ -146,6 +146,7 @@ def test_the_number_of_names_without_weights() -> None:
         ({"name": "nets:fixed", "class_names": ["a"]}, "tells 4 classes apart, but there are 1"),
         ({"class_names": "nowhere.txt"}, "There is no file of class names nowhere.txt"),
         ({"layer": "mor"}, "Net has no layer 'mor'; did you mean more"),
+        ({"layer": "xyz"}, "Net has no layer 'xyz'; its parts are .*more.*Without a name one is"),
         ({"preprocess": None}, "nets:Net does not say how pictures are prepared .*--image-size"),
         ({"preprocess": {"image_size": 9}}, "nets:Net has no preprocessing, so mean, std are miss"),
         ({"preprocess": "nets:number"}, "nets:number is int; expected what turns a PIL image"),

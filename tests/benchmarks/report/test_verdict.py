@@ -130,6 +130,8 @@ def test_several_sections_have_one_verdict_before_their_own() -> None:
     assert [one.title for one in each] == ["one", "two"]
     assert (first.title, first.heads) == ("All together", ["faithfulness (a b)", "cost"])
     assert first.notes == ["a: one (over_all, n = 60)", "b: two (over_all, n = 60)"]
+    page = verdict_markdown(verdicts)
+    assert page.index("- a: one") < page.index("| method | faithfulness (a b)")
     assert list(first.lines) == list(each[0].lines)  # without the one that has a cost alone
     for method, (standing, cost) in first.lines.items():
         alone = verdicts["one"][0].standings[method]
