@@ -24,7 +24,8 @@ from ..run.folder import RunFolder
 from ..run.loop import RunSettings, prepare, run
 from .ablation import chosen_studies
 from .sanity import randomisation_figure
-from .speed import COMPARISONS, run_speed
+from .speed import COMPARISONS
+from .speed_run import run_speed
 
 __all__ = ["ablate", "compare", "sanity", "speed"]
 

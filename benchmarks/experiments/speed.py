@@ -1,24 +1,18 @@
-"""``python -m benchmarks speed``: run times as ratios within one run."""
+"""What ``python -m benchmarks speed`` compares: run times as ratios within one run."""
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam import RISE, GroupCAM, ScoreCAM
-from captum_groupcam.images import sample_images
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.network import default_batch_size
 from captum_groupcam.methods import MethodSpec
@@ -32,7 +26,7 @@ from ..run.folder import RunFolder
 from ..run.network import counted
 from .timing import Timing, time_together
 
-__all__ = ["COMPARISONS", "Comparison", "Timed", "run_speed"]
+__all__ = ["COMPARISONS", "Comparison", "Timed"]
 
 #: Batch sizes that are tried: on the CPU, and on an accelerator.
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -353,62 +347,3 @@ COMPARISONS: dict[str, Comparison] = {
         goal="at most 1.10",
     ),
 }
-
-
-def run_speed(
-    names: list[str],
-    model: ImageClassifier,
-    *,
-    threads: int,
-    rounds: int,
-    out: Path,
-) -> None:
-    """Runs comparisons, prints a table for each, and keeps the figures.
-
-    Args:
-        names (list of str): Keys of :data:`COMPARISONS`.
-        model (ImageClassifier): The network, where it runs.
-        threads (int): Threads that PyTorch uses.
-        rounds (int): Rounds of each comparison that count.
-        out (Path): A JSON file; results of other comparisons in it are kept.
-    """
-    image = model.prepare(sample_images()["cat"]())
-    image = image.contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        target = int(model.network(image).argmax())
-    timed = Timed(model, image, target, rounds)
-    console = Console()
-    for name in names:
-        comparison = COMPARISONS[name]
-        timings = comparison.run(timed)
-        console.print(_table(f"{comparison.title} ({model.name}, {threads} threads)", timings))
-        if comparison.goal:
-            console.print(f"Goal for the ratio: {comparison.goal}.")
-        _keep(out, f"{name}, {model.name}, {threads} threads, {model.device}", timings, rounds)
-
-
-def _table(title: str, timings: list[Timing]) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for heading in ("seconds", "ratio", "quartiles"):
-        table.add_column(heading, justify="right")
-    for timing in timings:
-        table.add_row(
-            timing.name,
-            f"{timing.seconds:.3f}",
-            f"{timing.ratio:.3f}",
-            f"{timing.low:.3f} to {timing.high:.3f}",
-        )
-    return table
-
-
-def _keep(path: Path, key: str, timings: list[Timing], rounds: int) -> None:
-    results = json.loads(path.read_text()) if path.exists() else {}
-    results[key] = {
-        "rounds": rounds,
-        "torch": version("torch"),
-        "machine": platform.machine(),
-        "timings": [asdict(timing) for timing in timings],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n")
