@@ -25,7 +25,7 @@ headless_cv2 = $(1)/bin/python -m pip install --quiet --force-reinstall --no-dep
 	"$$($(1)/bin/python -m pip freeze | grep '^opencv-python-headless==')"
 
 # What takes less than a quarter of an hour on two cores: a coarser protocol, fewer masks of RISE.
-BENCH := --limit 6 --methods "group_cam group_cam_gradient_free group_cam_selective grad_cam \
+BENCH := --limit 6 --methods "group_cam group_cam_gradient_free group_cam_consensus grad_cam \
 	grad_cam_plus_plus cam score_cam rise:n_masks=500 xrai guided_backprop guided_grad_cam \
 	integrated_gradients smooth_grad input_x_gradient occlusion random centre edges" \
 	--measures "DeletionInsertion.official PointingGame PointingGame.0px \

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from captum_groupcam.attr.ablation_cam import AblationCAM
     from captum_groupcam.attr.attention_rollout import AttentionRollout
     from captum_groupcam.attr.cam import CAM
+    from captum_groupcam.attr.consensus import ConsensusGroupCAM
     from captum_groupcam.attr.eigen_cam import EigenCAM, EigenGradCAM
     from captum_groupcam.attr.element_wise_cam import ElementWiseCAM
     from captum_groupcam.attr.finer_cam import FinerCAM
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from captum_groupcam.attr.le_grad import LeGrad
     from captum_groupcam.attr.rise import RISE
     from captum_groupcam.attr.score_cam import ScoreCAM
-    from captum_groupcam.attr.selective import SelectiveGroupCAM
     from captum_groupcam.attr.shapley_cam import ShapleyCAM
     from captum_groupcam.attr.x_grad_cam import XGradCAM
     from captum_groupcam.attr.xrai import XRAI
@@ -33,6 +33,7 @@ __all__ = [
     "XRAI",
     "AblationCAM",
     "AttentionRollout",
+    "ConsensusGroupCAM",
     "EigenCAM",
     "EigenGradCAM",
     "ElementWiseCAM",
@@ -45,7 +46,6 @@ __all__ = [
     "LayerCAM",
     "LeGrad",
     "ScoreCAM",
-    "SelectiveGroupCAM",
     "ShapleyCAM",
     "XGradCAM",
 ]
@@ -57,6 +57,7 @@ _HOMES = {
     "RISE": "attr.rise",
     "XRAI": "attr.xrai",
     "AttentionRollout": "attr.attention_rollout",
+    "ConsensusGroupCAM": "attr.consensus",
     "EigenCAM": "attr.eigen_cam",
     "EigenGradCAM": "attr.eigen_cam",
     "ElementWiseCAM": "attr.element_wise_cam",
@@ -70,7 +71,6 @@ _HOMES = {
     "LayerCAM": "attr.layer_cam",
     "LeGrad": "attr.le_grad",
     "ScoreCAM": "attr.score_cam",
-    "SelectiveGroupCAM": "attr.selective",
     "ShapleyCAM": "attr.shapley_cam",
     "XGradCAM": "attr.x_grad_cam",
 }

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from captum_groupcam import RISE, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import RISE, ConsensusGroupCAM, GroupCAM, ScoreCAM
 from captum_groupcam.metrics.functional import deletion_insertion
 from captum_groupcam.networks.layers import find_layer
 
@@ -32,7 +32,7 @@ def trained(request: pytest.FixtureRequest):
     return network, inputs[bumps][:4], places[bumps][:4]
 
 
-@pytest.mark.parametrize("method", [GroupCAM, ScoreCAM, SelectiveGroupCAM])
+@pytest.mark.parametrize("method", [GroupCAM, ScoreCAM, ConsensusGroupCAM])
 def test_maps_of_signals_and_volumes_point_at_the_bump(trained, method: type) -> None:
     network, inputs, places = trained
     layer = find_layer(network, inputs[:1])

@@ -74,7 +74,7 @@ def test_tuples() -> None:
     spec = MethodSpec.parse("rise:grid_size=(7, 7),seed=1")
     assert spec.options == {"grid_size": (7, 7), "seed": 1}
     assert str(spec) == "rise:grid_size=(7,7),seed=1"
-    shares = MethodSpec.parse("group_cam_selective:shares=(0.1,0.4)").options["shares"]
+    shares = MethodSpec.parse("group_cam_consensus:shares=(0.1,0.4)").options["shares"]
     assert shares == (0.1, 0.4)
 
 

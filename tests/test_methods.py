@@ -28,7 +28,7 @@ WITH_PROGRESS = [name for name in NAMES if "show_progress" in METHODS[name].opti
 OPTIONS = {
     "group_cam": {"n_groups": 3, "relu_attributions": False},
     "group_cam_gradient_free": {"n_groups": 3, "relu_attributions": False},
-    "group_cam_selective": {"n_groups": 3},
+    "group_cam_consensus": {"n_groups": 3},
     "rise": {"n_masks": 20},
     "xrai": {"n_steps": 8, "algorithm": "fast"},
     "integrated_gradients": {"n_steps": 8},
@@ -92,10 +92,10 @@ def test_costs_the_forward_passes_that_it_declares(name):
     METHODS[name](recorder, recorder.network.features, **options)(small_inputs(1), 1)
     passes = sum(recorder.batch_sizes)
     declared = METHODS[name].n_passes(**options)
-    # Masks without information cost none, Selective Group-CAM asks for no more than it declares,
+    # Masks without information cost none, Consensus Group-CAM asks for no more than it declares,
     # and what asks a copy of the network is not seen here.
     assert passes <= declared
-    fewer = ("group_cam_selective", "deep_lift", "lrp")
+    fewer = ("group_cam_consensus", "deep_lift", "lrp")
     assert passes == declared or METHODS[name].grouped or name in fewer
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_groupcam import CAM, RISE, GradCAM, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import CAM, RISE, ConsensusGroupCAM, GradCAM, GroupCAM, ScoreCAM
 from captum_groupcam.masking.call import prepare
 from captum_groupcam.networks.layers import find_layer
 from tests.toy_networks import FORMULAS, classifier, images
@@ -89,7 +89,7 @@ def test_selection_in_half_precision(how: str, dtype: str) -> None:
     net, x = classifier(seed=2), images(3, 14, 16)
 
     def select(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        selective = SelectiveGroupCAM(net, net.features)
+        selective = ConsensusGroupCAM(net, net.features)
         sizes = {"edge_radius": 8 / 14, "gradient_sigma": 6 / 14}
         return selective.attribute(x, 2, n_groups=4, return_effects=True, **sizes)
 

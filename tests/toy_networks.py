@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from captum_groupcam import GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import ConsensusGroupCAM, GroupCAM, ScoreCAM
 from captum_groupcam.attr.layer_formula import LayerFormula
 from captum_groupcam.methods import METHODS
 
@@ -32,7 +32,7 @@ MASKING: dict[str, Callable[[Any, nn.Module, Tensor], Tensor]] = {
     "GroupCAM, gradient-free": lambda net, layer, x: GroupCAM(net, layer).attribute(
         x, 2, n_groups=4, relu_attributions=False, gradient_free=True
     ),
-    "SelectiveGroupCAM": lambda net, layer, x: SelectiveGroupCAM(net, layer).attribute(
+    "ConsensusGroupCAM": lambda net, layer, x: ConsensusGroupCAM(net, layer).attribute(
         x, 2, n_groups=4
     ),
     "ScoreCAM": lambda net, layer, x: ScoreCAM(net, layer).attribute(x, 2, relu_attributions=False),

@@ -20,7 +20,7 @@ from .steps import Probe
 
 __all__ = ["two_kinds", "with_effects"]
 
-_SHARES = (0.15, 0.45)  # as in Selective Group-CAM
+_SHARES = (0.15, 0.45)  # as in Consensus Group-CAM
 
 
 def two_kinds(

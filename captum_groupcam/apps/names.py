@@ -10,7 +10,7 @@ __all__ = ["OFFERED_METHODS", "offered_names"]
 OFFERED_METHODS = (
     "group_cam",
     "group_cam_gradient_free",
-    "group_cam_selective",
+    "group_cam_consensus",
     "grad_cam",
     "grad_cam_plus_plus",
     "hires_cam",

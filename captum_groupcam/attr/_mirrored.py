@@ -1,19 +1,18 @@
-"""Places that targets, boxes and regions name, which stay where they are in a mirrored input."""
+"""Inputs that are mirrored, and what would stay where it is meanwhile: places and other tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_groupcam import _captum, _compiled
-from captum_groupcam.attr.functional.smoothed import lies_over
 from captum_groupcam.networks.outputs import BoxScore, RegionMean
 from captum_groupcam.threads import reached_modules
 
-__all__ = ["check_no_places"]
+__all__ = ["check_no_places", "check_nothing_lies_over", "lies_over", "mirrored", "output_shape"]
 
 _SCORE = (
     "Reduce it to a score that names no place first, N x classes, as RegionMean of "
@@ -21,24 +20,99 @@ _SCORE = (
 )
 
 
+def mirrored(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Mirrors inputs along the last axis.
+
+    Args:
+        inputs (tuple of Tensor): N x ... each. Those with floating-point values on positions are
+            mirrored, as are those that lie over them; others stay.
+
+    Returns:
+        tuple of Tensor: Inputs of the same shapes.
+
+    Examples::
+
+        >>> mirrored((torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[True, False]]])))
+        (tensor([[[2., 1.]]]), tensor([[[False,  True]]]))
+    """
+    sizes = sizes_of(inputs)
+    return tuple(
+        one.flip(-1) if has_positions(one) or lies_over(one, sizes) else one for one in inputs
+    )
+
+
+def has_positions(tensor: Tensor) -> bool:
+    """Whether an input has floating-point values on positions: N x C x spatial."""
+    return tensor.is_floating_point() and tensor.dim() > 2
+
+
+def sizes_of(inputs: tuple[Tensor, ...]) -> set[torch.Size]:
+    """The spatial sizes of the inputs that have positions."""
+    return {one.shape[2:] for one in inputs if has_positions(one)}
+
+
+def lies_over(tensor: Tensor, sizes: Collection[torch.Size]) -> bool:
+    """Whether a tensor has the positions of an input as its last axes, as a mask of it has.
+
+    Args:
+        tensor (Tensor): Of any shape, N x ... as a rule.
+        sizes (collection of torch.Size): The spatial sizes of the inputs.
+
+    Returns:
+        bool: Whether it has those of one of them, behind at least one other axis.
+
+    Examples::
+
+        >>> lies_over(torch.zeros(2, 8, 6), {torch.Size([8, 6])})
+        True
+    """
+    return any(tensor.dim() > len(s) and tensor.shape[-len(s) :] == s for s in sizes)
+
+
+def check_nothing_lies_over(
+    inputs: tuple[Tensor, ...], named: Iterable[tuple[str, Tensor]]
+) -> None:
+    """Refuses tensors that lie over an input and are not mirrored with it.
+
+    Args:
+        inputs (tuple of Tensor): Inputs, N x ... each.
+        named (iterable): Names and values of other tensors that the network or the method gets.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    sizes = sizes_of(inputs)
+    if any(one.dim() == 2 and lies_over(one, sizes) for one in inputs):
+        raise ValueError(
+            "An input of shape N x L beside one of N x C x L is not mirrored with it: give it "
+            "as N x 1 x L, or flip=False."
+        )
+    for name, part in named:
+        if lies_over(part, sizes):
+            raise ValueError(
+                f"A tensor of shape {tuple(part.shape)} in {name} lies over the input, and "
+                "is not mirrored with it. Give it among the inputs, as in attribute((image,"
+                " mask)), where it is; or flip=False; or, in additional_forward_args, "
+                "Shared(tensor) for what does not lie over it."
+            )
+
+
 def check_no_places(
     forward_func: _captum.ForwardFunc,
     inputs: tuple[Tensor, ...],
     targets: list[Any],
-    arguments: Callable[[], tuple[Any, ...]] = tuple,
+    output: torch.Size | None,
     *,
     instead: str = "flip=False",
 ) -> None:
     """Refuses targets and networks that name a place, which is not mirrored with the input.
 
-    One sample runs, and the shape of the output tells whether targets may name places.
-
     Args:
         forward_func (Callable): The network or any modification of its forward function.
         inputs (tuple of Tensor): Inputs, N x ... each.
         targets (list): Targets in any of Captum's forms.
-        arguments (Callable, optional): Gives the additional arguments of a single sample.
-            Default: there are none.
+        output (torch.Size or None): The shape of the output of one sample, which tells whether
+            targets may name places; None if it is not known.
         instead (str, optional): The option that mirrors nothing. Default: "flip=False".
 
     Raises:
@@ -47,15 +121,15 @@ def check_no_places(
             about a box, or about a region that is not mirrored.
     """
     modules = reached_modules(forward_func)
-    sizes = {one.shape[2:] for one in inputs if one.is_floating_point() and one.dim() > 2}
+    sizes = sizes_of(inputs)
     if any(isinstance(module, BoxScore) for module in modules):
         raise ValueError(
             "The network is a BoxScore, and its boxes are not mirrored with the input: give "
             f"{instead}."
         )
-    others = [one for one in inputs if not one.is_floating_point() or one.dim() < 3]
-    mirrored = len(inputs) > 1 and all(lies_over(one, sizes) for one in others)
-    if not mirrored and any(isinstance(module, RegionMean) for module in modules):
+    others = [one for one in inputs if not has_positions(one)]
+    along = len(inputs) > 1 and all(lies_over(one, sizes) for one in others)
+    if not along and any(isinstance(module, RegionMean) for module in modules):
         raise ValueError(
             "The network is a RegionMean, and its regions are not mirrored with the input. Give "
             "them among the inputs, as in attribute((image, regions)), in the image's height and "
@@ -68,26 +142,32 @@ def check_no_places(
                     f"The target {one} names a place in the output, which is not mirrored with the "
                     f"input. {_SCORE}; or give {instead}."
                 )
-    output = _output(forward_func, tuple(one[:1] for one in inputs), arguments)
-    if output is None or output.dim() < 2 or output[:1].numel() == 1:
+    if output is None or output.numel() < 2:
         return
-    if output.dim() > 2 or output.shape[1] in {size.numel() for size in sizes}:
+    if len(output) > 1 or output[0] in {size.numel() for size in sizes}:
         raise ValueError(
-            f"An output of shape {tuple(output.shape)} has places, and the one that a target names "
-            f"is not mirrored with the input. {_SCORE}; or give {instead}."
+            f"An output of shape N x {' x '.join(map(str, output))} has places, and the one that a "
+            f"target names is not mirrored with the input. {_SCORE}; or give {instead}."
         )
 
 
-def _output(
+def output_shape(
     forward_func: _captum.ForwardFunc,
-    row: tuple[Tensor, ...],
-    arguments: Callable[[], tuple[Any, ...]],
-) -> Tensor | None:
-    """What the network gives for one sample; None where it fails or gives no tensor."""
+    inputs: tuple[Tensor, ...],
+    arguments: Callable[[], tuple[Any, ...]] = tuple,
+) -> torch.Size | None:
+    """The shape of the output of one sample, which runs; None if it fails or gives no tensor.
+
+    Args:
+        forward_func (Callable): The network or any modification of its forward function.
+        inputs (tuple of Tensor): Inputs, N x ... each.
+        arguments (Callable, optional): Gives the additional arguments of a single sample.
+            Default: there are none.
+    """
     network = _compiled.on_one_device(forward_func)
     with torch.no_grad(), _compiled.uncompiled():
         try:
-            output = network(*(one.clone() for one in row), *arguments())
+            output = network(*(one[:1].clone() for one in inputs), *arguments())
         except Exception:  # the call itself will say what is wrong
             return None
-    return output if isinstance(output, Tensor) else None
+    return output.shape[1:] if isinstance(output, Tensor) else None

@@ -20,14 +20,14 @@ from captum_groupcam.networks.target_layer import LayerCall
 from captum_groupcam.networks.transformers import ReshapeTransform
 
 __all__ = [
+    "ConsensusAttribute",
+    "ConsensusOptions",
     "GroupCAMAttribute",
     "GroupCAMOptions",
     "RISEOptions",
     "ScoreCAMOptions",
-    "SelectiveAttribute",
-    "SelectiveOptions",
+    "typed_consensus",
     "typed_group_cam",
-    "typed_selective",
 ]
 
 
@@ -55,11 +55,12 @@ class GroupCAMOptions(_MaskingOptions, total=False):
     merge_normalized: bool
 
 
-class SelectiveOptions(_MaskingOptions, total=False):
-    """Keywords of :meth:`SelectiveGroupCAM.attribute` that do not change what is returned."""
+class ConsensusOptions(_MaskingOptions, total=False):
+    """Keywords of :meth:`ConsensusGroupCAM.attribute` that do not change what is returned."""
 
     n_groups: int
     denoise_percentile: float | None
+    flip: bool | None
     edge_radius: float
     gradient_sigma: float
     gradient_power: float
@@ -133,8 +134,8 @@ class GroupCAMAttribute(Protocol):
     ) -> tuple[TensorOrTuple, Tensor, LayerMasks]: ...
 
 
-class SelectiveAttribute(Protocol):
-    """:meth:`SelectiveGroupCAM.attribute`: effects come along if they are asked for."""
+class ConsensusAttribute(Protocol):
+    """:meth:`ConsensusGroupCAM.attribute`: effects come along if they are asked for."""
 
     @overload
     def __call__(
@@ -145,7 +146,7 @@ class SelectiveAttribute(Protocol):
         attribute_to_layer_input: bool = ...,
         *,
         return_effects: Literal[False] = ...,
-        **options: Unpack[SelectiveOptions],
+        **options: Unpack[ConsensusOptions],
     ) -> TensorOrTuple: ...
 
     @overload
@@ -157,7 +158,7 @@ class SelectiveAttribute(Protocol):
         attribute_to_layer_input: bool = ...,
         *,
         return_effects: Literal[True],
-        **options: Unpack[SelectiveOptions],
+        **options: Unpack[ConsensusOptions],
     ) -> tuple[TensorOrTuple, Tensor]: ...
 
 
@@ -166,6 +167,6 @@ def typed_group_cam(attribute: Callable[..., Any]) -> GroupCAMAttribute:
     return cast(GroupCAMAttribute, attribute)
 
 
-def typed_selective(attribute: Callable[..., Any]) -> SelectiveAttribute:
+def typed_consensus(attribute: Callable[..., Any]) -> ConsensusAttribute:
     """Types ``attribute``; the method stays as it is."""
-    return cast(SelectiveAttribute, attribute)
+    return cast(ConsensusAttribute, attribute)

@@ -12,8 +12,8 @@ from captum.attr import Attribution
 from torch import Tensor
 
 from captum_groupcam import _captum
-from captum_groupcam.attr._mirrored import check_no_places
-from captum_groupcam.attr.functional.smoothed import FACTORS, lies_over, mean_over_altered
+from captum_groupcam.attr._mirrored import check_no_places, check_nothing_lies_over, output_shape
+from captum_groupcam.attr.functional.smoothed import FACTORS, mean_over_altered
 from captum_groupcam.masking.call import (
     TensorOrTuple,
     expecting_zero_maps,
@@ -130,33 +130,21 @@ class Smoothed(Attribution):
         _, *given = bound.arguments.items()
         named = dict(given)
         named.update(named.pop("kwargs", {}))
-        sizes = {one.shape[2:] for one in inputs if one.is_floating_point() and one.dim() > 2}
-        if any(one.dim() == 2 and lies_over(one, sizes) for one in inputs):
-            raise ValueError(
-                "An input of shape N x L beside one of N x C x L is not mirrored with it: give it "
-                "as N x 1 x L, or flip=False."
-            )
         extra = named.pop("additional_forward_args", None)
         extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
-        for name, part in [*_tensors(named), *tensors_of(extra).items()]:
-            if name == "baselines" and part.dim() > 2:
-                raise ValueError(
-                    "A baseline with positions is not mirrored with its input: give a number "
-                    "or a function of the input, or flip=False."
-                )
-            if lies_over(part, sizes):
-                raise ValueError(
-                    f"A tensor of shape {tuple(part.shape)} in {name} lies over the input, and "
-                    "is not mirrored with it. Give it among the inputs, as in attribute((image,"
-                    " mask)): it is mirrored there, and multiplied by the factors only if it "
-                    "has floating-point values. Or give flip=False; or, in "
-                    "additional_forward_args, Shared(tensor) for what does not lie over it."
-                )
+        others = [*_tensors(named), *tensors_of(extra).items()]
+        if any(name == "baselines" and part.dim() > 2 for name, part in others):
+            raise ValueError(
+                "A baseline with positions is not mirrored with its input: give a number "
+                "or a function of the input, or flip=False."
+            )
+        check_nothing_lies_over(inputs, others)
         first = torch.zeros(1, dtype=torch.long)
         row = partial(of_rows, extra, first, len(inputs[0]))
         check_channels(self.forward_func, inputs, row)
         targets = [named.get("target"), *(named.get("targets") or ())]
-        check_no_places(self.forward_func, inputs, targets, row)
+        shape = output_shape(self.forward_func, inputs, row)
+        check_no_places(self.forward_func, inputs, targets, shape)
 
 
 def _tensors(named: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:

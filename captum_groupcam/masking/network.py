@@ -46,7 +46,7 @@ __all__ = [
 
 
 class Once:
-    """Notes what has been done once.
+    """Notes what has been done once, and what has been seen.
 
     Examples::
 
@@ -57,6 +57,7 @@ class Once:
 
     def __init__(self) -> None:
         self._done: set[str] = set()
+        self.output: torch.Size | None = None  #: Of one sample, once a pass has shown it.
 
     def is_first(self, what: str) -> bool:
         """Whether something is asked about for the first time.
@@ -140,6 +141,7 @@ class Network:
                 warn_of_probabilities(output, self.score_func)
                 warn_of_three_dimensions(output, self.score_func, inputs)
             output = at_least_float32(with_rows(output, len(samples)))
+            self.once.output = output.shape[1:]
             return self.target.select(checked_scores(self.score_func(output), output), samples)
 
     def scores_without(
@@ -201,7 +203,9 @@ class Network:
         Returns:
             Tensor: Q values.
         """
-        return self.target.select(with_rows(output, len(samples)), samples)
+        output = with_rows(output, len(samples))
+        self.once.output = output.shape[1:]
+        return self.target.select(output, samples)
 
     def activations(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from captum_groupcam._captum import TargetType
-from captum_groupcam.attr._mirrored import check_no_places
+from captum_groupcam.attr._mirrored import check_no_places, output_shape
 from captum_groupcam.attr.functional.several_layers import Merge, merge_maps
 from captum_groupcam.attr.functional.smoothed import FACTORS, mean_over_altered
 from captum_groupcam.masking.call import expecting_zero_maps, warn_of_zero_maps
@@ -106,7 +106,8 @@ class Around:
             return merged((inputs,))[0]
         if self.flips:
             instead = f"smooth={'component' if self.by_component else 'none'}"
-            check_no_places(model, (inputs,), [target], instead=instead)
+            shape = output_shape(model, (inputs,))
+            check_no_places(model, (inputs,), [target], shape, instead=instead)
         ask = mean_over_altered if self.flips else lambda one, seen: one(seen)
         (maps,) = expecting_zero_maps(lambda: ask(merged, (inputs,)))
         warn_of_zero_maps(None, (maps,))

@@ -11,6 +11,7 @@ from torch.nn import Module
 from captum_groupcam.attr.ablation_cam import AblationCAM
 from captum_groupcam.attr.attention_rollout import AttentionRollout
 from captum_groupcam.attr.cam import CAM
+from captum_groupcam.attr.consensus import ConsensusGroupCAM
 from captum_groupcam.attr.eigen_cam import EigenCAM, EigenGradCAM
 from captum_groupcam.attr.element_wise_cam import ElementWiseCAM
 from captum_groupcam.attr.finer_cam import FinerCAM
@@ -23,7 +24,6 @@ from captum_groupcam.attr.layer_cam import LayerCAM
 from captum_groupcam.attr.le_grad import LeGrad
 from captum_groupcam.attr.rise import RISE
 from captum_groupcam.attr.score_cam import ScoreCAM
-from captum_groupcam.attr.selective import SelectiveGroupCAM
 from captum_groupcam.attr.shapley_cam import ShapleyCAM
 from captum_groupcam.attr.x_grad_cam import XGradCAM
 from captum_groupcam.attr.xrai import XRAI
@@ -59,11 +59,12 @@ METHODS: dict[str, Method] = {
             passes=lambda n_groups: n_groups + 2,
         ),
         Method(
-            "group_cam_selective",
-            "Selective Group-CAM",
-            SelectiveGroupCAM,
-            # Four maps, shown and hidden; gradients at the layer and at the input; the baseline.
-            passes=lambda n_groups, shares: n_groups + 8 * len(shares) + 3,
+            "group_cam_consensus",
+            "Consensus Group-CAM",
+            ConsensusGroupCAM,
+            # Two maps, shown and hidden; gradients at the layer, three times, and at the input,
+            # which count as three; the baseline.
+            passes=lambda n_groups, shares: n_groups + 4 * len(shares) + 7,
         ),
         Method("grad_cam", "Grad-CAM", GradCAM, _POSITIVE, passes=lambda: 1),
         Method("grad_cam_plus_plus", "Grad-CAM++", GradCAMPlusPlus, _POSITIVE, passes=lambda: 1),

@@ -28,7 +28,7 @@ from tests.apps.command_line import run
         (["--target", "1000"], "Class 1000 is out of range, there are 1000 classes"),
         (["--method", "group_cam:n_gruops=8"], "no option 'n_gruops'; did you mean n_groups?"),
         (["--method", "group_cam:denoise_percentile=much"], "must be float | None, got 'much'"),
-        (["--method", "group_cam_selective:gradient_free=True"], "no option 'gradient_free'"),
+        (["--method", "group_cam_consensus:gradient_free=True"], "no option 'gradient_free'"),
         (["--device", "abacus"], "Device 'abacus' cannot be used"),
         (["--weights", "nowhere.pth"], "Unknown weights 'nowhere.pth'"),
         (["--method", "all:n_groups=8"], "Unknown method 'all'"),

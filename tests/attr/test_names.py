@@ -22,7 +22,7 @@ NAMES = {
     "LayerCAM": "LayerCAM",
     "LeGrad": "LeGrad",
     "ScoreCAM": "Score-CAM",
-    "SelectiveGroupCAM": "Selective Group-CAM",
+    "ConsensusGroupCAM": "Consensus Group-CAM",
     "ShapleyCAM": "ShapleyCAM",
     "XGradCAM": "XGrad-CAM",
 }

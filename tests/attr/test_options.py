@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from captum_groupcam import CAM, RISE, XRAI, GradCAM, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import CAM, RISE, XRAI, ConsensusGroupCAM, GradCAM, GroupCAM, ScoreCAM
 from tests.toy_networks import Recorder, classifier, hooks, images
 
 WRONG = [
@@ -25,13 +25,13 @@ WRONG = [
     (GroupCAM, {"internal_batch_size": 1.5}, TypeError, "must be an int, got 1.5"),
     (GroupCAM, {"baselines": "blur"}, TypeError, "got str"),
     (GroupCAM, {"baselines": (0, 0)}, ValueError, "one for each of the 1 inputs, got 2"),
-    (SelectiveGroupCAM, {"n_groups": 0}, ValueError, "at least 1"),
-    (SelectiveGroupCAM, {"denoise_percentile": 100}, ValueError, "got 100"),
-    (SelectiveGroupCAM, {"edge_radius": 8}, ValueError, "share of the input's shorter side"),
-    (SelectiveGroupCAM, {"gradient_sigma": 6.0}, ValueError, "share of the input's shorter"),
-    (SelectiveGroupCAM, {"gradient_power": 0}, ValueError, "gradient_power"),
-    (SelectiveGroupCAM, {"shares": ()}, ValueError, "at least one"),
-    (SelectiveGroupCAM, {"shares": (0.1, 1.5)}, ValueError, "got 1.5"),
+    (ConsensusGroupCAM, {"n_groups": 0}, ValueError, "at least 1"),
+    (ConsensusGroupCAM, {"denoise_percentile": 100}, ValueError, "got 100"),
+    (ConsensusGroupCAM, {"edge_radius": 8}, ValueError, "share of the input's shorter side"),
+    (ConsensusGroupCAM, {"gradient_sigma": 6.0}, ValueError, "share of the input's shorter"),
+    (ConsensusGroupCAM, {"gradient_power": 0}, ValueError, "gradient_power"),
+    (ConsensusGroupCAM, {"shares": ()}, ValueError, "at least one"),
+    (ConsensusGroupCAM, {"shares": (0.1, 1.5)}, ValueError, "got 1.5"),
     (ScoreCAM, {"weighting": "plain"}, ValueError, "'softmax', 'increase' or 'score'"),
     (ScoreCAM, {"smoothing": "blur"}, ValueError, "'none', 'noise' or 'integral', got 'blur'"),
     (ScoreCAM, {"smoothing": "noise", "n_samples": 0}, ValueError, "n_samples must be at least 1"),

@@ -5,7 +5,7 @@ import torch
 from captum.attr import IntegratedGradients, NoiseTunnel
 from captum.metrics import sensitivity_max
 
-from captum_groupcam import RISE, XRAI, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import RISE, XRAI, ConsensusGroupCAM, GroupCAM, ScoreCAM
 from captum_groupcam.attr.partial import Partial
 from captum_groupcam.masking.baselines import GaussianBlur
 from tests.toy_networks import classifier, images
@@ -14,7 +14,7 @@ BLUR = GaussianBlur(5, 2.0)
 OPTIONS = {
     GroupCAM: {"n_groups": 3},
     ScoreCAM: {},
-    SelectiveGroupCAM: {"n_groups": 3},
+    ConsensusGroupCAM: {"n_groups": 3},
     RISE: {"n_masks": 12},
     XRAI: {"n_steps": 4, "algorithm": "fast"},
 }

@@ -22,7 +22,7 @@ ALGORITHMS = {
     "GroupCAM": functional.group_cam,
     "RISE": functional.rise,
     "ScoreCAM": functional.score_cam,
-    "SelectiveGroupCAM": functional.selective_group_cam,
+    "ConsensusGroupCAM": functional.consensus_group_cam,
     "XRAI": functional.xrai,
 }
 #: What a type checker knows of ``**options``.
@@ -30,7 +30,7 @@ TYPED = {
     "GroupCAM": _typing.GroupCAMOptions,
     "RISE": _typing.RISEOptions,
     "ScoreCAM": _typing.ScoreCAMOptions,
-    "SelectiveGroupCAM": _typing.SelectiveOptions,
+    "ConsensusGroupCAM": _typing.ConsensusOptions,
 }
 METHOD_FILES = sorted(
     {
@@ -75,10 +75,10 @@ OUT_OF_RANGE = [
     (functional.group_cam, {"n_groups": 0}, "n_groups must be at least 1"),
     (functional.group_cam, {"grouping": "random"}, "Unknown grouping 'random'"),
     (functional.group_cam, {"denoise_percentile": 100}, "denoise_percentile must be in"),
-    (functional.selective_group_cam, {"n_groups": 0}, "n_groups must be at least 1"),
-    (functional.selective_group_cam, {"denoise_percentile": -1}, "denoise_percentile must be in"),
-    (functional.selective_group_cam, {"edge_radius": 1}, "edge_radius must be in"),
-    (functional.selective_group_cam, {"shares": (0.5, 1)}, "each of shares must be in"),
+    (functional.consensus_group_cam, {"n_groups": 0}, "n_groups must be at least 1"),
+    (functional.consensus_group_cam, {"denoise_percentile": -1}, "denoise_percentile must be in"),
+    (functional.consensus_group_cam, {"edge_radius": 1}, "edge_radius must be in"),
+    (functional.consensus_group_cam, {"shares": (0.5, 1)}, "each of shares must be in"),
     (functional.score_cam, {"weighting": "plain"}, "weighting must be"),
     (functional.score_cam, {"n_samples": 0, "smoothing": "noise"}, "n_samples must be at least 1"),
 ]

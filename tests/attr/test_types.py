@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import assert_type
 
 from captum_groupcam import (
-    CAM, RISE, XRAI, GradCAM, GradCAMPlusPlus, GroupCAM, LayerCAM, ScoreCAM, SelectiveGroupCAM
+    CAM, RISE, XRAI, GradCAM, GradCAMPlusPlus, GroupCAM, LayerCAM, ScoreCAM, ConsensusGroupCAM
 )
 from captum_groupcam.masking.masks import LayerMasks
 
@@ -28,9 +28,9 @@ assert_type(group_cam.attribute(pair, [3], None, True, False, n_groups=4), Maps)
 assert_type(group_cam.attribute(x, 3, return_group_scores=True), tuple[Tensor, Tensor])
 assert_type(group_cam.attribute(pair, 3, return_group_scores=True), tuple[Maps, Tensor])
 assert_type(group_cam.attribute(x, return_group_masks=True), tuple[Tensor, Tensor, LayerMasks])
-assert_type(SelectiveGroupCAM(net, net).attribute(pair, 3, shares=(0.1,)), Maps)
+assert_type(ConsensusGroupCAM(net, net).attribute(pair, 3, shares=(0.1,)), Maps)
 assert_type(
-    SelectiveGroupCAM(net, net).attribute(x, 3, return_effects=True), tuple[Tensor, Tensor]
+    ConsensusGroupCAM(net, net).attribute(x, 3, return_effects=True), tuple[Tensor, Tensor]
 )
 for formula in (CAM(net, net), GradCAM(net, net), GradCAMPlusPlus(net, net), LayerCAM(net, net)):
     assert_type(formula.attribute(x, 3, relu_attributions=True), Tensor)

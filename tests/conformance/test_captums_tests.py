@@ -20,11 +20,11 @@ from captum_groupcam import (
     RISE,
     XRAI,
     AttentionRollout,
+    ConsensusGroupCAM,
     FullGrad,
     GroupCAM,
     LeGrad,
     ScoreCAM,
-    SelectiveGroupCAM,
 )
 from tests.toy_networks import FORMULAS, Attentive, classifier, images, seeded
 
@@ -62,7 +62,7 @@ class Boxes(nn.Module):
 
 
 SEVERAL_INPUTS = [*(method for method in FORMULAS if method is not CAM), GroupCAM, ScoreCAM]
-ON_LAYER = [*SEVERAL_INPUTS, CAM, SelectiveGroupCAM]
+ON_LAYER = [*SEVERAL_INPUTS, CAM, ConsensusGroupCAM]
 NETWORK = classifier(seed=2, pooled=1)
 X = images(3, 20, 24)
 PAIR = (images(3, 20, 24, seed=1), images(3, 20, 24, seed=2))

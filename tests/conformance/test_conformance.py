@@ -24,6 +24,7 @@ from captum_groupcam import (
     RISE,
     XRAI,
     AttentionRollout,
+    ConsensusGroupCAM,
     EigenCAM,
     ElementWiseCAM,
     FinerCAM,
@@ -34,7 +35,6 @@ from captum_groupcam import (
     LayerCAM,
     LeGrad,
     ScoreCAM,
-    SelectiveGroupCAM,
 )
 from captum_groupcam.attr.attention_method import AttentionMethod
 from captum_groupcam.attr.layer_formula import LayerFormula
@@ -143,7 +143,7 @@ METHODS = {
         ScoreCAM, {"smoothing": "noise", "n_samples": 2, "noise_level": 0.5}
     ),
     "ScoreCAM, IS-CAM": Configuration(ScoreCAM, {"smoothing": "integral", "n_samples": 3}),
-    "SelectiveGroupCAM": Configuration(SelectiveGroupCAM, {"n_groups": 4}),
+    "ConsensusGroupCAM": Configuration(ConsensusGroupCAM, {"n_groups": 4}),
     "FullGrad": Configuration(FullGrad),
     "FinerCAM of LayerCAM": Configuration(FinerCAM, {"base": LayerCAM}, signed=True),
     "AttentionRollout": Configuration(AttentionRollout, sizes=((16, 20),)),

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from captum_groupcam import (
+    ConsensusGroupCAM,
     GradCAM,
     GradCAMPlusPlus,
     GroupCAM,
     LayerCAM,
     ScoreCAM,
-    SelectiveGroupCAM,
 )
 
 
@@ -39,7 +39,7 @@ def images() -> tuple[Tensor, Tensor]:
     return a, b
 
 
-@pytest.mark.parametrize("method", [GroupCAM, ScoreCAM, GradCAM, LayerCAM, SelectiveGroupCAM])
+@pytest.mark.parametrize("method", [GroupCAM, ScoreCAM, GradCAM, LayerCAM, ConsensusGroupCAM])
 def test_the_call_has_to_be_said(method, images) -> None:
     network = Siamese().eval()
     a, b = images
@@ -82,7 +82,7 @@ class Comparing(nn.Module):
 @pytest.mark.filterwarnings("ignore:The maps of samples")
 @pytest.mark.parametrize("internal_batch_size", [1, 2, None])
 @pytest.mark.parametrize(
-    "method", [GroupCAM, SelectiveGroupCAM, ScoreCAM, GradCAM, GradCAMPlusPlus, LayerCAM]
+    "method", [GroupCAM, ConsensusGroupCAM, ScoreCAM, GradCAM, GradCAMPlusPlus, LayerCAM]
 )
 def test_one_call_gives_the_map_of_each_input(method, internal_batch_size) -> None:
     """They are those of one input after the other, the others as additional arguments."""
@@ -91,7 +91,7 @@ def test_one_call_gives_the_map_of_each_input(method, internal_batch_size) -> No
     a, b, number = torch.rand(3, 3, 16, 16), torch.rand(3, 3, 12, 20), torch.rand(3, 1)
     target = torch.tensor([0, 3, 4])
     options = {"internal_batch_size": internal_batch_size, "relu_attributions": False}
-    if method is SelectiveGroupCAM:
+    if method is ConsensusGroupCAM:
         del options["relu_attributions"]
     explainer = method(network, network.encoder)
     maps = explainer.attribute((a, number, b), target, layer_call=(0, None, 1), **options)
@@ -142,7 +142,7 @@ def test_scores_and_masks_are_those_of_one_call() -> None:
     for method, option in (
         (GroupCAM, "return_group_scores"),
         (GroupCAM, "return_group_masks"),
-        (SelectiveGroupCAM, "return_effects"),
+        (ConsensusGroupCAM, "return_effects"),
     ):
         with pytest.raises(ValueError, match="those of one call of the layer"):
             method(network, network.encoder).attribute(

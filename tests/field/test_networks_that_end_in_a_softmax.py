@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_groupcam import RISE, GradCAM, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import RISE, ConsensusGroupCAM, GradCAM, GroupCAM, ScoreCAM
 from captum_groupcam.masking.network import class_probability, raw_score
 from captum_groupcam.metrics.functional import average_drop, deletion_insertion
 from tests.toy_networks import classifier, images
@@ -46,9 +46,9 @@ def test_it_is_named_once(method: str) -> None:
     assert "raw_score" in said[0]
 
 
-def test_selective_group_cam_names_it_too() -> None:
+def test_consensus_group_cam_names_it_too() -> None:
     with pytest.warns(UserWarning, match="gives probabilities"):
-        SelectiveGroupCAM(ending(nn.Softmax(1)), LAYER).attribute(X, 1, edge_radius=0.1)
+        ConsensusGroupCAM(ending(nn.Softmax(1)), LAYER).attribute(X, 1, edge_radius=0.1)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from captum_groupcam import (
     RISE,
     AblationCAM,
+    ConsensusGroupCAM,
     GradCAM,
     GroupCAM,
     ScoreCAM,
-    SelectiveGroupCAM,
 )
 from captum_groupcam.metrics.functional import deletion_insertion
 from tests.toy_networks import Recorder, classifier, images
@@ -65,7 +65,7 @@ METHODS: dict[str, Explain] = {
         x, 1, n_groups=4, gradient_free=True, **o
     ),
     "ScoreCAM": lambda f, x, **o: ScoreCAM(f, LAYER).attribute(x, 1, **o),
-    "SelectiveGroupCAM": lambda f, x, **o: SelectiveGroupCAM(f, LAYER).attribute(
+    "ConsensusGroupCAM": lambda f, x, **o: ConsensusGroupCAM(f, LAYER).attribute(
         x, 1, n_groups=4, edge_radius=0.1, **o
     ),
     "AblationCAM": lambda f, x, **o: AblationCAM(f, LAYER).attribute(x, 1, **o),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from captum_groupcam import GradCAM, GroupCAM, LayerCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import ConsensusGroupCAM, GradCAM, GroupCAM, LayerCAM, ScoreCAM
 from captum_groupcam.networks import TargetLayer, check_layer, find_layer, tokens_to_grid
 
 
@@ -66,7 +66,7 @@ class WithGrid(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:The maps of samples")
 @pytest.mark.parametrize("internal_batch_size", [1, 2, None])
-@pytest.mark.parametrize("method", [GroupCAM, SelectiveGroupCAM, ScoreCAM, GradCAM, LayerCAM])
+@pytest.mark.parametrize("method", [GroupCAM, ConsensusGroupCAM, ScoreCAM, GradCAM, LayerCAM])
 def test_maps_are_those_of_the_grid(method, internal_batch_size) -> None:
     torch.manual_seed(0)
     net, x = TokensFirst(class_token=False).eval(), torch.rand(3, 3, 32, 48)

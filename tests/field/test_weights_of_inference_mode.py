@@ -11,11 +11,11 @@ from torch import nn
 from captum_groupcam import (
     RISE,
     AblationCAM,
+    ConsensusGroupCAM,
     FullGrad,
     GradCAM,
     GroupCAM,
     ScoreCAM,
-    SelectiveGroupCAM,
     ShapleyCAM,
 )
 from captum_groupcam.methods import METHODS
@@ -35,7 +35,7 @@ OF_GRADIENTS = {
     "GradCAM at the input": lambda net, x: GradCAM(net, net.features).attribute(
         x, 1, attribute_to_layer_input=True
     ),
-    "SelectiveGroupCAM": lambda net, x: SelectiveGroupCAM(net, net.features).attribute(x, 1),
+    "ConsensusGroupCAM": lambda net, x: ConsensusGroupCAM(net, net.features).attribute(x, 1),
     "ShapleyCAM": lambda net, x: ShapleyCAM(net, net.features).attribute(x, 1),
     "FullGrad": lambda net, x: FullGrad(net).attribute(x, 1),
     "saliency": lambda net, x: METHODS["saliency"](net)(x, 1),

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from captum_groupcam import GroupCAM
+from captum_groupcam.attr.consensus import ConsensusGroupCAM
 from captum_groupcam.attr.grad_cam import GradCAMPlusPlus
 from captum_groupcam.attr.rise import RISE
 from captum_groupcam.attr.score_cam import ScoreCAM
-from captum_groupcam.attr.selective import SelectiveGroupCAM
 from captum_groupcam.insights import (
     InsightsMethod,
     LayerFinder,
@@ -40,7 +40,7 @@ def explain(name: str, model: nn.Module, inputs: tuple[Tensor, ...], layer=find_
 
 OPTIONS = {
     "Group-CAM": {"n_groups": 4},
-    "Selective Group-CAM": {"n_groups": 4},
+    "Consensus Group-CAM": {"n_groups": 4},
     "Score-CAM": {"weighting": "increase"},
     "Grad-CAM++": {},
     "RISE": {"n_masks": 40},
@@ -50,8 +50,8 @@ OPTIONS = {
 def expected(name: str, model: nn.Module, image: Tensor, target: int) -> Tensor:
     if name == "Group-CAM":
         return GroupCAM(model, model.relu).attribute(image, target, n_groups=4)
-    if name == "Selective Group-CAM":
-        return SelectiveGroupCAM(model, model.relu).attribute(image, target, n_groups=4)
+    if name == "Consensus Group-CAM":
+        return ConsensusGroupCAM(model, model.relu).attribute(image, target, n_groups=4)
     if name == "Score-CAM":
         return ScoreCAM(model, model.relu).attribute(image, target, weighting="increase")
     if name == "RISE":
@@ -177,7 +177,7 @@ def test_without_insights_the_error_says_what_to_install(call):
     assert "captum 0.9 dropped" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["Group-CAM", "Selective Group-CAM", "Score-CAM", "Grad-CAM++"])
+@pytest.mark.parametrize("name", ["Group-CAM", "Consensus Group-CAM", "Score-CAM", "Grad-CAM++"])
 def test_transformers_are_explained_on_their_grid(name: str) -> None:
     torch.manual_seed(0)
     sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32, "num_classes": 5}

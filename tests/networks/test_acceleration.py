@@ -13,7 +13,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from captum_groupcam import RISE, AblationCAM, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import RISE, AblationCAM, ConsensusGroupCAM, GroupCAM, ScoreCAM
 from captum_groupcam.metrics.functional import deletion_insertion
 from captum_groupcam.models import ImageClassifier
 from captum_groupcam.networks import accelerate
@@ -88,7 +88,7 @@ METHODS: dict[str, Callable[[Any, nn.Module, Tensor], Tensor]] = {
         x, 2, n_groups=4, gradient_free=True
     ),
     "ScoreCAM": lambda net, layer, x: ScoreCAM(net, layer).attribute(x, 2),
-    "SelectiveGroupCAM": lambda net, layer, x: SelectiveGroupCAM(net, layer).attribute(
+    "ConsensusGroupCAM": lambda net, layer, x: ConsensusGroupCAM(net, layer).attribute(
         x, 2, n_groups=4
     ),
     "AblationCAM": lambda net, layer, x: AblationCAM(net, layer).attribute(x, 2),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
-from captum_groupcam import RISE, GroupCAM, ScoreCAM, SelectiveGroupCAM
+from captum_groupcam import RISE, ConsensusGroupCAM, GroupCAM, ScoreCAM
 from captum_groupcam.metrics.functional import deletion_insertion
 from captum_groupcam.networks.layers import find_layer
 from captum_groupcam.networks.outputs import (
@@ -68,7 +68,7 @@ OUTPUTS = {
 }
 
 
-@pytest.mark.parametrize("method", [GroupCAM, ScoreCAM, SelectiveGroupCAM, RISE])
+@pytest.mark.parametrize("method", [GroupCAM, ScoreCAM, ConsensusGroupCAM, RISE])
 @pytest.mark.parametrize(("pack", "select"), OUTPUTS.values(), ids=OUTPUTS)
 def test_a_selected_output_is_explained_like_a_network_that_gives_it(
     method: type, pack: Any, select: Any

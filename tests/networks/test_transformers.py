@@ -362,7 +362,7 @@ def test_averaged_tokens_are_explained_by_cam():
     [
         "group_cam",
         "group_cam_gradient_free",
-        "group_cam_selective",
+        "group_cam_consensus",
         "grad_cam_plus_plus",
         "score_cam",
         "rise",

@@ -95,7 +95,7 @@ _PROTOCOL = DeletionInsertionProtocol(step=0.25)
 _OPTIONS: Mapping[str, dict[str, int]] = {
     "group_cam": {"n_groups": 4},
     "group_cam_gradient_free": {"n_groups": 4},
-    "group_cam_selective": {"n_groups": 4},
+    "group_cam_consensus": {"n_groups": 4},
     "rise": {"n_masks": 8},
     "xrai": {"n_steps": 2},
     "integrated_gradients": {"n_steps": 4},

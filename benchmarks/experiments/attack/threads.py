@@ -61,7 +61,7 @@ def _explained(net: nn.Sequential) -> dict[str, Explained]:
     names: Mapping[str, dict[str, int]] = {
         "group_cam": {"n_groups": 4},
         "group_cam_gradient_free": {"n_groups": 4},
-        "group_cam_selective": {"n_groups": 4},
+        "group_cam_consensus": {"n_groups": 4},
         "grad_cam": {},
         "cam": {},
         "rise": {"n_masks": 16},

@@ -13,12 +13,12 @@ from captum_groupcam import (
     CAM,
     RISE,
     XRAI,
+    ConsensusGroupCAM,
     GradCAM,
     GradCAMPlusPlus,
     GroupCAM,
     LayerCAM,
     ScoreCAM,
-    SelectiveGroupCAM,
 )
 from captum_groupcam.augmentation import GroupCAMBlur
 from captum_groupcam.methods import METHODS, Explain, MethodSpec
@@ -56,7 +56,7 @@ def wrong_calls() -> dict[str, Call]:
 def _all_calls() -> Iterator[tuple[str, Call]]:
     net, good = network(), images(0)
     layer = net[0]
-    on_layer = (GroupCAM, SelectiveGroupCAM, ScoreCAM, GradCAM, GradCAMPlusPlus, LayerCAM, CAM)
+    on_layer = (GroupCAM, ConsensusGroupCAM, ScoreCAM, GradCAM, GradCAMPlusPlus, LayerCAM, CAM)
     classes: dict[str, Any] = {c.__name__: partial(c, layer=layer) for c in on_layer}
     classes |= {"RISE": RISE, "XRAI": XRAI}
     few: dict[str, dict[str, Any]] = {"RISE": {"n_masks": 4}, "XRAI": {"n_steps": 1}}
@@ -80,7 +80,7 @@ def _all_calls() -> Iterator[tuple[str, Call]]:
         for what, target in TARGETS.items():
             yield f"{name}, target: {what}", of(call, good, target=target)
 
-    masking = {name: explain[name] for name in ("GroupCAM", "SelectiveGroupCAM", "RISE")}
+    masking = {name: explain[name] for name in ("GroupCAM", "ConsensusGroupCAM", "RISE")}
     options: dict[str, Mapping[str, Any]] = {
         "score_func": SCORE_FUNCS,
         "baselines": bad_baselines(good),
@@ -142,7 +142,7 @@ def _wrong_options(
             "grouping": ("x", None, 3, lambda *_: "s", lambda *_: torch.zeros(2, 8)),
             "layer_call": (-1, 1, 1.5, "0", True),
         },
-        "SelectiveGroupCAM": {
+        "ConsensusGroupCAM": {
             "n_groups": COUNTS,
             "denoise_percentile": (100, *NUMBERS),
             "shares": ((), (0,), (1,), ("a",), 0.5, None, (NAN,)),

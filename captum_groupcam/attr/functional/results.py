@@ -9,7 +9,7 @@ from torch import Tensor
 
 from captum_groupcam.masking.masks import LayerMasks
 
-__all__ = ["GroupCAMResult", "QueriedMaps", "SelectiveResult"]
+__all__ = ["ConsensusResult", "GroupCAMResult", "QueriedMaps"]
 
 
 class QueriedMaps(NamedTuple):
@@ -49,13 +49,13 @@ class GroupCAMResult(NamedTuple):
     unmoved: Tensor
 
 
-class SelectiveResult(NamedTuple):
-    """The map of each input, and how it was selected.
+class ConsensusResult(NamedTuple):
+    """The map of each input, and what its parts weigh.
 
     Attributes:
         maps (tuple of Tensor): N x 1 x spatial; zero (N x 1) for an input that is not masked.
         queried (Tensor): N x G booleans, whether the network was asked about a group.
-        effects (Tensor): N x 4, of Grad-CAM and Group-CAM with the gradient, then without.
+        effects (Tensor): N x 2, of Finer-CAM and of Group-CAM.
     """
 
     maps: tuple[Tensor, ...]
@@ -64,5 +64,5 @@ class SelectiveResult(NamedTuple):
 
     @property
     def unmoved(self) -> Tensor:
-        """Whether the sum shows its masks alone: N booleans, as another map is selected then."""
+        """Whether the sum shows its masks alone: N booleans, as Finer-CAM is in it."""
         return torch.zeros_like(self.queried[:, 0])

@@ -394,5 +394,5 @@ def test_the_winner_is_in_the_package(network: SmallCNN) -> None:
     options = {"n_groups": 13, "n_powers": 2, "n_shares": 2, "guide": 8}
     ours = explain("research.chosen", network, images, **options)
     sizes = {"edge_radius": 8 / 24, "gradient_sigma": 6 / 24}
-    theirs = explain("group_cam_selective", network, images, **sizes)
+    theirs = explain("group_cam_consensus", network, images, **sizes)
     torch.testing.assert_close(*(one / one.amax((1, 2, 3), keepdim=True) for one in (ours, theirs)))

@@ -30,7 +30,7 @@ _REGIONS = {"n_segments": 5, "regions": "grid"}
 SMALL: dict[str, dict[str, Any]] = {
     "group_cam": {"n_groups": 3},
     "group_cam_gradient_free": {"n_groups": 3},
-    "group_cam_selective": {"n_groups": 3},
+    "group_cam_consensus": {"n_groups": 3},
     "rise": {"n_masks": 20},
     "integrated_gradients": {"n_steps": 6},
     "smooth_grad": {"n_samples": 4},

@@ -1,4 +1,4 @@
-"""SelectiveGroupCAM, against a naive loop written from its five steps."""
+"""ConsensusGroupCAM, against a naive loop written from its five steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from captum_groupcam import SelectiveGroupCAM
+from captum_groupcam import ConsensusGroupCAM
 from captum_groupcam.attr.maps import guided_filter
 from captum_groupcam.masking.baselines import GaussianBlur
 from tests.toy_networks import Recorder, SmallCNN, classifier, images, small_inputs
@@ -106,7 +106,7 @@ def naive_selective(
 def test_is_its_five_steps(dims: int) -> None:
     network = SmallCNN(dims, channels=9, seed=2)
     inputs, targets = small_inputs(4, dims), [2, 4, 2, 4]
-    selective = SelectiveGroupCAM(network, network.features)
+    selective = ConsensusGroupCAM(network, network.features)
     maps, effects = selective.attribute(inputs, targets, **OPTIONS, return_effects=True)
     for index, target in enumerate(targets):
         expected, expected_effects = naive_selective(network, inputs[index : index + 1], target)
@@ -117,7 +117,7 @@ def test_is_its_five_steps(dims: int) -> None:
 @pytest.mark.parametrize(("size", "radius", "sigma"), [(224, 8, 6.0), (112, 4, 3.0)])
 def test_defaults_are_eight_and_six_pixels_of_224(size: int, radius: int, sigma: float) -> None:
     network, inputs = SmallCNN(1, channels=15, seed=2), small_inputs(2, 1, size)
-    maps = SelectiveGroupCAM(network, network.features).attribute(inputs, 2, baselines=BLUR)
+    maps = ConsensusGroupCAM(network, network.features).attribute(inputs, 2, baselines=BLUR)
     for index in range(2):
         sample = inputs[index : index + 1]
         expected, _ = naive_selective(network, sample, 2, 13, radius, sigma)
@@ -126,13 +126,13 @@ def test_defaults_are_eight_and_six_pixels_of_224(size: int, radius: int, sigma:
 
 def test_sizes_are_shares_of_the_shorter_side() -> None:
     network, inputs = SmallCNN(), small_inputs(2)[..., :18]
-    selective = SelectiveGroupCAM(network, network.features)
+    selective = ConsensusGroupCAM(network, network.features)
     options = {"edge_radius": 2 / 18, "gradient_sigma": 1.5 / 18}
     turned = SmallCNN()
     for layer in (turned.features[0], turned.features[2]):
         layer.weight = nn.Parameter(layer.weight.transpose(2, 3).contiguous())
     maps = selective.attribute(inputs, 1, **{**OPTIONS, **options})
-    of_turned = SelectiveGroupCAM(turned, turned.features).attribute(
+    of_turned = ConsensusGroupCAM(turned, turned.features).attribute(
         inputs.transpose(2, 3), 1, **{**OPTIONS, **options}
     )
     torch.testing.assert_close(of_turned.transpose(2, 3), maps)
@@ -140,7 +140,7 @@ def test_sizes_are_shares_of_the_shorter_side() -> None:
 
 def test_network_selects_image_by_image() -> None:
     network, inputs = SmallCNN(), small_inputs(8)
-    selective = SelectiveGroupCAM(network, network.features)
+    selective = ConsensusGroupCAM(network, network.features)
     _, effects = selective.attribute(inputs, 1, **OPTIONS, return_effects=True)
     assert len(effects.argmax(1).unique()) > 1
 
@@ -164,7 +164,7 @@ def test_guided_filter_is_its_equations(dims: int, epsilon: float, flat: bool) -
 def test_price_is_that_of_group_cam() -> None:
     network, x = classifier(channels=40), images(1, 24, 24)
     recorder = Recorder(network)
-    SelectiveGroupCAM(recorder, network.features).attribute(x, 2)
+    ConsensusGroupCAM(recorder, network.features).attribute(x, 2)
     # Gradients at the input are counted as three passes, those at the layer as one.
     assert sum(recorder.batch_sizes) == 2 + 13 + 1 + 4 * 2 * 2
     assert sum(recorder.batch_sizes) + 2 <= 34
@@ -177,14 +177,14 @@ def test_only_one_input_is_masked() -> None:
         return network(first) * scale
 
     inputs, scale = small_inputs(2), torch.tensor([[1.0], [2.0]], dtype=torch.double)
-    selective = SelectiveGroupCAM(forward, network.features)
+    selective = ConsensusGroupCAM(forward, network.features)
     maps, other = selective.attribute((inputs, scale), 1, **OPTIONS)
     assert maps.shape == (2, 1, 24, 24)
     assert torch.equal(other, torch.zeros(2, 1))
     alone = selective.attribute(inputs, 1, scale, **OPTIONS)
     torch.testing.assert_close(maps, alone)
     with pytest.raises(ValueError, match=r"one input with spatial dimensions, got 2"):
-        SelectiveGroupCAM(lambda a, b: network(a + b), network.features).attribute(
+        ConsensusGroupCAM(lambda a, b: network(a + b), network.features).attribute(
             (inputs, inputs), 1
         )
 
@@ -192,7 +192,7 @@ def test_only_one_input_is_masked() -> None:
 @pytest.mark.filterwarnings("error")
 def test_nothing_to_ask_is_a_zero_map_and_a_warning() -> None:
     network, inputs = SmallCNN(), small_inputs(2)
-    selective = SelectiveGroupCAM(network, network.features)
+    selective = ConsensusGroupCAM(network, network.features)
     baselines = torch.stack([inputs[0], torch.zeros_like(inputs[1])])
     with pytest.warns(UserWarning, match=r"maps of samples \[0\] are zero"):
         maps = selective.attribute(inputs, 1, baselines=baselines, n_groups=3)
@@ -214,7 +214,7 @@ def test_nothing_to_ask_is_a_zero_map_and_a_warning() -> None:
 def test_bad_options(options: dict, message: str) -> None:
     network = SmallCNN()
     with pytest.raises(ValueError, match=message):
-        SelectiveGroupCAM(network, network.features).attribute(small_inputs(1), 1, **options)
+        ConsensusGroupCAM(network, network.features).attribute(small_inputs(1), 1, **options)
 
 
 def test_network_without_gradients_at_the_input() -> None:
@@ -224,4 +224,4 @@ def test_network_without_gradients_at_the_input() -> None:
 
     network = Rounded()
     with pytest.raises(ValueError, match="no gradient with respect to the input"):
-        SelectiveGroupCAM(network, network.features).attribute(small_inputs(1), 1)
+        ConsensusGroupCAM(network, network.features).attribute(small_inputs(1), 1)

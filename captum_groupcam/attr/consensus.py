@@ -1,4 +1,4 @@
-"""Group-CAM whose map the network selects among refined ones."""
+"""What Group-CAM and Finer-CAM agree on."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from typing_extensions import Unpack
 from captum_groupcam import _captum
 from captum_groupcam.attr._bases import MaskedLayer, check_one_call
 from captum_groupcam.attr._shared import options_of, shared_arguments
-from captum_groupcam.attr._typing import SelectiveOptions, typed_selective
-from captum_groupcam.attr.functional.selective import selective_group_cam
+from captum_groupcam.attr._typing import ConsensusOptions, typed_consensus
+from captum_groupcam.attr.functional.consensus import consensus_group_cam
 from captum_groupcam.masking.call import TensorOrTuple
 
-__all__ = ["SelectiveGroupCAM"]
+__all__ = ["ConsensusGroupCAM"]
 
 
 @shared_arguments
-class SelectiveGroupCAM(MaskedLayer):
-    r"""Refines Group-CAM and Grad-CAM, and lets the network select the best map of each sample.
+class ConsensusGroupCAM(MaskedLayer):
+    r"""Shows what Group-CAM and Finer-CAM agree on, each with the weight that the network gives it.
 
-    1. Two maps of the layer: Grad-CAM, and Group-CAM of fewer groups with a tenth of Grad-CAM
-       added. Which of them is better differs between images more than their means do.
-    2. Both follow the edges of the input, by a guided filter.
-    3. Each also comes multiplied by :math:`D^{0.8}`, where D are the magnitudes of the input's
-       gradient, blurred: which pixels of a part matter.
+    1. Finer-CAM, the mean over the input and its mirror image: what sets the class apart from those
+       that come closest.
+    2. Group-CAM of fewer groups, whose masks the network has seen, with half of that map added.
+    3. Both follow the edges of the input, by a guided filter.
     4. The network is asked how much the positions that a map ranks first matter, alone and missing:
 
        .. math::
@@ -34,15 +33,22 @@ class SelectiveGroupCAM(MaskedLayer):
                - F_c(I \cdot (1 - T_{ms}) + B \cdot T_{ms})
 
        where :math:`T_{ms}` is one at the share s of positions that map m ranks first.
-    5. The map with the largest :math:`e_m` is the result.
+    5. The geometric mean of both maps, with weights in proportion to
+       :math:`\mathrm{ReLU}(e_m)^4`: where one of them shows nothing, it shows little.
+    6. It is multiplied by :math:`D^{0.2}`, where D are the magnitudes of the input's gradient,
+       blurred: which pixels of a part matter.
 
-    With its defaults it takes no more forward passes than :class:`~captum_groupcam.GroupCAM`: one
-    with gradients at the layer, one with gradients at the input, which costs as much as three, 13
-    groups, the baseline, and 4 maps of 2 shares shown and hidden. Measured in
-    :doc:`/research/a-better-map`. Step 4 asks what deletion and insertion ask, so they are not all
-    to judge it by.
+    With its defaults it takes no more forward passes than :class:`~captum_groupcam.GroupCAM`: three
+    with gradients at the layer, one with gradients at the input, which costs as much as three, 19
+    groups, the baseline, and 2 maps of 2 shares shown and hidden. Measured in
+    :doc:`/research/a-map-that-is-best`. Step 4 asks what deletion and insertion ask, so they are
+    not all to judge it by.
 
-    Sources: Group-CAM (arXiv 2103.13859), Grad-CAM (arXiv 1610.02391), gradients of the input
+    Targets, additional arguments and regions that name a place would not be mirrored with the
+    input: where there are any, step 1 takes the input alone. So it does of a sequence, which runs
+    backwards if it is mirrored; and where the output has no classes, it is Grad-CAM.
+
+    Sources: Group-CAM (arXiv 2103.13859), Finer-CAM (arXiv 2501.11309), gradients of the input
     (arXiv 1312.6034); He, Sun and Tang, "Guided Image Filtering" (2010); deletion and insertion
     (arXiv 1806.07421, section 4.1).
 
@@ -52,11 +58,11 @@ class SelectiveGroupCAM(MaskedLayer):
         device_ids (list of int, optional): {device_ids}
     """
 
-    title = "Selective Group-CAM"
+    title = "Consensus Group-CAM"
 
-    @typed_selective
+    @typed_consensus
     @_captum.log_usage
-    @options_of(selective_group_cam, MaskedLayer._attribute)
+    @options_of(consensus_group_cam, MaskedLayer._attribute)
     def attribute(
         self,
         inputs: TensorOrTuple,
@@ -65,7 +71,7 @@ class SelectiveGroupCAM(MaskedLayer):
         attribute_to_layer_input: bool = False,
         *,
         return_effects: bool = False,
-        **options: Unpack[SelectiveOptions],
+        **options: Unpack[ConsensusOptions],
     ) -> TensorOrTuple | tuple[TensorOrTuple, Tensor]:
         r"""Computes the map of each sample, at the resolution of the input.
 
@@ -85,13 +91,13 @@ class SelectiveGroupCAM(MaskedLayer):
             - **attributions** (*Tensor* or *tuple[Tensor, ...]*): N x 1 x spatial at the resolution
               of the input, not negative. A tuple if inputs is one, with a zero (N x 1) for an input
               that is not masked.
-            - **effects** (*Tensor*): N x 4, if ``return_effects``: of Grad-CAM and Group-CAM with
-              the gradient, then without.
+            - **effects** (*Tensor*): N x 2, if ``return_effects``: of Finer-CAM and of Group-CAM.
 
         Raises:
             TypeError: If an argument has a wrong type.
             ValueError: If several inputs have spatial dimensions, if the output has no gradient
-                with respect to the input, if an option is out of range, or as for
+                with respect to the input, if an option is out of range, if ``flip`` is true and
+                something names a place, or as for
                 :meth:`GroupCAM.attribute() <captum_groupcam.GroupCAM.attribute>`.
 
         Examples::
@@ -100,14 +106,14 @@ class SelectiveGroupCAM(MaskedLayer):
             >>> from torch import nn
             >>> features = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
             >>> head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
-            >>> selective = SelectiveGroupCAM(nn.Sequential(features, head).eval(), features)
-            >>> selective.attribute(torch.rand(2, 3, 16, 16), target=3).shape
+            >>> consensus = ConsensusGroupCAM(nn.Sequential(features, head).eval(), features)
+            >>> consensus.attribute(torch.rand(2, 3, 16, 16), target=3).shape
             torch.Size([2, 1, 16, 16])
         """
         if return_effects:
             check_one_call(options.get("layer_call"), "Effects")
         attributions, result = self._attribute(
-            selective_group_cam,
+            consensus_group_cam,
             inputs,
             target,
             additional_forward_args,
