@@ -85,21 +85,21 @@ def test_every_method_in_half_precision(method, how, dtype):
 
 @pytest.mark.parametrize("how", ["autocast", "converted"])
 @pytest.mark.parametrize("dtype", HALVES)
-def test_selection_in_half_precision(how: str, dtype: str) -> None:
+def test_consensus_in_half_precision(how: str, dtype: str) -> None:
     net, x = classifier(seed=2), images(3, 14, 16)
 
-    def select(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        selective = ConsensusGroupCAM(net, net.features)
+    def explain(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        consensus = ConsensusGroupCAM(net, net.features)
         sizes = {"edge_radius": 8 / 14, "gradient_sigma": 6 / 14}
-        return selective.attribute(x, 2, n_groups=4, return_effects=True, **sizes)
+        return consensus.attribute(x, 2, n_groups=4, return_effects=True, **sizes)
 
-    _, expected = select(net, x)
+    _, expected = explain(net, x)
     net, x, context = in_precision(how, HALVES[dtype], net, x)
     with context:
-        found, effects = select(net, x)
+        found, effects = explain(net, x)
     assert found.dtype == effects.dtype == torch.float32
     assert found.isfinite().all()
-    # Another map may be selected where two are about as good.
+    # Maps may differ where positions are ranked about alike.
     torch.testing.assert_close(effects, expected, rtol=0, atol=TOLERANCE[dtype])
 
 

@@ -31,7 +31,7 @@ def judged(
 ) -> Tensor:
     """Views, Group-CAM and their product, averaged by their effects: 34 queries.
 
-    Effects are those that Consensus Group-CAM selects by, with two shares of the pixels. An average
+    Effects are those that Consensus Group-CAM weighs by, with two shares of the pixels. An average
     changes less with the image than a selection does.
 
     Args:

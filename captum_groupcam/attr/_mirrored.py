@@ -9,10 +9,19 @@ import torch
 from torch import Tensor
 
 from captum_groupcam import _captum, _compiled
+from captum_groupcam.masking.call import Call
+from captum_groupcam.masking.network import tensors_of
 from captum_groupcam.networks.outputs import BoxScore, RegionMean
 from captum_groupcam.threads import reached_modules
 
-__all__ = ["check_no_places", "check_nothing_lies_over", "lies_over", "mirrored", "output_shape"]
+__all__ = [
+    "check_no_places",
+    "check_nothing_lies_over",
+    "has_positions",
+    "is_mirrored",
+    "mirrored",
+    "output_shape",
+]
 
 _SCORE = (
     "Reduce it to a score that names no place first, N x classes, as RegionMean of "
@@ -149,6 +158,33 @@ def check_no_places(
             f"An output of shape N x {' x '.join(map(str, output))} has places, and the one that a "
             f"target names is not mirrored with the input. {_SCORE}; or give {instead}."
         )
+
+
+def is_mirrored(call: Call, place: int, flip: bool | None) -> bool:
+    """Whether an input is looked at mirrored, too: if it can be, unless the caller says.
+
+    Args:
+        call (Call): A call, of which a pass has shown the output.
+        place (int): The place of the input.
+        flip (bool or None): What the caller says; None mirrors images and volumes, but not
+            sequences, which would run backwards, nor where something names a place.
+
+    Raises:
+        ValueError: If it has to be mirrored, and something names a place.
+    """
+    if flip is False or (flip is None and call.inputs[place].dim() < 4):
+        return False
+    network = call.network
+    indices = getattr(network.target, "indices", None)
+    targets = [] if indices is None else [tuple(indices[0].tolist())]
+    try:
+        check_nothing_lies_over(call.inputs, tensors_of(network.additional_forward_args).items())
+        check_no_places(network.forward_func, call.inputs, targets, network.once.output)
+    except ValueError:
+        if flip:
+            raise
+        return False
+    return True
 
 
 def output_shape(

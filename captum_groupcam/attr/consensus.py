@@ -21,8 +21,7 @@ __all__ = ["ConsensusGroupCAM"]
 class ConsensusGroupCAM(MaskedLayer):
     r"""Shows what Group-CAM and Finer-CAM agree on, each with the weight that the network gives it.
 
-    1. Finer-CAM, the mean over the input and its mirror image: what sets the class apart from those
-       that come closest.
+    1. Finer-CAM of the input and its mirror image: what sets a class apart from those like it.
     2. Group-CAM of fewer groups, whose masks the network has seen, with half of that map added.
     3. Both follow the edges of the input, by a guided filter.
     4. The network is asked how much the positions that a map ranks first matter, alone and missing:
@@ -40,13 +39,11 @@ class ConsensusGroupCAM(MaskedLayer):
 
     With its defaults it takes no more forward passes than :class:`~captum_groupcam.GroupCAM`: three
     with gradients at the layer, one with gradients at the input, which costs as much as three, 19
-    groups, the baseline, and 2 maps of 2 shares shown and hidden. Measured in
-    :doc:`/research/a-map-that-is-best`. Step 4 asks what deletion and insertion ask, so they are
-    not all to judge it by.
+    groups, the baseline, and 2 maps of 2 shares shown and hidden. Step 4 asks what deletion and
+    insertion ask: judge it by others, too (:doc:`/research/a-map-that-is-best`).
 
-    Targets, additional arguments and regions that name a place would not be mirrored with the
-    input: where there are any, step 1 takes the input alone. So it does of a sequence, which runs
-    backwards if it is mirrored; and where the output has no classes, it is Grad-CAM.
+    Step 1 takes the input alone if it is a sequence, which would run backwards, or if a target, an
+    additional argument or a region names a place; where there are no classes it is Grad-CAM.
 
     Sources: Group-CAM (arXiv 2103.13859), Finer-CAM (arXiv 2501.11309), gradients of the input
     (arXiv 1312.6034); He, Sun and Tang, "Guided Image Filtering" (2010); deletion and insertion

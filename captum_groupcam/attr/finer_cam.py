@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,11 +9,11 @@ from torch import Tensor
 
 from captum_groupcam import _captum
 from captum_groupcam.attr._shared import shared_arguments
+from captum_groupcam.attr.functional.finer_cam import contrasted
 from captum_groupcam.attr.grad_cam import GradCAM
 from captum_groupcam.attr.layer_formula import LayerFormula, is_formula_of_gradients
 from captum_groupcam.masking.call import Call, TensorOrTuple
 from captum_groupcam.masking.checks import check_between, check_count
-from captum_groupcam.masking.targets import Contrast, Target
 from captum_groupcam.networks.target_layer import LayerCall, TargetLayer
 from captum_groupcam.networks.transformers import ReshapeTransform
 
@@ -101,16 +100,12 @@ class FinerCAM(LayerFormula):
         check_count("n_references", n_references)
         method = base(self.forward_func, self.layer, self.device_ids)
 
-        def contrasted(call: Call, layer: TargetLayer) -> Tensor:
-            assert isinstance(call.network.target, Target)
-            contrast = Contrast(call.network.target, strength, n_references, references)
-            return method._maps(
-                call._replace(network=replace(call.network, target=contrast)), layer
-            )
+        def finer(call: Call, layer: TargetLayer) -> Tensor:
+            return method._maps(contrasted(call, strength, n_references, references), layer)
 
         layer = TargetLayer(self.layer, "", attribute_to_layer_input, reshape_transform, layer_call)
         return self._attribute(
-            contrasted,
+            finer,
             inputs,
             target,
             additional_forward_args,

@@ -11,6 +11,7 @@ from captum_groupcam.masking.call import without_rounding
 __all__ = [
     "divide_by_maximum",
     "guided_filter",
+    "mean_gradients",
     "principal_component",
     "weighted_sum",
     "with_positions",
@@ -36,6 +37,25 @@ def weighted_sum(activations: Tensor, weights: Tensor) -> Tensor:
     with torch.autocast(activations.device.type, enabled=False):
         maps = weights.unsqueeze(1) @ activations.flatten(2)
     return maps.view(len(maps), 1, *activations.shape[2:])
+
+
+def mean_gradients(gradients: Tensor) -> Tensor:
+    """Grad-CAM's weights of channels; zero where nothing but rounding is left of the mean.
+
+    Args:
+        gradients (Tensor): N x K x spatial, those of the output with respect to a layer.
+
+    Returns:
+        Tensor: N x K.
+
+    Examples::
+
+        >>> import torch
+        >>> mean_gradients(torch.tensor([[[1.0, 2.0], [3.0, -3.0]]]))
+        tensor([[1.5000, 0.0000]])
+    """
+    positions = gradients.flatten(2)
+    return without_rounding(positions.mean(2), positions.abs().mean(2))
 
 
 def principal_component(maps: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
-"""ConsensusGroupCAM, against a naive loop written from its five steps."""
+"""ConsensusGroupCAM, against a naive loop written from its steps."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,9 +11,14 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from captum_groupcam import ConsensusGroupCAM
-from captum_groupcam.attr.maps import guided_filter
+from captum_groupcam import ConsensusGroupCAM, GradCAM
+from captum_groupcam.attr.functional.agreement import effect_weights
+from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
 from captum_groupcam.masking.baselines import GaussianBlur
+from captum_groupcam.masking.masks import upsample
+from captum_groupcam.masking.ranks import RankMasks
+from captum_groupcam.methods import find_method
+from captum_groupcam.networks.outputs import BoxScore
 from tests.toy_networks import Recorder, SmallCNN, classifier, images, small_inputs
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -42,25 +49,45 @@ def naive_filter(
     return np.maximum(filtered, 0)
 
 
-def naive_selective(
+def naive_finer_cam(network: nn.Module, sample: Tensor, target: int) -> np.ndarray:
+    """Finer-CAM at the input's resolution (eqs. 3 and 4 of its paper), with a maximum of one."""
+    activations = network.features(sample)
+    outputs = network.classifier(network.pooling(activations).flatten(1))[0]
+    values = outputs.tolist()
+    others = [label for label in range(len(outputs)) if label != target]
+    others.sort(key=lambda label: abs(values[label] - values[target]))
+    score = outputs[target] - 0.6 * outputs[others[:3]].mean()
+    (gradients,) = torch.autograd.grad(score, activations)
+    weights = gradients.flatten(2).mean(2)[0].numpy()
+    channels = activations.detach()[0].numpy()
+    summed = sum(weight * channel for weight, channel in zip(weights, channels, strict=True))
+    found = enlarged(np.maximum(summed, 0), sample)
+    return found / (found.max() or 1)
+
+
+def enlarged(values: np.ndarray, sample: Tensor) -> np.ndarray:
+    size = sample.shape[2:]
+    grid = torch.from_numpy(values)[None, None]
+    return F.interpolate(grid, size=size, mode=MODES[len(size)])[0, 0].numpy()
+
+
+def naive_consensus(
     network: nn.Module,
     sample: Tensor,
     target: int,
     n_groups: int = 3,
     radius: int = 2,
     sigma: float = 1.5,
+    *,
+    flip: bool = True,
 ) -> tuple[np.ndarray, list]:
-    """The map of one sample (1 x C x spatial), and the effects of the four it is selected from."""
-    size, mode = sample.shape[2:], MODES[sample.dim() - 2]
+    """The map of one sample (1 x C x spatial), and the effects of the two that it is made of."""
+    size = sample.shape[2:]
     baseline = BLUR(sample)
 
     def score(seen: Tensor) -> float:
         with torch.no_grad():
             return float(network(seen).softmax(1)[0, target])
-
-    def enlarged(values: np.ndarray) -> np.ndarray:
-        grid = torch.from_numpy(values)[None, None]
-        return F.interpolate(grid, size=size, mode=mode)[0, 0].numpy()
 
     leaf = sample.clone().requires_grad_()
     activations = network.features(leaf)
@@ -70,11 +97,13 @@ def naive_selective(
     channels = activations.detach()[0].numpy()
     contributions = weights.reshape(-1, *[1] * len(size)) * channels
 
-    grad_cam = enlarged(np.maximum(contributions.sum(0), 0))
-    grad_cam = grad_cam / grad_cam.max()
+    finer = naive_finer_cam(network, sample, target)
+    if flip:
+        mirrored = naive_finer_cam(network, sample.flip(-1), target)
+        finer = (finer + mirrored[..., ::-1]) / 2
     group_cam = np.zeros(tuple(size))
     for group in np.array_split(np.arange(len(channels)), n_groups):
-        mask = enlarged(np.maximum(contributions[group].sum(0), 0))
+        mask = enlarged(np.maximum(contributions[group].sum(0), 0), sample)
         mask = np.where(mask > np.percentile(mask, 70), mask, 0)
         if not mask.any():
             continue
@@ -82,67 +111,105 @@ def naive_selective(
         shown = torch.from_numpy(mask) * sample + torch.from_numpy(1 - mask) * baseline
         group_cam += (score(shown) - score(baseline)) * mask
     group_cam = np.maximum(group_cam, 0)
-    group_cam = group_cam / (group_cam.max() or 1) + 0.1 * grad_cam
+    group_cam = group_cam / (group_cam.max() or 1) + 0.5 * finer
 
-    magnitudes = at_input[0].abs().sum(0).numpy()
-    blurred = gaussian_filter(magnitudes, sigma, mode="mirror", radius=round(2 * sigma))
-    both = [naive_filter(sample[0].numpy(), one, radius) for one in (grad_cam, group_cam)]
-    candidates = [one * (blurred / blurred.max()) ** 0.8 for one in both] + both
+    both = [naive_filter(sample[0].numpy(), one, radius) for one in (finer, group_cam)]
+    both = [one / (one.max() or 1) for one in both]
     effects = []
-    for candidate in candidates:
+    for one in both:
         differences = []
         for share in (0.15, 0.45):
-            order = np.argsort(-candidate.ravel(), kind="stable")
-            first = np.zeros(candidate.size)
-            first[order[: round(share * candidate.size)]] = 1
+            order = np.argsort(-one.ravel(), kind="stable")
+            first = np.zeros(one.size)
+            first[order[: round(share * one.size)]] = 1
             top = torch.from_numpy(first).view(size)
             alone = score(sample * top + baseline * (1 - top))
             differences.append(alone - score(sample * (1 - top) + baseline * top))
         effects.append(np.mean(differences))
-    return candidates[int(np.argmax(effects))], effects
+    powers = [max(effect, 0) ** 4 for effect in effects]
+    shares = [power / sum(powers) for power in powers] if any(powers) else [0.5, 0.5]
+    mean = np.prod([(one + 0.02) ** w for one, w in zip(both, shares, strict=True)], axis=0)
+    magnitudes = at_input[0].abs().sum(0).numpy()
+    blurred = gaussian_filter(magnitudes, sigma, mode="mirror", radius=round(2 * sigma))
+    return np.maximum(mean - 0.02, 0) * (blurred / blurred.max()) ** 0.2, effects
 
 
+@pytest.mark.parametrize("flip", [True, False])
 @pytest.mark.parametrize("dims", [1, 2, 3])
-def test_is_its_five_steps(dims: int) -> None:
+def test_is_its_steps(dims: int, flip: bool) -> None:
     network = SmallCNN(dims, channels=9, seed=2)
     inputs, targets = small_inputs(4, dims), [2, 4, 2, 4]
-    selective = ConsensusGroupCAM(network, network.features)
-    maps, effects = selective.attribute(inputs, targets, **OPTIONS, return_effects=True)
+    consensus = ConsensusGroupCAM(network, network.features)
+    maps, effects = consensus.attribute(inputs, targets, **OPTIONS, flip=flip, return_effects=True)
     for index, target in enumerate(targets):
-        expected, expected_effects = naive_selective(network, inputs[index : index + 1], target)
+        sample = inputs[index : index + 1]
+        expected, expected_effects = naive_consensus(network, sample, target, flip=flip)
         np.testing.assert_allclose(effects[index], expected_effects, atol=1e-8)
         np.testing.assert_allclose(maps[index, 0], expected, atol=1e-8)
 
 
+@pytest.mark.parametrize(("dims", "flip"), [(1, False), (2, True), (3, True)])
+def test_images_and_volumes_are_mirrored_and_sequences_are_not(dims: int, flip: bool) -> None:
+    network, inputs = SmallCNN(dims, channels=9, seed=2), small_inputs(2, dims)
+    consensus = ConsensusGroupCAM(network, network.features)
+    maps = consensus.attribute(inputs, 2, **OPTIONS)
+    assert torch.equal(maps, consensus.attribute(inputs, 2, **OPTIONS, flip=flip))
+    assert not torch.equal(maps, consensus.attribute(inputs, 2, **OPTIONS, flip=not flip))
+
+
 @pytest.mark.parametrize(("size", "radius", "sigma"), [(224, 8, 6.0), (112, 4, 3.0)])
 def test_defaults_are_eight_and_six_pixels_of_224(size: int, radius: int, sigma: float) -> None:
-    network, inputs = SmallCNN(1, channels=15, seed=2), small_inputs(2, 1, size)
+    network, inputs = SmallCNN(1, channels=21, seed=2), small_inputs(2, 1, size)
     maps = ConsensusGroupCAM(network, network.features).attribute(inputs, 2, baselines=BLUR)
     for index in range(2):
         sample = inputs[index : index + 1]
-        expected, _ = naive_selective(network, sample, 2, 13, radius, sigma)
+        expected, _ = naive_consensus(network, sample, 2, 19, radius, sigma, flip=False)
         np.testing.assert_allclose(maps[index, 0], expected, atol=1e-8)
 
 
 def test_sizes_are_shares_of_the_shorter_side() -> None:
     network, inputs = SmallCNN(), small_inputs(2)[..., :18]
-    selective = ConsensusGroupCAM(network, network.features)
-    options = {"edge_radius": 2 / 18, "gradient_sigma": 1.5 / 18}
+    consensus = ConsensusGroupCAM(network, network.features)
+    options = {"edge_radius": 2 / 18, "gradient_sigma": 1.5 / 18, "flip": False}
     turned = SmallCNN()
     for layer in (turned.features[0], turned.features[2]):
         layer.weight = nn.Parameter(layer.weight.transpose(2, 3).contiguous())
-    maps = selective.attribute(inputs, 1, **{**OPTIONS, **options})
+    maps = consensus.attribute(inputs, 1, **{**OPTIONS, **options})
     of_turned = ConsensusGroupCAM(turned, turned.features).attribute(
         inputs.transpose(2, 3), 1, **{**OPTIONS, **options}
     )
     torch.testing.assert_close(of_turned.transpose(2, 3), maps)
 
 
-def test_network_selects_image_by_image() -> None:
-    network, inputs = SmallCNN(), small_inputs(8)
-    selective = ConsensusGroupCAM(network, network.features)
-    _, effects = selective.attribute(inputs, 1, **OPTIONS, return_effects=True)
-    assert len(effects.argmax(1).unique()) > 1
+@pytest.mark.parametrize("shape", [(1,), ()], ids=["N x 1", "N"])
+def test_one_output_has_nothing_to_be_set_apart_from(shape: tuple[int, ...]) -> None:
+    network = SmallCNN(classes=2, seed=1)
+    inputs = small_inputs(2)
+
+    def margin(x: Tensor) -> Tensor:
+        return network(x).diff(dim=1).view(-1, *shape)
+
+    consensus = ConsensusGroupCAM(margin, network.features)
+    options = {**OPTIONS, "score_func": torch.sigmoid}
+    maps, effects = consensus.attribute(inputs, **options, return_effects=True)
+    assert maps.flatten(1).any(1).all()
+    grad_cam = GradCAM(margin, network.features).attribute(inputs, relu_attributions=True)
+    mirrored = GradCAM(margin, network.features).attribute(inputs.flip(-1), relu_attributions=True)
+    both = [divide_by_maximum(upsample(one, (24, 24))) for one in (grad_cam, mirrored)]
+    first = guided_filter((both[0] + both[1].flip(-1)) / 2, inputs, 2)
+    masks = RankMasks.of(first, (0.15, 0.45)).render(
+        torch.zeros(4, dtype=torch.long), torch.arange(4), (24, 24)
+    )
+    seen = masks * inputs[:1] + (1 - masks) * BLUR(inputs[:1])
+    scores = margin(seen).sigmoid().flatten().detach()
+    torch.testing.assert_close(effects[0, 0], (scores[::2] - scores[1::2]).mean())
+
+
+def test_weights_are_fourth_powers_of_the_effects() -> None:
+    effects = torch.tensor([[0.2, 0.4], [-0.3, 0.1], [-0.1, -0.2], [0.0, 0.0]])
+    expected = torch.tensor([[1 / 17, 16 / 17], [0.0, 1.0], [0.5, 0.5], [0.5, 0.5]])
+    torch.testing.assert_close(effect_weights(effects), expected)
+    torch.testing.assert_close(effect_weights(effects * 1e-30), expected)
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
@@ -163,11 +230,87 @@ def test_guided_filter_is_its_equations(dims: int, epsilon: float, flat: bool) -
 
 def test_price_is_that_of_group_cam() -> None:
     network, x = classifier(channels=40), images(1, 24, 24)
+    nn.init.uniform_(network.head[-1].weight)  # so that no group is without evidence
     recorder = Recorder(network)
     ConsensusGroupCAM(recorder, network.features).attribute(x, 2)
     # Gradients at the input are counted as three passes, those at the layer as one.
-    assert sum(recorder.batch_sizes) == 2 + 13 + 1 + 4 * 2 * 2
-    assert sum(recorder.batch_sizes) + 2 <= 34
+    assert sum(recorder.batch_sizes) == 1 + 3 + 19 + 1 + 2 * 2 * 2
+    assert sum(recorder.batch_sizes) + 2 == 34 == find_method("group_cam_consensus").n_passes()
+
+
+class Segmenter(SmallCNN):
+    """Classes at each position, N x classes x H x W."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.classifier(self.features(inputs).movedim(1, -1)).movedim(-1, 1)
+
+
+def forward_with_places(network: SmallCNN, inputs: Tensor) -> dict[str, tuple[Callable, tuple]]:
+    """Functions of the image whose score names a place, with what ``attribute`` gets after it."""
+    weights = torch.linspace(0, 1, inputs[0, 0].numel(), dtype=inputs.dtype)
+    weights = weights.view_as(inputs[:, :1][0]).expand(len(inputs), *inputs[0, :1].shape)
+
+    def weighed(x: Tensor, w: Tensor) -> Tensor:
+        return network(x * w)
+
+    def positions(x: Tensor) -> Tensor:
+        return F.interpolate(network.features(x).sum(1, keepdim=True), x.shape[2:]).flatten(1)
+
+    return {
+        "target": (Segmenter(), ((1, 2, 5),)),
+        "position": (positions, (7,)),
+        "argument": (weighed, (1, weights)),
+    }
+
+
+@pytest.mark.parametrize("what", ["target", "position", "argument"])
+def test_what_names_a_place_is_not_mirrored(what: str) -> None:
+    network, inputs = SmallCNN(), small_inputs(2)
+    forward, arguments = forward_with_places(network, inputs)[what]
+    layer = forward.features if isinstance(forward, nn.Module) else network.features
+    consensus = ConsensusGroupCAM(forward, layer)
+    maps = consensus.attribute(inputs, *arguments, **OPTIONS)
+    assert torch.equal(maps, consensus.attribute(inputs, *arguments, **OPTIONS, flip=False))
+    with pytest.raises(ValueError, match=r"flip=False"):
+        consensus.attribute(inputs, *arguments, **OPTIONS, flip=True)
+
+
+class Detector(SmallCNN):
+    """Gives one box an image, with the probability of a class as its score."""
+
+    def forward(self, inputs: list[Tensor]) -> list[dict[str, Tensor]]:
+        scores = super().forward(torch.stack(inputs)).softmax(1)[:, 1:2]
+        box, label = torch.tensor([[0.0, 0.0, 12.0, 24.0]]), torch.ones(1, dtype=torch.long)
+        return [{"boxes": box, "labels": label, "scores": score} for score in scores]
+
+
+def test_box_is_not_mirrored() -> None:
+    detector, inputs = Detector(), small_inputs(2)
+    consensus = ConsensusGroupCAM(BoxScore(detector), detector.features)
+    box = torch.tensor([[0, 0, 12, 24]]).expand(2, -1)
+    arguments = (inputs, None, (box, torch.tensor([1, 1])))
+    with pytest.raises(ValueError, match="is a BoxScore"):
+        consensus.attribute(*arguments, **OPTIONS, flip=True)
+    expected = consensus.attribute(*arguments, **OPTIONS, flip=False)
+    assert expected.any()
+    assert torch.equal(consensus.attribute(*arguments, **OPTIONS), expected)
+
+
+def test_mask_among_the_inputs_is_mirrored_with_the_image() -> None:
+    network, inputs = SmallCNN(), small_inputs(2)
+    seen = torch.zeros(2, 24, 24, dtype=torch.bool)
+    seen[..., :10] = True
+    cut = inputs * seen.unsqueeze(1)
+    # Without edges and the gradient of the input, what is cut before is what is cut inside.
+    options = {"baselines": 0.0, "n_groups": 3, "edge_radius": 0, "gradient_power": 1e-12}
+    options |= {"flip": True, "return_effects": True}
+    expected, effects = ConsensusGroupCAM(network, network.features).attribute(cut, 1, **options)
+    (maps, _), found = ConsensusGroupCAM(
+        lambda x, mask: network(x * mask.unsqueeze(1)), network.features
+    ).attribute((inputs, seen), 1, **options)
+    torch.testing.assert_close(found, effects)
+    torch.testing.assert_close(maps[..., :10], expected[..., :10])
+    assert maps[..., :10].any()
 
 
 def test_only_one_input_is_masked() -> None:
@@ -177,11 +320,11 @@ def test_only_one_input_is_masked() -> None:
         return network(first) * scale
 
     inputs, scale = small_inputs(2), torch.tensor([[1.0], [2.0]], dtype=torch.double)
-    selective = ConsensusGroupCAM(forward, network.features)
-    maps, other = selective.attribute((inputs, scale), 1, **OPTIONS)
+    consensus = ConsensusGroupCAM(forward, network.features)
+    maps, other = consensus.attribute((inputs, scale), 1, **OPTIONS)
     assert maps.shape == (2, 1, 24, 24)
     assert torch.equal(other, torch.zeros(2, 1))
-    alone = selective.attribute(inputs, 1, scale, **OPTIONS)
+    alone = consensus.attribute(inputs, 1, scale, **OPTIONS)
     torch.testing.assert_close(maps, alone)
     with pytest.raises(ValueError, match=r"one input with spatial dimensions, got 2"):
         ConsensusGroupCAM(lambda a, b: network(a + b), network.features).attribute(
@@ -192,10 +335,10 @@ def test_only_one_input_is_masked() -> None:
 @pytest.mark.filterwarnings("error")
 def test_nothing_to_ask_is_a_zero_map_and_a_warning() -> None:
     network, inputs = SmallCNN(), small_inputs(2)
-    selective = ConsensusGroupCAM(network, network.features)
+    consensus = ConsensusGroupCAM(network, network.features)
     baselines = torch.stack([inputs[0], torch.zeros_like(inputs[1])])
     with pytest.warns(UserWarning, match=r"maps of samples \[0\] are zero"):
-        maps = selective.attribute(inputs, 1, baselines=baselines, n_groups=3)
+        maps = consensus.attribute(inputs, 1, baselines=baselines, n_groups=3)
     assert not maps[0].any()
     assert maps[1].any()
 
@@ -208,12 +351,13 @@ def test_nothing_to_ask_is_a_zero_map_and_a_warning() -> None:
         ({"edge_radius": -1}, r"edge_radius must be in \[0, 1\), got -1. It is a share of"),
         ({"gradient_sigma": 0.0}, r"gradient_sigma must be in \(0, 1\], got 0.0. It is a share"),
         ({"gradient_power": -1.0}, r"gradient_power must be in \(0, inf\), got -1.0"),
+        ({"flip": 1}, "flip must be True, False or None, got 1"),
         ({"n_groups": 0}, "n_groups must be at least 1, got 0"),
     ],
 )
 def test_bad_options(options: dict, message: str) -> None:
     network = SmallCNN()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         ConsensusGroupCAM(network, network.features).attribute(small_inputs(1), 1, **options)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from captum_groupcam.attr._shared import shared_arguments
 from captum_groupcam.attr.functional.results import GroupCAMResult
+from captum_groupcam.attr.maps import mean_gradients
 from captum_groupcam.masking.call import ROUNDING_OF_SCORES, Call, without_rounding
 from captum_groupcam.masking.checks import check_choice
 from captum_groupcam.masking.groups import Grouping, find_grouping, group_maps, split_channels
@@ -79,8 +80,7 @@ def group_cam(
         weights = activations.new_ones(activations.shape[:2])
     else:
         gradients, activations = call.gradients_and_activations(layer)
-        weights = gradients.flatten(2).mean(2)
-        weights = without_rounding(weights, gradients.abs().flatten(2).mean(2))
+        weights = mean_gradients(gradients)
 
     # 2. Split: M_l = ReLU(sum of w_k A_k over the group).
     groups = split_channels(activations, n_groups, grouping)
