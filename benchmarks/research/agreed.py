@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import Module
 
+from captum_groupcam.attr.functional.agreement import effect_weights, geometric_mean
 from captum_groupcam.masking.targets import TargetType
 from captum_groupcam.networks.target_layer import TargetLayer
 
@@ -32,6 +32,8 @@ def agreed(
 ) -> Tensor:
     """The geometric mean of Finer-CAM and Group-CAM, weighted by their effects: 34 queries.
 
+    With ``prior=0.5`` it is :class:`~captum_groupcam.ConsensusGroupCAM`.
+
     Where one map shows nothing, a mean of the logarithms shows little, whatever the other shows.
     Weights are powers of effects, so they depend on how many times larger one is, not on how sure
     the network is.
@@ -57,18 +59,5 @@ def agreed(
         n_groups=n_groups, n_shifts=1, contrast=contrast, prior=prior,
     )  # fmt: skip
     maps, effects = with_effects(probe, [seen, of_groups], inputs, guide)
-    weights = weights_of(effects, exponent).to(maps)
-    logs = (weights[..., None, None] * (maps.clamp(min=0) + floor).log()).sum(1, keepdim=True)
-    mean = (logs.exp() - floor).relu()
+    mean = geometric_mean(maps, effect_weights(effects, exponent).to(maps), floor)
     return mean * detail(model, inputs, target, sigma=sigma) ** power if power else mean
-
-
-def weights_of(effects: Tensor, exponent: float) -> Tensor:
-    """Shares of the powers of effects (N x M), of which those below zero count as zero.
-
-    Where none is above zero, all weigh the same.
-    """
-    positive = effects.relu()
-    positive = torch.where(positive.any(1, keepdim=True), positive, 1)
-    powers = (positive / positive.amax(1, keepdim=True)) ** exponent
-    return powers / powers.sum(1, keepdim=True)

@@ -12,7 +12,6 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from captum_groupcam import ConsensusGroupCAM, GradCAM
-from captum_groupcam.attr.functional.agreement import effect_weights
 from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
 from captum_groupcam.masking.baselines import GaussianBlur
 from captum_groupcam.masking.masks import upsample
@@ -203,13 +202,6 @@ def test_one_output_has_nothing_to_be_set_apart_from(shape: tuple[int, ...]) -> 
     seen = masks * inputs[:1] + (1 - masks) * BLUR(inputs[:1])
     scores = margin(seen).sigmoid().flatten().detach()
     torch.testing.assert_close(effects[0, 0], (scores[::2] - scores[1::2]).mean())
-
-
-def test_weights_are_fourth_powers_of_the_effects() -> None:
-    effects = torch.tensor([[0.2, 0.4], [-0.3, 0.1], [-0.1, -0.2], [0.0, 0.0]])
-    expected = torch.tensor([[1 / 17, 16 / 17], [0.0, 1.0], [0.5, 0.5], [0.5, 0.5]])
-    torch.testing.assert_close(effect_weights(effects), expected)
-    torch.testing.assert_close(effect_weights(effects * 1e-30), expected)
 
 
 @pytest.mark.parametrize("dims", [1, 2, 3])

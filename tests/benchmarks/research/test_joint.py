@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.research.agreed import weights_of
 from captum_groupcam import GroupCAM
 from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.methods import METHODS
@@ -195,17 +194,3 @@ def test_what_two_maps_agree_on_is_their_geometric_mean(
         exponent=exponent, floor=0.1, power=0.0,
     )  # fmt: skip
     torch.testing.assert_close(found, expected.detach())
-
-
-@pytest.mark.parametrize(
-    ("effects", "expected"),
-    [
-        ([0.2, 0.1], [0.8, 0.2]),
-        ([2e-4, 1e-4], [0.8, 0.2]),  # how many times larger counts, not by how much
-        ([0.3, -0.1], [1.0, 0.0]),
-        ([-0.3, -0.1], [0.5, 0.5]),
-        ([0.0, 0.0], [0.5, 0.5]),
-    ],
-)
-def test_weights_are_powers_of_effects(effects: list[float], expected: list[float]) -> None:
-    torch.testing.assert_close(weights_of(torch.tensor([effects]), 2.0), torch.tensor([expected]))
