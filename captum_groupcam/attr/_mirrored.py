@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from captum_groupcam import _captum, _compiled
 from captum_groupcam.masking.call import Call
-from captum_groupcam.masking.network import tensors_of
+from captum_groupcam.masking.network import arrays_of
 from captum_groupcam.networks.outputs import BoxScore, RegionMean
 from captum_groupcam.threads import reached_modules
 
@@ -60,11 +61,11 @@ def sizes_of(inputs: tuple[Tensor, ...]) -> set[torch.Size]:
     return {one.shape[2:] for one in inputs if has_positions(one)}
 
 
-def lies_over(tensor: Tensor, sizes: Collection[torch.Size]) -> bool:
+def lies_over(tensor: Tensor | np.ndarray, sizes: Collection[torch.Size]) -> bool:
     """Whether a tensor has the positions of an input as its last axes, as a mask of it has.
 
     Args:
-        tensor (Tensor): Of any shape, N x ... as a rule.
+        tensor (Tensor or numpy.ndarray): Of any shape, N x ... as a rule.
         sizes (collection of torch.Size): The spatial sizes of the inputs.
 
     Returns:
@@ -75,13 +76,14 @@ def lies_over(tensor: Tensor, sizes: Collection[torch.Size]) -> bool:
         >>> lies_over(torch.zeros(2, 8, 6), {torch.Size([8, 6])})
         True
     """
-    return any(tensor.dim() > len(s) and tensor.shape[-len(s) :] == s for s in sizes)
+    shape = tuple(tensor.shape)
+    return any(len(shape) > len(s) and shape[-len(s) :] == tuple(s) for s in sizes)
 
 
 def check_nothing_lies_over(
-    inputs: tuple[Tensor, ...], named: Iterable[tuple[str, Tensor]]
+    inputs: tuple[Tensor, ...], named: Iterable[tuple[str, Tensor | np.ndarray]]
 ) -> None:
-    """Refuses tensors that lie over an input and are not mirrored with it.
+    """Refuses tensors and arrays that lie over an input and are not mirrored with it.
 
     Args:
         inputs (tuple of Tensor): Inputs, N x ... each.
@@ -97,9 +99,10 @@ def check_nothing_lies_over(
             "as N x 1 x L, or flip=False."
         )
     for name, part in named:
-        if lies_over(part, sizes):
+        if lies_over(part, sizes) or (len(part.shape) > 1 and tuple(part.shape) in sizes):
+            kind = "A tensor" if isinstance(part, Tensor) else "An array"
             raise ValueError(
-                f"A tensor of shape {tuple(part.shape)} in {name} lies over the input, and "
+                f"{kind} of shape {tuple(part.shape)} in {name} lies over the input, and "
                 "is not mirrored with it. Give it among the inputs, as in attribute((image,"
                 " mask)), where it is; or flip=False; or, in additional_forward_args, "
                 "Shared(tensor) for what does not lie over it."
@@ -178,7 +181,9 @@ def is_mirrored(call: Call, place: int, flip: bool | None) -> bool:
     indices = getattr(network.target, "indices", None)
     targets = [] if indices is None else [tuple(indices[0].tolist())]
     try:
-        check_nothing_lies_over(call.inputs, tensors_of(network.additional_forward_args).items())
+        # Also those that all samples have been found to share.
+        others = arrays_of(network.additional_forward_args, shared=True)
+        check_nothing_lies_over(call.inputs, others.items())
         check_no_places(network.forward_func, call.inputs, targets, network.once.output)
     except ValueError:
         if flip:

@@ -21,7 +21,7 @@ from captum_groupcam.masking.call import (
     warn_of_zero_maps,
 )
 from captum_groupcam.masking.checks import check_between
-from captum_groupcam.masking.network import of_rows, tensors_of
+from captum_groupcam.masking.network import arrays_of, of_rows
 from captum_groupcam.networks.axes import check_channels
 from captum_groupcam.networks.tensors import check_tensor
 
@@ -132,8 +132,8 @@ class Smoothed(Attribution):
         named.update(named.pop("kwargs", {}))
         extra = named.pop("additional_forward_args", None)
         extra = () if extra is None else extra if isinstance(extra, tuple) else (extra,)
-        others = [*_tensors(named), *tensors_of(extra).items()]
-        if any(name == "baselines" and part.dim() > 2 for name, part in others):
+        others = [*_tensors(named), *arrays_of(extra).items()]
+        if any(name == "baselines" and len(part.shape) > 2 for name, part in others):
             raise ValueError(
                 "A baseline with positions is not mirrored with its input: give a number "
                 "or a function of the input, or flip=False."

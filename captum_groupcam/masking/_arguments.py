@@ -13,8 +13,8 @@ from torch import Tensor
 
 from captum_groupcam._captum import without_class
 
-__all__ = ["Entries", "Shared", "dealing", "dealt", "listed", "of_rows", "of_samples", "plain"]
-__all__ += ["sharing", "tensors_of"]
+__all__ = ["Entries", "Shared", "arrays_of", "dealing", "dealt", "listed", "of_rows", "of_samples"]
+__all__ += ["plain", "sharing"]
 
 
 #: What the arguments are called in messages.
@@ -156,22 +156,33 @@ def of_samples(arguments: tuple[Any, ...], samples: Tensor, n_samples: int) -> t
     return _of_all(arguments, cut)
 
 
-def tensors_of(arguments: tuple[Any, ...]) -> dict[str, Tensor]:
-    """The tensors that are not :class:`Shared`, by what they are called in messages.
+def arrays_of(
+    arguments: tuple[Any, ...], *, shared: bool = False
+) -> dict[str, Tensor | np.ndarray]:
+    """The tensors and arrays, by what they are called in messages.
 
     Args:
         arguments (tuple): The arguments of all samples.
+        shared (bool, optional): Whether those that are :class:`Shared` count, too. Default: False.
 
     Returns:
-        dict of str to Tensor: The tensors, N x ... or of any other shape.
+        dict of str to Tensor or numpy.ndarray: They, N x ... or of any other shape.
 
     Examples::
 
         >>> import torch
-        >>> list(tensors_of((1.5, {"mask": torch.ones(2, 3)}, Shared(torch.ones(5)))))
+        >>> list(arrays_of((1.5, {"mask": torch.ones(2, 3)}, Shared(torch.ones(5)))))
         ["additional_forward_args[1]['mask']"]
     """
-    return _found(arguments, lambda value: isinstance(value, Tensor))
+    wrapped = (Entries, Shared) if shared else Entries
+    found = {}
+    for name, value in _inside(arguments, _ARGUMENTS):
+        bare = value.value if isinstance(value, wrapped) else value
+        inside = _inside(bare, name) if bare is not value else ()
+        for called, part in ((name, bare), *inside):
+            if isinstance(part, (Tensor, np.ndarray)):
+                found[called] = part
+    return found
 
 
 def dealt(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Any]:

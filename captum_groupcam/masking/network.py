@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from captum_groupcam import _captum, _compiled
-from captum_groupcam.masking._arguments import Shared, of_rows, of_samples, tensors_of
+from captum_groupcam.masking._arguments import Shared, arrays_of, of_rows, of_samples
 from captum_groupcam.masking._chunks import DEFAULT_BATCH_SIZE, default_batch_size, in_chunks
 from captum_groupcam.masking._order import check_order
 from captum_groupcam.masking._scores import (
@@ -35,13 +35,13 @@ __all__ = [
     "Network",
     "ScoreFunc",
     "Shared",
+    "arrays_of",
     "class_probability",
     "default_batch_size",
     "finite",
     "in_chunks",
     "of_rows",
     "raw_score",
-    "tensors_of",
 ]
 
 

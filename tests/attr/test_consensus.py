@@ -240,10 +240,14 @@ class Segmenter(SmallCNN):
 def forward_with_places(network: SmallCNN, inputs: Tensor) -> dict[str, tuple[Callable, tuple]]:
     """Functions of the image whose score names a place, with what ``attribute`` gets after it."""
     weights = torch.linspace(0, 1, inputs[0, 0].numel(), dtype=inputs.dtype)
-    weights = weights.view_as(inputs[:, :1][0]).expand(len(inputs), *inputs[0, :1].shape)
+    weights = weights.view_as(inputs[0, 0])
+    each = weights.expand(len(inputs), 1, -1, -1)
 
     def weighed(x: Tensor, w: Tensor) -> Tensor:
-        return network(x * w)
+        return network(x * torch.as_tensor(w))
+
+    def listed(x: Tensor, each: list[Tensor]) -> Tensor:
+        return network(x * torch.stack(each).unsqueeze(1))
 
     def positions(x: Tensor) -> Tensor:
         return F.interpolate(network.features(x).sum(1, keepdim=True), x.shape[2:]).flatten(1)
@@ -251,11 +255,14 @@ def forward_with_places(network: SmallCNN, inputs: Tensor) -> dict[str, tuple[Ca
     return {
         "target": (Segmenter(), ((1, 2, 5),)),
         "position": (positions, (7,)),
-        "argument": (weighed, (1, weights)),
+        "argument": (weighed, (1, each)),
+        "array": (weighed, (1, each.numpy())),
+        "entries": (listed, (1, list(each[:, 0]))),
+        "of all": (weighed, (1, weights)),
     }
 
 
-@pytest.mark.parametrize("what", ["target", "position", "argument"])
+@pytest.mark.parametrize("what", ["target", "position", "argument", "array", "entries", "of all"])
 def test_what_names_a_place_is_not_mirrored(what: str) -> None:
     network, inputs = SmallCNN(), small_inputs(2)
     forward, arguments = forward_with_places(network, inputs)[what]

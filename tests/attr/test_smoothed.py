@@ -208,6 +208,10 @@ def test_what_lies_over_the_input_and_is_not_mirrored_is_refused():
         ValueError, match=r"in additional_forward_args\[0\]\['masks'\]\[1\] lies over"
     ):
         smoothed.attribute(x, 1, {"masks": [2.0, mask]})
+    with pytest.raises(ValueError, match=r"An array of shape \(2, 14, 16\) in .* lies over"):
+        smoothed.attribute(x, 1, mask.numpy())
+    with pytest.raises(ValueError, match=r"A tensor of shape \(14, 16\) in .* lies over"):
+        smoothed.attribute(x, 1, mask[0])
     found = smoothed.attribute(x, 1, mask, flip=False, factors=(1.0,))
     torch.testing.assert_close(found, GradCAM(network, layer).attribute(x, 1, mask))
     # What does not lie over it, though it has its size.
