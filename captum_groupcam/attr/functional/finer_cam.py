@@ -58,6 +58,19 @@ def finer_cam(call: Call, layer: TargetLayer, place: int, flip: bool | None) -> 
 
     Returns:
         Tensor: Maps with a maximum of one, N x 1 x spatial.
+
+    Raises:
+        ValueError: If ``flip`` is true and something names a place.
+
+    Examples::
+
+        >>> import torch
+        >>> from captum_groupcam.masking.call import prepare
+        >>> network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten())
+        >>> call = prepare(network, torch.rand(2, 3, 8, 8), 3, None)
+        >>> gradients = call.network.input_gradients(call.inputs, 0)  # a pass
+        >>> finer_cam(call, TargetLayer(network[0]), 0, flip=None).shape
+        torch.Size([2, 1, 8, 8])
     """
     target, output = call.network.target, call.network.once.output
     assert isinstance(target, Target)
