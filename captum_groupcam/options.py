@@ -35,11 +35,11 @@ _CHOICES = {"grouping": tuple(GROUPINGS)}
 #: The lowest and the highest number that a page takes. What is asked of it must end while others
 #: wait, and fit into its memory: RISE's largest masks take 80 MB, and the nodes of integrated
 #: gradients are the eigenvalues of a matrix with a row a step.
-_LIMITS: dict[str, tuple[int, int]] = {
+_LIMITS: dict[str, tuple[float, float]] = {
     "denoise_percentile": (0, 99),
-    "edge_radius": (0, 256),
+    "edge_radius": (0, 0.5),
     "gradient_power": (0, 8),
-    "gradient_sigma": (0, 256),
+    "gradient_sigma": (0.001, 0.5),
     "grid_size": (1, 32),
     "n_groups": (1, 4096),
     "n_masks": (1, 20_000),
@@ -97,7 +97,7 @@ class Option:
         return self.kind is not None and self.name not in _HIDDEN
 
     @property
-    def limits(self) -> tuple[int, int]:
+    def limits(self) -> tuple[float, float]:
         """The lowest and the highest number that a page takes; Python takes what the method does.
 
         Examples::

@@ -59,5 +59,5 @@ def agreed(
         n_groups=n_groups, n_shifts=1, contrast=contrast, prior=prior,
     )  # fmt: skip
     maps, effects = with_effects(probe, [seen, of_groups], inputs, guide)
-    mean = geometric_mean(maps, effect_weights(effects, exponent).to(maps), floor)
+    mean = geometric_mean(maps, effect_weights(effects, maps, exponent).to(maps), floor)
     return mean * detail(model, inputs, target, sigma=sigma) ** power if power else mean

@@ -68,6 +68,8 @@ class MaskedLayer(Titled, LayerAttribution):
     """A method that is an algorithm of one call and a layer, at the resolution of the input."""
 
     default_baseline: ClassVar[Baseline] = None  #: What None stands for; None is the blurred input.
+    #: What the maps of samples are of which no mask moved the score.
+    unmoved_maps: ClassVar[str] = "the sum of their masks, and show nothing else"
 
     @shared_arguments
     def _attribute(
@@ -108,7 +110,13 @@ class MaskedLayer(Titled, LayerAttribution):
         def of_call(call: Call, layer: TargetLayer) -> tuple[Tensor, ...]:
             result = algorithm(call, layer, **options)
             signed = options.get("relu_attributions") is False
-            warn_of_zero_maps(result.queried, result.maps, unmoved=result.unmoved, signed=signed)
+            warn_of_zero_maps(
+                result.queried,
+                result.maps,
+                unmoved=result.unmoved,
+                unmoved_maps=self.unmoved_maps,
+                signed=signed,
+            )
             results.append(result)
             return result.maps
 

@@ -11,15 +11,14 @@ from torch import Tensor
 
 from captum_groupcam import _captum, _compiled
 from captum_groupcam.masking.call import Call
-from captum_groupcam.masking.network import arrays_of
 from captum_groupcam.networks.outputs import BoxScore, RegionMean
 from captum_groupcam.threads import reached_modules
 
 __all__ = [
+    "can_be_mirrored",
     "check_no_places",
     "check_nothing_lies_over",
     "has_positions",
-    "is_mirrored",
     "mirrored",
     "output_shape",
 ]
@@ -28,6 +27,9 @@ _SCORE = (
     "Reduce it to a score that names no place first, N x classes, as RegionMean of "
     "captum_groupcam.networks does with the region among the inputs"
 )
+
+#: Additional arguments that are about no place.
+_PLAIN = (bool, int, float, str)
 
 
 def mirrored(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -163,31 +165,36 @@ def check_no_places(
         )
 
 
-def is_mirrored(call: Call, place: int, flip: bool | None) -> bool:
-    """Whether an input is looked at mirrored, too: if it can be, unless the caller says.
+def can_be_mirrored(call: Call, place: int) -> bool:
+    """Whether an input may be looked at mirrored: nothing that the call says names a place.
+
+    A sequence would run backwards. Another input or argument may be about a place, whatever its
+    shape. A place that the forward function itself picks is not seen.
 
     Args:
         call (Call): A call, of which a pass has shown the output.
         place (int): The place of the input.
-        flip (bool or None): What the caller says; None mirrors images and volumes, but not
-            sequences, which would run backwards, nor where something names a place.
 
-    Raises:
-        ValueError: If it has to be mirrored, and something names a place.
+    Returns:
+        bool: Whether it is an image or a volume alone, with a target that names no place.
+
+    Examples::
+
+        >>> from captum_groupcam.masking.call import prepare
+        >>> call = prepare(torch.nn.Flatten().eval(), torch.ones(2, 3, 4, 4), 0, None)
+        >>> can_be_mirrored(call, 0), can_be_mirrored(call._replace(inputs=call.inputs * 2), 0)
+        (True, False)
     """
-    if flip is False or (flip is None and call.inputs[place].dim() < 4):
-        return False
     network = call.network
+    extra = [getattr(one, "value", one) for one in network.additional_forward_args]  # Shared, too
+    alone = len(call.inputs) == 1 and all(one is None or isinstance(one, _PLAIN) for one in extra)
+    if call.inputs[place].dim() < 4 or not alone:
+        return False
     indices = getattr(network.target, "indices", None)
     targets = [] if indices is None else [tuple(indices[0].tolist())]
     try:
-        # Also those that all samples have been found to share.
-        others = arrays_of(network.additional_forward_args, shared=True)
-        check_nothing_lies_over(call.inputs, others.items())
         check_no_places(network.forward_func, call.inputs, targets, network.once.output)
     except ValueError:
-        if flip:
-            raise
         return False
     return True
 

@@ -60,7 +60,7 @@ class ConsensusOptions(_MaskingOptions, total=False):
 
     n_groups: int
     denoise_percentile: float | None
-    flip: bool | None
+    flip: bool
     edge_radius: float
     gradient_sigma: float
     gradient_power: float

@@ -34,16 +34,16 @@ class ConsensusGroupCAM(MaskedLayer):
        where :math:`T_{ms}` is one at the share s of positions that map m ranks first.
     5. The geometric mean of both maps, with weights in proportion to
        :math:`\mathrm{ReLU}(e_m)^4`: where one of them shows nothing, it shows little.
-    6. It is multiplied by :math:`D^{0.2}`, where D are the magnitudes of the input's gradient,
-       blurred: which pixels of a part matter.
+    6. It is multiplied by :math:`D^{0.2}`, D the blurred magnitudes of the input's gradient.
 
     With its defaults it takes no more forward passes than :class:`~captum_groupcam.GroupCAM`: three
     with gradients at the layer, one with gradients at the input, which costs as much as three, 19
     groups, the baseline, and 2 maps of 2 shares shown and hidden. Step 4 asks what deletion and
     insertion ask: judge it by others, too (:doc:`/research/a-map-that-is-best`).
 
-    Step 1 takes the input alone if it is a sequence, which would run backwards, or if a target, an
-    additional argument or a region names a place; where there are no classes it is Grad-CAM.
+    Step 1 mirrors neither sequences nor where the target names a place or there are other inputs or
+    arguments, which may; give ``flip=False`` if the forward function picks one. It is Grad-CAM
+    where the output has no classes.
 
     Sources: Group-CAM (arXiv 2103.13859), Finer-CAM (arXiv 2501.11309), gradients of the input
     (arXiv 1312.6034); He, Sun and Tang, "Guided Image Filtering" (2010); deletion and insertion
@@ -56,6 +56,7 @@ class ConsensusGroupCAM(MaskedLayer):
     """
 
     title = "Consensus Group-CAM"
+    unmoved_maps = "Finer-CAM's, to which Group-CAM adds nothing"
 
     @typed_consensus
     @_captum.log_usage
@@ -93,8 +94,7 @@ class ConsensusGroupCAM(MaskedLayer):
         Raises:
             TypeError: If an argument has a wrong type.
             ValueError: If several inputs have spatial dimensions, if the output has no gradient
-                with respect to the input, if an option is out of range, if ``flip`` is true and
-                something names a place, or as for
+                with respect to the input, if an option is out of range, or as for
                 :meth:`GroupCAM.attribute() <captum_groupcam.GroupCAM.attribute>`.
 
         Examples::

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from captum_groupcam.masking.baselines import gaussian_blur
 from captum_groupcam.masking.call import without_rounding
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "guided_filter",
     "mean_gradients",
     "principal_component",
+    "sharpened",
     "weighted_sum",
     "with_positions",
 ]
@@ -161,6 +163,7 @@ def guided_filter(maps: Tensor, images: Tensor, radius: int, epsilon: float = 0.
         return maps
     guide = images.mean(1, keepdim=True).to(maps)
     guide = guide - guide.flatten(1).mean(1).view(-1, *(1 for _ in guide.shape[1:]))
+    guide = without_rounding(guide, images.abs().to(maps))
     deviation = guide.flatten(1).std(1).view(-1, *(1 for _ in guide.shape[1:]))
     guide = guide / torch.where(deviation > 0, deviation, 1)
 
@@ -174,6 +177,33 @@ def guided_filter(maps: Tensor, images: Tensor, radius: int, epsilon: float = 0.
     slope = covariance / (variance + epsilon)
     offset = mean(maps) - slope * mean(guide)
     return (mean(slope) * guide + mean(offset)).relu()
+
+
+def sharpened(maps: Tensor, gradients: Tensor, sigma: float, power: float) -> Tensor:
+    """Multiplies maps by a power of the blurred magnitudes of the input's gradient.
+
+    Args:
+        maps (Tensor): N x 1 x spatial.
+        gradients (Tensor): N x C x spatial. Where they are zero everywhere, they say nothing, and
+            the map stays.
+        sigma (float): Standard deviation of the blur in pixels.
+        power (float): The power, positive.
+
+    Returns:
+        Tensor: N x 1 x spatial.
+
+    Examples::
+
+        >>> import torch
+        >>> gradients = torch.tensor([[[4.0, 0.0, 1.0]]])
+        >>> sharpened(torch.ones(1, 1, 3), gradients, sigma=0.1, power=0.5)
+        tensor([[[1.0000, 0.0000, 0.5000]]])
+    """
+    magnitudes = gaussian_blur(
+        gradients.abs().sum(1, keepdim=True), 2 * round(2 * sigma) + 1, sigma
+    )
+    known = magnitudes.flatten(1).any(1).view(-1, *(1 for _ in maps.shape[1:]))
+    return maps * torch.where(known, divide_by_maximum(magnitudes) ** power, 1)
 
 
 def _mean_along(values: Tensor, axis: int, radius: int) -> Tensor:

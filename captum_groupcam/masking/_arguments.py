@@ -156,14 +156,11 @@ def of_samples(arguments: tuple[Any, ...], samples: Tensor, n_samples: int) -> t
     return _of_all(arguments, cut)
 
 
-def arrays_of(
-    arguments: tuple[Any, ...], *, shared: bool = False
-) -> dict[str, Tensor | np.ndarray]:
-    """The tensors and arrays, by what they are called in messages.
+def arrays_of(arguments: tuple[Any, ...]) -> dict[str, Tensor | np.ndarray]:
+    """The tensors and arrays that are not :class:`Shared`, by what they are called in messages.
 
     Args:
-        arguments (tuple): The arguments of all samples.
-        shared (bool, optional): Whether those that are :class:`Shared` count, too. Default: False.
+        arguments (tuple): The arguments of all samples, as they were given.
 
     Returns:
         dict of str to Tensor or numpy.ndarray: They, N x ... or of any other shape.
@@ -174,15 +171,7 @@ def arrays_of(
         >>> list(arrays_of((1.5, {"mask": torch.ones(2, 3)}, Shared(torch.ones(5)))))
         ["additional_forward_args[1]['mask']"]
     """
-    wrapped = (Entries, Shared) if shared else Entries
-    found = {}
-    for name, value in _inside(arguments, _ARGUMENTS):
-        bare = value.value if isinstance(value, wrapped) else value
-        inside = _inside(bare, name) if bare is not value else ()
-        for called, part in ((name, bare), *inside):
-            if isinstance(part, (Tensor, np.ndarray)):
-                found[called] = part
-    return found
+    return _found(arguments, lambda value: isinstance(value, (Tensor, np.ndarray)))
 
 
 def dealt(arguments: tuple[Any, ...], n_samples: int) -> dict[str, Any]:

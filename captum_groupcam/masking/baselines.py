@@ -77,7 +77,8 @@ def _blur(inputs: Tensor, kernel_size: int, sigma: float) -> Tensor:
         for axis in range(2, blurred.dim()):
             radius = min(kernel_size // 2, blurred.shape[axis] - 1)
             offsets = torch.arange(-radius, radius + 1, device=blurred.device, dtype=blurred.dtype)
-            kernel = torch.softmax(-0.5 * (offsets / sigma) ** 2, dim=0)
+            # Less would be zero in float32, and zero by zero no number.
+            kernel = torch.softmax(-0.5 * (offsets / max(sigma, 1e-6)) ** 2, dim=0)
             blurred = _convolved(blurred.movedim(axis, -1), kernel).movedim(-1, axis)
     return blurred.to(inputs.dtype) + floor
 

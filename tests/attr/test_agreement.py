@@ -24,8 +24,17 @@ from captum_groupcam.attr.functional.agreement import effect_weights, geometric_
 def test_weights_are_shares_of_powers(
     effects: list[float], exponent: float, expected: list[float], scale: float
 ) -> None:
-    found = effect_weights(scale * torch.tensor([effects]), exponent)
+    maps = torch.ones(1, len(effects), 3)
+    found = effect_weights(scale * torch.tensor([effects]), maps, exponent)
     torch.testing.assert_close(found, torch.tensor([expected]))
+
+
+def test_a_map_that_shows_nothing_has_no_weight() -> None:
+    maps = torch.ones(3, 2, 4)
+    maps[0, 0] = maps[1] = 0
+    effects = torch.tensor([[0.0, -0.1], [0.0, 0.0], [0.0, -0.1]])
+    expected = torch.tensor([[0.0, 1.0], [0.5, 0.5], [0.5, 0.5]])
+    torch.testing.assert_close(effect_weights(effects, maps), expected)
 
 
 @pytest.mark.parametrize("size", [(5,), (4, 3), (2, 3, 4)])

@@ -146,7 +146,7 @@ def _wrong_options(
             "n_groups": COUNTS,
             "denoise_percentile": (100, *NUMBERS),
             "shares": ((), (0,), (1,), ("a",), 0.5, None, (NAN,)),
-            "flip": (0, 1, "yes", 1.5),
+            "flip": (0, 1, "yes", None),
             "edge_radius": (1, *NUMBERS),
             "gradient_sigma": (0, *NUMBERS),
             "gradient_power": (0, *NUMBERS),

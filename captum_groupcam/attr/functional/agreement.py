@@ -8,25 +8,30 @@ from torch import Tensor
 __all__ = ["effect_weights", "geometric_mean"]
 
 
-def effect_weights(effects: Tensor, exponent: float = 4.0) -> Tensor:
+def effect_weights(effects: Tensor, maps: Tensor, exponent: float = 4.0) -> Tensor:
     """Shares of powers of effects: how many times larger one is counts, not how large all are.
 
     Args:
         effects (Tensor): N x M. Those below zero count as zero.
+        maps (Tensor): N x M x spatial, what they are effects of.
         exponent (float, optional): To which power they are taken. Default: 4.0.
 
     Returns:
-        Tensor: N x M, each row with a sum of one; all alike where no effect is above zero.
+        Tensor: N x M, each row with a sum of one. Where no effect is above zero, all maps that show
+        something weigh the same.
 
     Examples::
 
-        >>> effect_weights(torch.tensor([[0.1, 0.2], [-0.1, 0.3], [-0.1, -0.2]]))
+        >>> maps = torch.ones(3, 2, 4)
+        >>> effect_weights(torch.tensor([[0.1, 0.2], [-0.1, 0.3], [-0.1, -0.2]]), maps)
         tensor([[0.0588, 0.9412],
                 [0.0000, 1.0000],
                 [0.5000, 0.5000]])
     """
+    shows = maps.flatten(2).any(2)
+    shows = shows | ~shows.any(1, keepdim=True)
     positive = effects.relu()
-    positive = torch.where(positive.any(1, keepdim=True), positive, 1)
+    positive = torch.where(positive.any(1, keepdim=True), positive, shows.to(positive))
     powers = (positive / positive.amax(1, keepdim=True)) ** exponent
     return powers / powers.sum(1, keepdim=True)
 

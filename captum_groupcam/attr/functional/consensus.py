@@ -11,9 +11,8 @@ from captum_groupcam.attr.functional.agreement import effect_weights, geometric_
 from captum_groupcam.attr.functional.finer_cam import finer_cam
 from captum_groupcam.attr.functional.group_cam import group_cam
 from captum_groupcam.attr.functional.results import ConsensusResult
-from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
-from captum_groupcam.masking.baselines import gaussian_blur
-from captum_groupcam.masking.call import Call
+from captum_groupcam.attr.maps import divide_by_maximum, guided_filter, sharpened
+from captum_groupcam.masking.call import ROUNDING_OF_SCORES, Call, without_rounding
 from captum_groupcam.masking.checks import check_between, check_count
 from captum_groupcam.masking.masks import check_percentile
 from captum_groupcam.masking.ranks import RankMasks, check_shares
@@ -29,7 +28,7 @@ def consensus_group_cam(
     *,
     n_groups: int = 19,
     denoise_percentile: float | None = 70.0,
-    flip: bool | None = None,
+    flip: bool = True,
     edge_radius: float = 8 / 224,
     gradient_sigma: float = 6 / 224,
     gradient_power: float = 0.2,
@@ -44,8 +43,8 @@ def consensus_group_cam(
         n_groups (int, optional): Groups of Group-CAM. Default: 19.
         denoise_percentile (float, optional): :math:`\theta` of Group-CAM, at the input's
             resolution; None keeps all. Default: 70.0.
-        flip (bool, optional): Whether step 1 also takes the mirrored input. Default: None, unless
-            it is a sequence or something names a place that would not be mirrored.
+        flip (bool, optional): Whether step 1 also takes the mirrored input, where nothing names a
+            place. Default: True.
         edge_radius (float, optional): Radius of the guided filter, as a share of the input's
             shorter side; 0 leaves it out. Default: 8 / 224.
         gradient_sigma (float, optional): Standard deviation of the blur of the gradient's
@@ -59,7 +58,7 @@ def consensus_group_cam(
 
     Raises:
         TypeError: If an option has a wrong type.
-        ValueError: If an option is out of range, or ``flip`` is true and something names a place.
+        ValueError: If an option is out of range, or several inputs have spatial dimensions.
 
     Examples::
 
@@ -71,8 +70,8 @@ def consensus_group_cam(
     """
     check_count("n_groups", n_groups)
     check_percentile(denoise_percentile)
-    if not (flip is None or isinstance(flip, bool)):
-        raise TypeError(f"flip must be True, False or None, got {flip!r}.")
+    if not isinstance(flip, bool):
+        raise TypeError(f"flip must be True or False, got {flip!r}.")
     of_side = " It is a share of the input's shorter side."
     check_between("edge_radius", edge_radius, 0, 1, ends="[)", hint=of_side)
     check_between("gradient_sigma", gradient_sigma, 0, 1, ends="(]", hint=of_side)
@@ -103,18 +102,17 @@ def consensus_group_cam(
 
     # 4. Effects: what is scored where only a map's first positions are seen, less without them.
     masks = RankMasks.of(maps, shares)
-    scores, _ = call.score_masks(masks, "Effects", show_progress=show_progress)
+    scores, queried = call.score_masks(masks, "Effects", show_progress=show_progress)
     shown, hidden = scores.view(*maps.shape[:2], len(shares), 2).unbind(-1)
-    effects = (shown - hidden).mean(-1)
+    effects = without_rounding((shown - hidden).mean(-1), scores, ROUNDING_OF_SCORES)
+    effects = torch.where(maps.flatten(2).any(2), effects, 0)  # what shows nothing ranks nothing
 
     # 5. The geometric mean, weighted by the effects.
-    consensus = geometric_mean(maps, effect_weights(effects).to(maps))
+    consensus = geometric_mean(maps, effect_weights(effects, maps).to(maps))
 
     # 6. Gradient of the input.
-    sigma = gradient_sigma * side
-    magnitudes = gaussian_blur(at_input.abs().sum(1, keepdim=True), 2 * round(2 * sigma) + 1, sigma)
-    consensus = consensus * divide_by_maximum(magnitudes) ** gradient_power
+    consensus = sharpened(consensus, at_input, gradient_sigma * side, gradient_power)
 
-    asked = merged.queried.any(1).view(-1, *[1] * (maps.dim() - 1))
-    consensus = torch.where(asked, consensus, 0)
-    return ConsensusResult(call.for_each_input(consensus), merged.queried, effects)
+    asked = queried.any(1).view(-1, *[1] * (maps.dim() - 1))
+    consensus = call.for_each_input(torch.where(asked, consensus, 0))
+    return ConsensusResult(consensus, queried, effects, merged.unmoved)

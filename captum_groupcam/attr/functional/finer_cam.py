@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from captum_groupcam.attr._mirrored import is_mirrored, mirrored
+from captum_groupcam.attr._mirrored import can_be_mirrored, mirrored
 from captum_groupcam.attr.maps import divide_by_maximum, mean_gradients, weighted_sum
 from captum_groupcam.masking.call import Call
 from captum_groupcam.masking.masks import upsample
@@ -45,22 +45,21 @@ def contrasted(
     return call._replace(network=replace(call.network, target=contrast))
 
 
-def finer_cam(call: Call, layer: TargetLayer, place: int, flip: bool | None) -> Tensor:
+def finer_cam(call: Call, layer: TargetLayer, place: int, flip: bool = True) -> Tensor:
     """Finer-CAM at the input's resolution, also averaged over the input and its mirror image.
 
-    Where the output has no classes to set one apart from, it is Grad-CAM.
+    Where the output has no classes to set one apart from, or does not say which of its dimensions
+    has them (N x A x B), it is Grad-CAM.
 
     Args:
         call (Call): The call of the class, of which a pass has shown the output.
         layer (TargetLayer): The layer.
         place (int): The place of the input that is explained.
-        flip (bool or None): As in :func:`~captum_groupcam.attr.functional.consensus_group_cam`.
+        flip (bool, optional): Whether its mirror image is looked at, too, where it can be.
+            Default: True.
 
     Returns:
         Tensor: Maps with a maximum of one, N x 1 x spatial.
-
-    Raises:
-        ValueError: If ``flip`` is true and something names a place.
 
     Examples::
 
@@ -69,12 +68,13 @@ def finer_cam(call: Call, layer: TargetLayer, place: int, flip: bool | None) -> 
         >>> network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten())
         >>> call = prepare(network, torch.rand(2, 3, 8, 8), 3, None)
         >>> gradients = call.network.input_gradients(call.inputs, 0)  # a pass
-        >>> finer_cam(call, TargetLayer(network[0]), 0, flip=None).shape
+        >>> finer_cam(call, TargetLayer(network[0]), 0).shape
         torch.Size([2, 1, 8, 8])
     """
     target, output = call.network.target, call.network.once.output
     assert isinstance(target, Target)
-    has_classes = target.indices is not None and output is not None and output[0] > 1
+    named = target.indices is not None and output is not None and len(output) != 2
+    has_classes = named and output is not None and output[0] > 1
     asked = contrasted(call) if has_classes else call
 
     def look(seen: Call) -> Tensor:
@@ -83,7 +83,7 @@ def finer_cam(call: Call, layer: TargetLayer, place: int, flip: bool | None) -> 
         return divide_by_maximum(upsample(maps, call.inputs[place].shape[2:]))
 
     maps = look(asked)
-    if not is_mirrored(call, place, flip):
+    if not (flip and can_be_mirrored(call, place)):
         return maps
     network = replace(asked.network, follows=True)
     return (maps + look(asked._replace(inputs=mirrored(call.inputs), network=network)).flip(-1)) / 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from captum_groupcam.masking.masks import LayerMasks
@@ -54,15 +53,12 @@ class ConsensusResult(NamedTuple):
 
     Attributes:
         maps (tuple of Tensor): N x 1 x spatial; zero (N x 1) for an input that is not masked.
-        queried (Tensor): N x G booleans, whether the network was asked about a group.
+        queried (Tensor): N x Q booleans, whether the network was asked what positions matter.
         effects (Tensor): N x 2, of Finer-CAM and of Group-CAM.
+        unmoved (Tensor): N booleans, whether no group moved the score.
     """
 
     maps: tuple[Tensor, ...]
     queried: Tensor
     effects: Tensor
-
-    @property
-    def unmoved(self) -> Tensor:
-        """Whether the sum shows its masks alone: N booleans, as Finer-CAM is in it."""
-        return torch.zeros_like(self.queried[:, 0])
+    unmoved: Tensor
