@@ -25,7 +25,8 @@ def denoise(maps: Tensor, percentile: float) -> Tensor:
         percentile (float): :math:`\theta` in [0, 100); interpolated linearly between positions.
 
     Returns:
-        Tensor: Maps of the same shape: m where m > percentile of its map, else 0.
+        Tensor: Maps of the same shape: m where m > percentile of its map, by more than rounding,
+        else 0.
 
     Raises:
         TypeError: If the percentile is not a number.
@@ -45,7 +46,9 @@ def denoise(maps: Tensor, percentile: float) -> Tensor:
     ranked = flat.sort(dim=-1).values
     above = ranked[..., min(below + 1, flat.shape[-1] - 1)]
     threshold = torch.lerp(ranked[..., below], above, position - below).unsqueeze(-1)
-    return torch.where(flat > threshold, flat, 0).view_as(maps)
+    # Upsampled maps have plateaus, of which rounding would keep some positions and drop others.
+    rounding = 8 * torch.finfo(maps.dtype).eps * ranked[..., -1:].abs()
+    return torch.where(flat > threshold + rounding, flat, 0).view_as(maps)
 
 
 def check_percentile(percentile: float | None) -> None:

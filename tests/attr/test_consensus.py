@@ -18,8 +18,9 @@ from captum_groupcam.masking.baselines import GaussianBlur
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.masking.ranks import RankMasks
 from captum_groupcam.methods import find_method
+from captum_groupcam.networks import find_reshape_transform
 from captum_groupcam.networks.outputs import BoxScore
-from tests.toy_networks import Recorder, SmallCNN, classifier, images, small_inputs
+from tests.toy_networks import Recorder, SmallCNN, classifier, images, small_inputs, small_vit
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 BLUR = GaussianBlur(7, 3.0)
@@ -359,6 +360,19 @@ def test_where_no_group_shows_anything_it_is_finer_cam() -> None:
     with pytest.warns(UserWarning, match="are Finer-CAM's, to which Group-CAM adds nothing"):
         maps = ConsensusGroupCAM(network, network.features).attribute(inputs, 1)
     assert maps.amax() > 0.5
+
+
+def test_plateaus_at_the_percentile_are_the_same_in_a_batch() -> None:
+    network = small_vit().double().eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        nn.init.normal_(network.heads.head.weight)
+    inputs, layer = images(3, 32, 32).double(), network.encoder.layers[1].ln_1
+    keywords = {"reshape_transform": find_reshape_transform(network, layer, inputs[:1])}
+    consensus = ConsensusGroupCAM(network, layer)
+    maps = consensus.attribute(inputs, 2, **keywords)
+    alone = [consensus.attribute(inputs[i : i + 1], 2, **keywords) for i in range(3)]
+    torch.testing.assert_close(maps, torch.cat(alone), rtol=0, atol=1e-9)
 
 
 def test_saturated_network_is_a_warning() -> None:
