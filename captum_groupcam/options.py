@@ -128,9 +128,7 @@ class Option:
                 f"{self.name} must be one of {', '.join(self.choices)}; got {value!r}."
             )
         if not _fits(value, self.annotation):
-            raise TypeError(
-                f"{self.name} must be {inspect.formatannotation(self.annotation)}, got {value!r}."
-            )
+            raise TypeError(f"{self.name} must be {_in_words(self.annotation)}, got {value!r}.")
 
     def parse(self, value: Value) -> Value:
         """Turns what a form gives into what the method takes; an empty field is None.
@@ -224,6 +222,10 @@ def check_options(known: Mapping[str, Option], given: Mapping[str, Any], what: s
             hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known) or 'none'}."
             raise TypeError(f"{what} has no option {name!r}; {hint}")
         known[name].check(value)
+
+
+def _in_words(annotation: Any) -> str:
+    return "True or False" if annotation is bool else inspect.formatannotation(annotation)
 
 
 def parse_value(text: str) -> Any:

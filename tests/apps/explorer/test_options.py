@@ -111,7 +111,7 @@ def test_numbers_of_methods_of_ones_own_have_an_end() -> None:
 def test_what_is_no_choice() -> None:
     with pytest.raises(ValueError, match="grouping must be one of contiguous, k_means"):
         changed_options("group_cam", {"grouping": "by_name"})
-    with pytest.raises(TypeError, match="relu_scores must be bool, got 'yes'"):
+    with pytest.raises(TypeError, match="relu_scores must be True or False, got 'yes'"):
         changed_options("group_cam", {"relu_scores": "yes"})
 
 
