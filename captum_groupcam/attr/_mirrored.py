@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_groupcam import _captum, _compiled
 from captum_groupcam.masking.call import Call
+from captum_groupcam.masking.network import Shared
 from captum_groupcam.networks.outputs import BoxScore, RegionMean
 from captum_groupcam.threads import reached_modules
 
@@ -27,9 +28,6 @@ _SCORE = (
     "Reduce it to a score that names no place first, N x classes, as RegionMean of "
     "captum_groupcam.networks does with the region among the inputs"
 )
-
-#: Additional arguments that are about no place.
-_PLAIN = (bool, int, float, str)
 
 
 def mirrored(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -169,14 +167,16 @@ def can_be_mirrored(call: Call, place: int) -> bool:
     """Whether an input may be looked at mirrored: nothing that the call says names a place.
 
     A sequence would run backwards. Another input or argument may be about a place, whatever its
-    shape. A place that the forward function itself picks is not seen.
+    shape, unless it is a number, a word, or a number for each sample. A place that the forward
+    function itself picks is not seen.
 
     Args:
         call (Call): A call, of which a pass has shown the output.
         place (int): The place of the input.
 
     Returns:
-        bool: Whether it is an image or a volume alone, with a target that names no place.
+        bool: Whether it is an image or a volume, and neither the target nor another argument may
+        name a place.
 
     Examples::
 
@@ -186,9 +186,10 @@ def can_be_mirrored(call: Call, place: int) -> bool:
         (True, False)
     """
     network = call.network
-    extra = [getattr(one, "value", one) for one in network.additional_forward_args]  # Shared, too
-    alone = len(call.inputs) == 1 and all(one is None or isinstance(one, _PLAIN) for one in extra)
-    if call.inputs[place].dim() < 4 or not alone:
+    others = [*call.inputs[:place], *call.inputs[place + 1 :], *network.additional_forward_args]
+    if call.inputs[place].dim() < 4 or not all(
+        _is_number(one, network.n_samples) for one in others
+    ):
         return False
     indices = getattr(network.target, "indices", None)
     targets = [] if indices is None else [tuple(indices[0].tolist())]
@@ -197,6 +198,15 @@ def can_be_mirrored(call: Call, place: int) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_number(value: Any, n_samples: int) -> bool:
+    """Whether an argument is a number, a word or nothing, for all samples or for each."""
+    if isinstance(value, Shared):
+        return _is_number(value.value, 1)
+    if isinstance(value, Tensor):
+        return value.numel() in (1, n_samples)
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def output_shape(

@@ -309,9 +309,10 @@ def test_another_input_is_not_mirrored_and_numbers_matter_not() -> None:
     plain = ConsensusGroupCAM(network, network.features)
     maps, _ = masked.attribute((inputs, seen), 1, **OPTIONS)
     assert torch.equal(maps, plain.attribute(inputs, 1, **OPTIONS, flip=False))
+    mirrored = plain.attribute(inputs, 1, **OPTIONS)
     scaled = ConsensusGroupCAM(lambda x, s, t: network(x) * s, network.features)
-    mirrored = scaled.attribute(inputs, 1, (1.0, None), **OPTIONS)
-    assert torch.equal(mirrored, plain.attribute(inputs, 1, **OPTIONS))
+    for numbers in ((1.0, None), (torch.ones(2, 1), "word"), (Shared(torch.ones(1)), True)):
+        assert torch.equal(scaled.attribute(inputs, 1, numbers, **OPTIONS), mirrored)
 
 
 def test_classes_in_either_dimension_are_not_contrasted() -> None:
