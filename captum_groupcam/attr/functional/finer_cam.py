@@ -73,9 +73,8 @@ def finer_cam(call: Call, layer: TargetLayer, place: int, flip: bool = True) -> 
     """
     target, output = call.network.target, call.network.once.output
     assert isinstance(target, Target)
-    named = target.indices is not None and output is not None and len(output) != 2
-    has_classes = named and output is not None and output[0] > 1
-    asked = contrasted(call) if has_classes else call
+    has_classes = output is not None and len(output) != 2 and output[:1].numel() > 1
+    asked = contrasted(call) if has_classes and target.indices is not None else call
 
     def look(seen: Call) -> Tensor:
         gradients, activations = seen.gradients_and_activations(layer)
