@@ -141,7 +141,8 @@ def warn_of_zero_maps(
             matter what they are.
         unmoved (Tensor, optional): N booleans: of which samples no mask moved the score.
             Default: None, that is not known.
-        unmoved_maps (str, optional): What their maps are then. Default: the sum of their masks.
+        unmoved_maps (str, optional): What their maps are then.
+            Default: "the sum of their masks, and show nothing else".
         signed (bool, optional): Whether the maps have their negative values, too. Default: False.
 
     Examples::

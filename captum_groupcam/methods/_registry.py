@@ -62,9 +62,9 @@ METHODS: dict[str, Method] = {
             "group_cam_consensus",
             "Consensus Group-CAM",
             ConsensusGroupCAM,
-            # Two maps, shown and hidden; gradients at the layer, three times, and at the input,
-            # which count as three; the baseline.
-            passes=lambda n_groups, shares: n_groups + 4 * len(shares) + 7,
+            # Two maps, shown and hidden; gradients at the layer, three times, and at the input;
+            # the baseline.
+            passes=lambda n_groups, shares: n_groups + 4 * len(shares) + 5,
         ),
         Method("grad_cam", "Grad-CAM", GradCAM, _POSITIVE, passes=lambda: 1),
         Method("grad_cam_plus_plus", "Grad-CAM++", GradCAMPlusPlus, _POSITIVE, passes=lambda: 1),
