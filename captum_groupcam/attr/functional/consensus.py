@@ -114,5 +114,5 @@ def consensus_group_cam(
     consensus = sharpened(consensus, at_input, gradient_sigma * side, gradient_power)
 
     asked = queried.any(1).view(-1, *[1] * (maps.dim() - 1))
-    consensus = call.for_each_input(torch.where(asked, consensus, 0))
-    return ConsensusResult(consensus, queried, effects, merged.unmoved)
+    found = call.for_each_input(torch.where(asked, consensus, 0))
+    return ConsensusResult(found, queried, effects, merged.unmoved)
