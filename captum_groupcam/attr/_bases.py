@@ -68,8 +68,8 @@ class MaskedLayer(Titled, LayerAttribution):
     """A method that is an algorithm of one call and a layer, at the resolution of the input."""
 
     default_baseline: ClassVar[Baseline] = None  #: What None stands for; None is the blurred input.
-    #: What the maps of samples are of which no mask moved the score.
-    unmoved_maps: ClassVar[str] = "the sum of their masks, and show nothing else"
+    #: What the maps of samples are of which no mask moved the score; "" is the sum of their masks.
+    unmoved_maps: ClassVar[str] = ""
 
     @shared_arguments
     def _attribute(

@@ -41,9 +41,9 @@ class ConsensusGroupCAM(MaskedLayer):
     groups, the baseline, and 2 maps of 2 shares shown and hidden. Step 4 asks what deletion and
     insertion ask: judge it by others, too (:doc:`/research/a-map-that-is-best`).
 
-    Step 1 mirrors neither sequences nor where the target names a place or other inputs or arguments
-    may, which are more than numbers; give ``flip=False`` if the forward function picks one. It is
-    Grad-CAM where the output has no classes.
+    The mirror image is left out for sequences, and where the target, another input or an argument
+    that is more than a number may name a place; give ``flip=False`` if the forward function picks
+    one. Where the output has no classes, step 1 is Grad-CAM.
 
     Sources: Group-CAM (arXiv 2103.13859), Finer-CAM (arXiv 2501.11309), gradients of the input
     (arXiv 1312.6034); He, Sun and Tang, "Guided Image Filtering" (2010); deletion and insertion

@@ -129,7 +129,7 @@ def warn_of_zero_maps(
     maps: tuple[Tensor, ...] = (),
     *,
     unmoved: Tensor | None = None,
-    unmoved_maps: str = "the sum of their masks, and show nothing else",
+    unmoved_maps: str = "",
     signed: bool = False,
 ) -> None:
     """Warns, on behalf of the caller of ``attribute``, of maps that are zero, or say nothing else.
@@ -141,8 +141,7 @@ def warn_of_zero_maps(
             matter what they are.
         unmoved (Tensor, optional): N booleans: of which samples no mask moved the score.
             Default: None, that is not known.
-        unmoved_maps (str, optional): What their maps are then.
-            Default: "the sum of their masks, and show nothing else".
+        unmoved_maps (str, optional): What their maps are then. Default: "", the sum of their masks.
         signed (bool, optional): Whether the maps have their negative values, too. Default: False.
 
     Examples::
@@ -166,7 +165,7 @@ def warn_of_zero_maps(
         _warn(zero & unmoved, _NO_MOVE)
         _warn(zero & asked & ~unmoved, _NO_RISE + (_RISE_OF_SIGNED if signed else _OR_SIGNED))
         unmoved = unmoved & ~zero
-    _warn(unmoved, _NO_MOVE, unmoved_maps)
+    _warn(unmoved, _NO_MOVE, unmoved_maps or "the sum of their masks, and show nothing else")
 
 
 _NO_MASK = "every mask is flat, or the input equals its baseline."

@@ -303,7 +303,7 @@ def test_what_may_name_a_place_is_not_mirrored(what: str) -> None:
     assert torch.equal(maps, consensus.attribute(inputs, *arguments, **OPTIONS, flip=False))
 
 
-def test_another_input_is_not_mirrored_and_numbers_matter_not() -> None:
+def test_another_input_is_not_mirrored_and_numbers_change_nothing() -> None:
     network, inputs = SmallCNN(), small_inputs(2)
     seen = torch.ones(2, 24, 24, dtype=torch.bool)
     masked = ConsensusGroupCAM(lambda x, m: network(x * m.unsqueeze(1)), network.features)
