@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -11,16 +9,13 @@ import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from captum_groupcam import ConsensusGroupCAM, FinerCAM, GradCAM, GroupCAM
-from captum_groupcam.attr.maps import divide_by_maximum, guided_filter, sharpened
-from captum_groupcam.masking import Shared
+from captum_groupcam import ConsensusGroupCAM, GradCAM
+from captum_groupcam.attr.maps import divide_by_maximum, guided_filter
 from captum_groupcam.masking.baselines import GaussianBlur
 from captum_groupcam.masking.masks import upsample
 from captum_groupcam.masking.ranks import RankMasks
 from captum_groupcam.methods import find_method
-from captum_groupcam.networks import find_reshape_transform
-from captum_groupcam.networks.outputs import BoxScore
-from tests.toy_networks import Recorder, SmallCNN, classifier, images, small_inputs, small_vit
+from tests.toy_networks import Recorder, SmallCNN, classifier, images, small_inputs
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 BLUR = GaussianBlur(7, 3.0)
@@ -150,14 +145,6 @@ def test_is_its_steps(dims: int, flip: bool) -> None:
         np.testing.assert_allclose(maps[index, 0], expected, atol=1e-8)
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_images_and_volumes_are_mirrored(dims: int) -> None:
-    network, inputs = SmallCNN(dims, channels=9, seed=2), small_inputs(2, dims)
-    consensus = ConsensusGroupCAM(network, network.features)
-    maps = consensus.attribute(inputs, 2, **OPTIONS)
-    assert not torch.equal(maps, consensus.attribute(inputs, 2, **OPTIONS, flip=False))
-
-
 @pytest.mark.parametrize(("size", "radius", "sigma"), [(224, 8, 6.0), (112, 4, 3.0)])
 def test_defaults_are_eight_and_six_pixels_of_224(size: int, radius: int, sigma: float) -> None:
     network, inputs = SmallCNN(1, channels=21, seed=2), small_inputs(2, 1, size)
@@ -233,185 +220,6 @@ def test_price_is_that_of_group_cam() -> None:
     assert sum(recorder.batch_sizes) + 2 == 34
 
 
-class Detector(SmallCNN):
-    """Gives one box an image, with the probability of a class as its score."""
-
-    def forward(self, inputs: list[Tensor]) -> list[dict[str, Tensor]]:
-        scores = super().forward(torch.stack(inputs)).softmax(1)[:, 1:2]
-        box, label = torch.tensor([[0.0, 0.0, 12.0, 24.0]]), torch.ones(1, dtype=torch.long)
-        return [{"boxes": box, "labels": label, "scores": score} for score in scores]
-
-
-class Segmenter(SmallCNN):
-    """Classes at each position, N x classes x H x W."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.classifier(self.features(inputs).movedim(1, -1)).movedim(-1, 1)
-
-
-def forward_with_places(network: SmallCNN, inputs: Tensor) -> dict[str, tuple[Callable, tuple]]:
-    """Functions of the image whose score names a place, with what ``attribute`` gets after it."""
-    weights = torch.linspace(0, 1, inputs[0, 0].numel(), dtype=inputs.dtype)
-    weights = weights.view_as(inputs[0, 0])
-    each = weights.expand(len(inputs), 1, -1, -1)
-
-    def weighed(x: Tensor, w: Tensor) -> Tensor:
-        return network(x * torch.as_tensor(w))
-
-    def listed(x: Tensor, each: list[Tensor]) -> Tensor:
-        return network(x * torch.stack(each).unsqueeze(1))
-
-    def positions(x: Tensor) -> Tensor:
-        return F.interpolate(network.features(x).sum(1, keepdim=True), x.shape[2:]).flatten(1)
-
-    boxes = torch.tensor([[0, 0, 12, 24]]).expand(len(inputs), -1)
-    return {
-        "target": (Segmenter(), ((1, 2, 5),)),
-        "position": (positions, (7,)),
-        "argument": (weighed, (1, each)),
-        "array": (weighed, (1, each.numpy())),
-        "entries": (listed, (1, list(each[:, 0]))),
-        "of all": (weighed, (1, weights)),
-        "of a column": (weighed, (1, weights[0])),
-        "shared": (weighed, (1, Shared(weights))),
-        "box": (BoxScore(Detector()), (None, (boxes, torch.ones(len(inputs), dtype=torch.long)))),
-    }
-
-
-PLACES = [
-    "target",
-    "position",
-    "argument",
-    "array",
-    "entries",
-    "shared",
-    "box",
-    "of all",
-    "of a column",
-]
-
-
-@pytest.mark.parametrize("what", PLACES)
-def test_what_may_name_a_place_is_not_mirrored(what: str) -> None:
-    network, inputs = SmallCNN(), small_inputs(2)
-    forward, arguments = forward_with_places(network, inputs)[what]
-    inner = getattr(forward, "model", forward)
-    layer = inner.features if isinstance(inner, nn.Module) else network.features
-    consensus = ConsensusGroupCAM(forward, layer)
-    maps = consensus.attribute(inputs, *arguments, **OPTIONS)
-    assert maps.any()
-    assert torch.equal(maps, consensus.attribute(inputs, *arguments, **OPTIONS, flip=False))
-
-
-def test_another_input_is_not_mirrored_and_numbers_change_nothing() -> None:
-    network, inputs = SmallCNN(), small_inputs(2)
-    seen = torch.ones(2, 24, 24, dtype=torch.bool)
-    masked = ConsensusGroupCAM(lambda x, m: network(x * m.unsqueeze(1)), network.features)
-    plain = ConsensusGroupCAM(network, network.features)
-    maps, _ = masked.attribute((inputs, seen), 1, **OPTIONS)
-    assert torch.equal(maps, plain.attribute(inputs, 1, **OPTIONS, flip=False))
-    mirrored = plain.attribute(inputs, 1, **OPTIONS)
-    scaled = ConsensusGroupCAM(lambda x, s, t: network(x) * s, network.features)
-    for numbers in ((1.0, None), (torch.ones(2, 1), "word"), (Shared(torch.ones(1)), True)):
-        assert torch.equal(scaled.attribute(inputs, 1, numbers, **OPTIONS), mirrored)
-
-
-def test_classes_in_either_dimension_are_not_contrasted() -> None:
-    network, inputs = SmallCNN(), small_inputs(2)
-    weights = torch.linspace(0.5, 1.5, 4, dtype=torch.double)
-
-    def classes_first(x: Tensor) -> Tensor:
-        return network(x).unsqueeze(2) * weights
-
-    def classes_last(x: Tensor) -> Tensor:
-        return classes_first(x).movedim(1, 2)
-
-    found = [
-        ConsensusGroupCAM(forward, network.features).attribute(
-            inputs, target, **OPTIONS, score_func=lambda output, axis=axis: output.softmax(axis)
-        )
-        for forward, target, axis in ((classes_first, (1, 2), 1), (classes_last, (2, 1), 2))
-    ]
-    assert found[0].any()
-    torch.testing.assert_close(*found)
-
-
-@pytest.mark.parametrize(("seed", "index", "target"), [(280, 1, 1), (215, 1, 1), (97, 1, 1)])
-def test_where_finer_cam_shows_nothing_it_is_group_cam(seed: int, index: int, target: int) -> None:
-    network = classifier(channels=3 + seed % 4, classes=2 + seed % 5, pooled=1, seed=seed)
-    inputs = images(3, 16, 16, seed=seed)[index : index + 1]
-    finer = FinerCAM(network, network.features).attribute(inputs, target, relu_attributions=True)
-    assert not finer.any()
-    consensus = ConsensusGroupCAM(network, network.features)
-    maps, effects = consensus.attribute(inputs, target, return_effects=True)
-    assert effects[0, 0] == 0
-    group_cam = GroupCAM(network, network.features)
-    expected = group_cam.attribute(inputs, target, n_groups=19, denoise_at="input")
-    expected = divide_by_maximum(guided_filter(expected / expected.amax(), inputs, 1))
-    leaf = inputs.clone().requires_grad_()
-    (gradients,) = torch.autograd.grad(network(leaf)[:, target].sum(), leaf)
-    expected = sharpened(expected, gradients, 6 / 224 * 16, 0.2)
-    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_where_no_group_shows_anything_it_is_finer_cam() -> None:
-    network = classifier(channels=4, classes=2, pooled=1, seed=25)
-    inputs = images(1, 16, 16, seed=25)
-    with pytest.warns(UserWarning, match="every mask is flat"):
-        GroupCAM(network, network.features).attribute(inputs, 1, n_groups=19)
-    with pytest.warns(UserWarning, match="are Finer-CAM's, to which Group-CAM adds nothing"):
-        maps = ConsensusGroupCAM(network, network.features).attribute(inputs, 1)
-    assert maps.amax() > 0.5
-
-
-def test_plateaus_at_the_percentile_are_the_same_in_a_batch() -> None:
-    network = small_vit().double().eval()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        nn.init.normal_(network.heads.head.weight)
-    inputs, layer = images(3, 32, 32).double(), network.encoder.layers[1].ln_1
-    keywords = {"reshape_transform": find_reshape_transform(network, layer, inputs[:1])}
-    consensus = ConsensusGroupCAM(network, layer)
-    maps = consensus.attribute(inputs, 2, **keywords)
-    alone = [consensus.attribute(inputs[i : i + 1], 2, **keywords) for i in range(3)]
-    torch.testing.assert_close(maps, torch.cat(alone), rtol=0, atol=1e-9)
-
-
-def test_saturated_network_is_a_warning() -> None:
-    network = classifier(channels=24)
-    network.head[-1].weight.data.mul_(300)
-    inputs = images(1, 18, 20, seed=3)
-    likeliest = int(network(inputs).argmax())
-    with pytest.warns(UserWarning, match="are Finer-CAM's, to which Group-CAM adds nothing"):
-        ConsensusGroupCAM(network, network.features).attribute(inputs, likeliest)
-
-
-def test_guide_that_is_rounding_is_flat() -> None:
-    network = classifier(dims=1, in_channels=8, channels=24, seed=1)
-    inputs = images(1, 128, channels=8, seed=1)
-    inputs = inputs - inputs.mean(1, keepdim=True)
-    consensus = ConsensusGroupCAM(network, network.features)
-    maps, moved = (consensus.attribute(x, 2, edge_radius=0.04) for x in (inputs, inputs + 1e-7))
-    torch.testing.assert_close(maps, moved, rtol=0, atol=1e-4)
-
-
-def test_gradient_of_the_input_that_is_zero_says_nothing() -> None:
-    network, inputs = SmallCNN(), small_inputs(2)
-    consensus = ConsensusGroupCAM(lambda x: network((x * 255).round() / 255), network.features)
-    maps = consensus.attribute(inputs, 1, **OPTIONS)
-    expected = ConsensusGroupCAM(network, network.features).attribute(
-        (inputs * 255).round() / 255, 1, **OPTIONS, gradient_power=1e-9
-    )
-    torch.testing.assert_close(maps, expected, rtol=0, atol=0.02)
-
-
-def test_blur_of_next_to_nothing_is_none() -> None:
-    network, inputs = SmallCNN(), small_inputs(2)
-    consensus = ConsensusGroupCAM(network.float(), network.features)
-    maps = consensus.attribute(inputs.float(), 1, n_groups=3, gradient_sigma=1e-60)
-    assert maps.isfinite().all()
-
-
 def test_only_one_input_is_masked() -> None:
     network = SmallCNN()
 
@@ -429,17 +237,6 @@ def test_only_one_input_is_masked() -> None:
         ConsensusGroupCAM(lambda a, b: network(a + b), network.features).attribute(
             (inputs, inputs), 1
         )
-
-
-@pytest.mark.filterwarnings("error")
-def test_nothing_to_ask_is_a_zero_map_and_a_warning() -> None:
-    network, inputs = SmallCNN(), small_inputs(2)
-    consensus = ConsensusGroupCAM(network, network.features)
-    baselines = torch.stack([inputs[0], torch.zeros_like(inputs[1])])
-    with pytest.warns(UserWarning, match=r"maps of samples \[0\] are zero"):
-        maps = consensus.attribute(inputs, 1, baselines=baselines, n_groups=3)
-    assert not maps[0].any()
-    assert maps[1].any()
 
 
 @pytest.mark.parametrize(
