@@ -107,3 +107,12 @@ def test_layer_masks_render_a_slice(percentile):
 def test_flat_maps_are_not_informative():
     maps = torch.tensor([[[1.0, 1.0], [0.0, 0.0], [0.0, 1e-30]], [[2.0, 3.0], [5.0, 5.0], [1, 0]]])
     assert LayerMasks(maps).informative.tolist() == [[False, False, True], [True, False, True]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_plateau_at_the_percentile_is_dropped_whole(dtype: torch.dtype) -> None:
+    above = torch.nextafter(torch.tensor(0.5, dtype=dtype), torch.tensor(1.0, dtype=dtype))
+    maps = torch.tensor([[[0.1, 0.2, 0.5, 0.5, 0.5, 0.5, 0.8, 1.0]]], dtype=dtype)
+    maps[..., 4:6] = above  # what rounding makes of the same value
+    expected = torch.tensor([[[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.8, 1.0]]], dtype=dtype)
+    assert torch.equal(denoise(maps, 40.0), expected)
